@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "rt/loop.h"
+
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <list>
+#include <vector>
+
+namespace skerry::rt {
+
+struct Loop::Signals {
+  struct One {
+    asio::signal_set set;
+    std::function<void(int)> handler;
+    explicit One(asio::io_context& context) : set(context) {}
+    void wait() {
+      set.async_wait([this](const boost::system::error_code& error, int number) {
+        if (error) return;
+        handler(number);
+        wait();
+      });
+    }
+  };
+  std::list<One> all;
+};
+
+Loop::Loop() : work_(asio::make_work_guard(context_)), signals_(std::make_unique<Signals>()) {}
+Loop::~Loop() = default;
+
+void Loop::run() { context_.run(); }
+void Loop::stop() {
+  asio::post(context_, [this] {
+    signals_->all.clear();
+    work_.reset();
+    context_.stop();
+  });
+}
+void Loop::post(std::function<void()> f) { asio::post(context_, std::move(f)); }
+
+void Loop::on_signal(std::initializer_list<int> signals, std::function<void(int)> f) {
+  auto& one = signals_->all.emplace_back(context_);
+  for (const int number : signals) one.set.add(number);
+  one.handler = std::move(f);
+  one.wait();
+}
+
+Task<> sleep_for(Duration d) {
+  asio::steady_timer timer(co_await asio::this_coro::executor);
+  timer.expires_after(std::chrono::duration_cast<asio::steady_timer::duration>(d));
+  co_await timer.async_wait(asio::use_awaitable);
+  co_return Result<>{};
+}
+
+struct Event::Waiters {
+  std::vector<std::weak_ptr<asio::steady_timer>> timers;
+};
+
+Event::Event(Loop& loop) : loop_(loop), waiters_(std::make_shared<Waiters>()) {}
+
+void Event::set() {
+  set_ = true;
+  for (const auto& weak : std::exchange(waiters_->timers, {}))
+    if (const auto timer = weak.lock()) timer->cancel();
+}
+
+Task<> Event::wait() {
+  while (!set_) CO_TRY_OK(co_await wait_for(std::chrono::hours(24)));
+  co_return Result<>{};
+}
+
+Task<bool> Event::wait_for(Duration d) {
+  if (set_) co_return true;
+  auto timer = std::make_shared<asio::steady_timer>(loop_.context());
+  timer->expires_after(std::chrono::duration_cast<asio::steady_timer::duration>(d));
+  waiters_->timers.push_back(timer);
+  boost::system::error_code error;
+  co_await timer->async_wait(asio::redirect_error(asio::use_awaitable, error));
+  // set() cancels the timer; so does cancellation, which shows again (as an exception) at this await.
+  const bool set = set_;
+  if (error && !set) {
+    asio::steady_timer now(loop_.context());
+    now.expires_after(Duration::zero());
+    co_await now.async_wait(asio::use_awaitable);
+  }
+  co_return set;
+}
+
+}  // namespace skerry::rt

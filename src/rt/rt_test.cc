@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "rt/blocking_pool.h"
+#include "rt/loop.h"
+#include "rt/task_group.h"
+
+namespace skerry::rt {
+namespace {
+
+Task<int> answer(BlockingPool& pool) {
+  const auto here = std::this_thread::get_id();
+  CO_TRY(const int value, co_await pool.run<int>([here]() -> Result<int> {
+    return std::this_thread::get_id() == here ? 0 : 42;
+  }));
+  EXPECT_EQ(std::this_thread::get_id(), here);
+  co_return value;
+}
+
+TEST(BlockingPool, RunsElsewhereAndResumesOnTheLoop) {
+  BlockingPool pool({.name = "test"});
+  EXPECT_EQ(Loop::run_one(answer(pool)).value(), 42);
+}
+
+Task<> sleeper(int& unwound) {
+  struct Guard {
+    int& n;
+    ~Guard() { ++n; }
+  } guard{unwound};
+  co_return co_await sleep_for(1h);
+}
+
+Task<> failing() { co_return Fail({Errc::Unavailable, "no line"}); }
+
+Task<> scenario(Loop& loop, TaskGroup& group, int& unwound) {
+  for (int i = 0; i < 3; ++i) group.spawn("sleeper", sleeper(unwound));
+  group.spawn("failing", failing());
+  CO_TRY_OK(co_await sleep_for(1ms));
+  EXPECT_EQ(group.size(), 3U);
+  CO_TRY_OK(co_await group.stop());
+  EXPECT_EQ(unwound, 3);
+  group.spawn("late", sleeper(unwound));
+  EXPECT_EQ(group.size(), 0U);
+  loop.stop();
+  co_return Result<>{};
+}
+
+TEST(TaskGroup, StopCancelsAndWaitsForEveryTask) {
+  Loop loop;
+  TaskGroup group(loop), outer(loop);
+  int unwound = 0;
+  outer.spawn("scenario", scenario(loop, group, unwound));
+  loop.run();
+  EXPECT_EQ(unwound, 3);
+}
+
+Task<> waits(Event& event, std::string& trace) {
+  CO_TRY_OK(co_await event.wait());
+  trace += "w";
+  co_return Result<>{};
+}
+Task<> event_scenario(Loop& loop, TaskGroup& group, Event& event, std::string& trace) {
+  group.spawn("a", waits(event, trace));
+  group.spawn("b", waits(event, trace));
+  CO_TRY(const bool early, co_await event.wait_for(1ms));
+  EXPECT_FALSE(early);
+  event.set();
+  CO_TRY_OK(co_await sleep_for(1ms));
+  EXPECT_EQ(trace, "ww");
+  event.reset();
+  group.spawn("c", waits(event, trace));
+  CO_TRY_OK(co_await sleep_for(1ms));
+  CO_TRY_OK(co_await group.stop());
+  EXPECT_EQ(trace, "ww");
+  loop.stop();
+  co_return Result<>{};
+}
+
+TEST(Event, WakesAllWaitersAndStaysSet) {
+  Loop loop;
+  TaskGroup group(loop), outer(loop);
+  Event event(loop);
+  std::string trace;
+  outer.spawn("scenario", event_scenario(loop, group, event, trace));
+  loop.run();
+  EXPECT_EQ(trace, "ww");
+}
+
+}  // namespace
+}  // namespace skerry::rt
