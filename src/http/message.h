@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// One request and one response type for every front (HTTPS server, in-process transport, later HTTP/2), and the two
+// interfaces that move them: a Handler answers, a Transport sends. Bodies are whole strings, or a Stream of shared chunks
+// (watches, followed logs), so that one event is serialised once for all its receivers.
+#pragma once
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "rt/loop.h"
+
+namespace skerry::http {
+
+using Chunk = std::shared_ptr<const std::string>;
+
+// Names compare without case; order is kept; a name may come more than once.
+class Headers {
+ public:
+  std::string_view get(std::string_view name) const;  // the first, or ""
+  bool has(std::string_view name) const;
+  void set(std::string_view name, std::string_view value);  // replaces all of that name
+  void add(std::string_view name, std::string_view value);
+  void remove(std::string_view name);
+  const std::vector<std::pair<std::string, std::string>>& all() const { return all_; }
+
+ private:
+  std::vector<std::pair<std::string, std::string>> all_;
+};
+
+// Who sent a request, as far as the front can say: the verified client certificate and the address. The bearer token
+// stays in the Authorization header; the apiserver's authenticator judges both.
+struct Peer {
+  std::string address;                      // "127.0.0.1:41234", or "in-process"
+  std::string certificate_common_name;      // empty: no verified client certificate
+  std::vector<std::string> certificate_organizations;
+  bool in_process = false;                  // a component of this process: trusted as system:masters
+};
+
+// A path and query, decoded. "/api/v1/pods?limit=5&watch=true".
+struct Target {
+  std::string path;  // percent-decoded by segment; always starts with '/'
+  std::vector<std::pair<std::string, std::string>> query;  // decoded, in order
+  std::string_view param(std::string_view name) const;     // the first, or ""
+  bool has_param(std::string_view name) const;
+  static Result<Target> parse(std::string_view raw);  // Invalid: bad escapes, NUL, no leading slash
+};
+std::string percent_encode(std::string_view text);  // for a query value or a path segment
+
+struct Request {
+  std::string method;  // upper case
+  std::string target;  // raw: path and query
+  Headers headers;
+  std::string body;
+  Peer peer;
+};
+
+// Pulled by the front, one chunk at a time, on the loop that made it. Destroying it ends the production (a watcher
+// that disconnected). A front calls next() again only after the former has returned.
+class Stream {
+ public:
+  virtual ~Stream() = default;
+  virtual rt::Task<std::optional<Chunk>> next() = 0;  // nothing: the end. An error: the connection is closed
+};
+
+struct Response {
+  int status = 200;
+  Headers headers;
+  Chunk body;                      // may be null: empty. Shared: the store's own bytes may be sent
+  std::unique_ptr<Stream> stream;  // if set: sent chunked after `body`, until it ends
+  std::string_view text() const { return body ? std::string_view(*body) : std::string_view(); }
+};
+Response make_response(int status, std::string_view content_type, std::string body);
+
+// Answers requests, on the server's loop. Must not throw; an Error becomes a 500 by the front (the apiserver itself
+// answers every expected failure with its own body).
+class Handler {
+ public:
+  virtual ~Handler() = default;
+  virtual rt::Task<Response> handle(Request) = 0;
+};
+
+// Sends a request to one fixed peer. Unavailable: could not connect or broken before the response; Timeout.
+// The response's stream, if asked for with `streamed`, yields the body as it arrives.
+enum class BodyMode : std::uint8_t { Whole, Streamed };
+class Transport {
+ public:
+  virtual ~Transport() = default;
+  virtual rt::Task<Response> send(Request, BodyMode, Duration timeout) = 0;
+};
+
+}  // namespace skerry::http
