@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 option(SKERRY_WERROR "Warnings are errors" ON)
-add_compile_options(-Wall -Wextra -Wconversion -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -fno-omit-frame-pointer)
+add_compile_options(-Wall -Wextra -Wconversion -Wshadow $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor>
+  $<$<COMPILE_LANGUAGE:CXX>:-Woverloaded-virtual> -fno-omit-frame-pointer)
 if(SKERRY_WERROR)
   add_compile_options(-Werror)
 endif()
