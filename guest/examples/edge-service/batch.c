@@ -3,14 +3,15 @@
 
 #include <string.h>
 
-// --- reading bytes ------------------------------------------------------------------------------------------------------
+// --- reading bytes
+// ------------------------------------------------------------------------------------------------------
 enum { CHUNK = 1024, END = -1 };
 
 struct parser {
   batch_read read;
-  void *context;
-  struct batch_error *error;
-  const char *field;
+  void* context;
+  struct batch_error* error;
+  const char* field;
   uint32_t reading;
   int in_reading;
   uint32_t offset, line, column;  // of the byte that peek() shows
@@ -19,7 +20,7 @@ struct parser {
   char chunk[CHUNK];
 };
 
-static int peek(struct parser *p) {
+static int peek(struct parser* p) {
   while (p->position == p->filled) {
     if (p->at_end) return END;
     p->position = 0;
@@ -28,7 +29,7 @@ static int peek(struct parser *p) {
   return (unsigned char)p->chunk[p->position];
 }
 
-static int take(struct parser *p) {
+static int take(struct parser* p) {
   const int byte = peek(p);
   if (byte == END) return END;
   p->position++;
@@ -43,7 +44,7 @@ static int take(struct parser *p) {
 }
 
 // Every parse function returns 0 when it went well; fail() keeps the place and returns 1.
-static int fail(struct parser *p, const char *reason) {
+static int fail(struct parser* p, const char* reason) {
   p->error->reason = reason;
   p->error->field = p->field;
   p->error->reading = p->reading;
@@ -54,20 +55,21 @@ static int fail(struct parser *p, const char *reason) {
   return 1;
 }
 
-static int skip_space(struct parser *p) {
+static int skip_space(struct parser* p) {
   int byte;
   while ((byte = peek(p)) == ' ' || byte == '\t' || byte == '\n' || byte == '\r') take(p);
   return byte;
 }
 
-static int expect(struct parser *p, char wanted, const char *otherwise) {
+static int expect(struct parser* p, char wanted, const char* otherwise) {
   if (skip_space(p) != wanted) return fail(p, peek(p) == END ? "the batch ends too early" : otherwise);
   take(p);
   return 0;
 }
 
-// --- strings ------------------------------------------------------------------------------------------------------------
-static int hex4(struct parser *p, uint32_t *out) {
+// --- strings
+// ------------------------------------------------------------------------------------------------------------
+static int hex4(struct parser* p, uint32_t* out) {
   *out = 0;
   for (int i = 0; i < 4; i++) {
     const int byte = peek(p);
@@ -85,7 +87,7 @@ static int hex4(struct parser *p, uint32_t *out) {
   return 0;
 }
 
-static int escaped(struct parser *p, uint32_t *out) {
+static int escaped(struct parser* p, uint32_t* out) {
   const int byte = take(p);
   switch (byte) {
     case '"':
@@ -125,14 +127,17 @@ static int escaped(struct parser *p, uint32_t *out) {
 }
 
 // One character of UTF-8, the way RFC 3629 has it: no overlong forms, no surrogates, nothing above 10FFFF.
-static int utf8(struct parser *p, uint32_t *out) {
+static int utf8(struct parser* p, uint32_t* out) {
   static const char kReason[] = "is not UTF-8";
   const uint32_t first = (uint32_t)take(p);
   if (first < 0x80) {
     *out = first;
     return 0;
   }
-  const int more = first >= 0xC2 && first <= 0xDF ? 1 : first >= 0xE0 && first <= 0xEF ? 2 : first >= 0xF0 && first <= 0xF4 ? 3 : 0;
+  const int more = first >= 0xC2 && first <= 0xDF   ? 1
+                   : first >= 0xE0 && first <= 0xEF ? 2
+                   : first >= 0xF0 && first <= 0xF4 ? 3
+                                                    : 0;
   if (more == 0) return fail(p, kReason);
   *out = first & (0x3Fu >> more);
   for (int i = 0; i < more; i++) {
@@ -141,13 +146,14 @@ static int utf8(struct parser *p, uint32_t *out) {
     *out = (*out << 6) | ((uint32_t)byte & 0x3F);
     take(p);
   }
-  if ((more == 2 && *out < 0x800) || (more == 3 && *out < 0x10000) || *out > 0x10FFFF || (*out >= 0xD800 && *out <= 0xDFFF)) {
+  if ((more == 2 && *out < 0x800) || (more == 3 && *out < 0x10000) || *out > 0x10FFFF ||
+      (*out >= 0xD800 && *out <= 0xDFFF)) {
     return fail(p, kReason);
   }
   return 0;
 }
 
-static int append(struct parser *p, struct batch_name *out, uint32_t character) {
+static int append(struct parser* p, struct batch_name* out, uint32_t character) {
   char bytes[4];
   uint8_t length;
   if (character < 0x80) {
@@ -175,7 +181,7 @@ static int append(struct parser *p, struct batch_name *out, uint32_t character) 
   return 0;
 }
 
-static int parse_string(struct parser *p, struct batch_name *out) {
+static int parse_string(struct parser* p, struct batch_name* out) {
   out->length = 0;
   if (expect(p, '"', "is not a string")) return 1;
   for (;;) {
@@ -197,16 +203,18 @@ static int parse_string(struct parser *p, struct batch_name *out) {
   }
 }
 
-static int parse_key(struct parser *p, struct batch_name *out) {
-  if (skip_space(p) != '"') return fail(p, peek(p) == END ? "the batch ends too early" : "needs a field's name in quotes here");
+static int parse_key(struct parser* p, struct batch_name* out) {
+  if (skip_space(p) != '"')
+    return fail(p, peek(p) == END ? "the batch ends too early" : "needs a field's name in quotes here");
   return parse_string(p, out);
 }
 
-static int name_is(const struct batch_name *name, const char *text) {
+static int name_is(const struct batch_name* name, const char* text) {
   return name->length == strlen(text) && memcmp(name->bytes, text, name->length) == 0;
 }
 
-// --- numbers ------------------------------------------------------------------------------------------------------------
+// --- numbers
+// ------------------------------------------------------------------------------------------------------------
 static double power_of_ten(int exponent) {
   static const double kExact[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                   1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
@@ -217,7 +225,7 @@ static double power_of_ten(int exponent) {
 
 // A JSON number within ±BATCH_VALUE_MAX. One of up to 15 digits becomes the nearest double, as everywhere; a longer one
 // may be off by the last bit, and its digits after the 18th are not looked at.
-static int parse_number(struct parser *p, double *out) {
+static int parse_number(struct parser* p, double* out) {
   uint64_t digits = 0;
   int kept = 0, scale = 0, exponent = 0, negative = 0, negative_exponent = 0;
   skip_space(p);
@@ -273,24 +281,25 @@ static int parse_number(struct parser *p, double *out) {
   return 0;
 }
 
-// --- the batch ----------------------------------------------------------------------------------------------------------
-static int find_sensor(struct parser *p, struct batch *batch, const struct batch_name *name, uint8_t *out) {
+// --- the batch
+// ----------------------------------------------------------------------------------------------------------
+static int find_sensor(struct parser* p, struct batch* batch, const struct batch_name* name, uint8_t* out) {
   for (uint32_t i = 0; i < batch->sensors; i++) {
-    const struct batch_name *known = &batch->sensor[i].name;
+    const struct batch_name* known = &batch->sensor[i].name;
     if (known->length == name->length && memcmp(known->bytes, name->bytes, name->length) == 0) {
       *out = (uint8_t)i;
       return 0;
     }
   }
   if (batch->sensors == BATCH_SENSORS_MAX) return fail(p, "names more than 64 sensors; split the batch");
-  struct batch_sensor *fresh = &batch->sensor[batch->sensors];
+  struct batch_sensor* fresh = &batch->sensor[batch->sensors];
   memset(fresh, 0, sizeof *fresh);
   fresh->name = *name;
   *out = (uint8_t)batch->sensors++;
   return 0;
 }
 
-static void add_value(struct batch_sensor *sensor, double value) {
+static void add_value(struct batch_sensor* sensor, double value) {
   if (sensor->count == 0 || value < sensor->min) sensor->min = value;
   if (sensor->count == 0 || value > sensor->max) sensor->max = value;
   sensor->count++;
@@ -299,7 +308,7 @@ static void add_value(struct batch_sensor *sensor, double value) {
   sensor->squares += distance * (value - sensor->mean);
 }
 
-static int parse_time(struct parser *p, uint64_t *out) {
+static int parse_time(struct parser* p, uint64_t* out) {
   double seconds = 0;
   if (parse_number(p, &seconds)) return 1;
   if (seconds < 0 || seconds > 253402300799.0) return fail(p, "is not a time in seconds since 1970");
@@ -307,7 +316,7 @@ static int parse_time(struct parser *p, uint64_t *out) {
   return (double)*out == seconds ? 0 : fail(p, "is not a whole number of seconds");
 }
 
-static int parse_reading(struct parser *p, struct batch *batch) {
+static int parse_reading(struct parser* p, struct batch* batch) {
   enum { SENSOR = 1, VALUE = 2, AT = 4 };
   struct batch_name key, sensor = {0, {0}};
   double value = 0;
@@ -324,7 +333,8 @@ static int parse_reading(struct parser *p, struct batch *batch) {
     if (seen & which) return fail(p, "is given twice");
     seen |= which;
     if (expect(p, ':', "is not followed by a colon")) return 1;
-    if (which == SENSOR ? parse_string(p, &sensor) : which == VALUE ? parse_number(p, &value) : parse_time(p, &at)) return 1;
+    if (which == SENSOR ? parse_string(p, &sensor) : which == VALUE ? parse_number(p, &value) : parse_time(p, &at))
+      return 1;
     if (which == SENSOR && sensor.length == 0) return fail(p, "is empty");
   } while (skip_space(p) == ',' && take(p));
   if (expect(p, '}', "is not followed by a comma or the end of the reading")) return 1;
@@ -344,7 +354,7 @@ static int parse_reading(struct parser *p, struct batch *batch) {
   return 0;
 }
 
-static int parse_readings(struct parser *p, struct batch *batch) {
+static int parse_readings(struct parser* p, struct batch* batch) {
   if (expect(p, '[', "is not a list")) return 1;
   if (skip_space(p) == ']') return fail(p, "is empty");
   p->in_reading = 1;
@@ -359,7 +369,7 @@ static int parse_readings(struct parser *p, struct batch *batch) {
   return expect(p, ']', "is not followed by a comma or the end of the list");
 }
 
-static int parse_batch(struct parser *p, struct batch *batch) {
+static int parse_batch(struct parser* p, struct batch* batch) {
   enum { DEVICE = 1, READINGS = 2 };
   struct batch_name key;
   int seen = 0;
@@ -382,8 +392,9 @@ static int parse_batch(struct parser *p, struct batch *batch) {
   return skip_space(p) == END ? 0 : fail(p, "something follows the batch");
 }
 
-// --- statistics ---------------------------------------------------------------------------------------------------------
-static void sift_down(double *values, uint32_t root, uint32_t count) {
+// --- statistics
+// ---------------------------------------------------------------------------------------------------------
+static void sift_down(double* values, uint32_t root, uint32_t count) {
   for (;;) {
     uint32_t child = 2 * root + 1;
     if (child >= count) return;
@@ -397,7 +408,7 @@ static void sift_down(double *values, uint32_t root, uint32_t count) {
 }
 
 // Heap sort: no recursion, and no input that makes it slow.
-static void sort(double *values, uint32_t count) {
+static void sort(double* values, uint32_t count) {
   for (uint32_t i = count / 2; i-- > 0;) sift_down(values, i, count);
   for (uint32_t end = count; end-- > 1;) {
     const double largest = values[0];
@@ -407,13 +418,13 @@ static void sort(double *values, uint32_t count) {
   }
 }
 
-static double median_of_sorted(const double *values, uint32_t count) {
+static double median_of_sorted(const double* values, uint32_t count) {
   return count % 2 ? values[count / 2] : values[count / 2 - 1] / 2 + values[count / 2] / 2;
 }
 
 static double distance(double a, double b) { return a < b ? b - a : a - b; }
 
-static void describe(struct batch *batch) {
+static void describe(struct batch* batch) {
   uint32_t start[BATCH_SENSORS_MAX], next[BATCH_SENSORS_MAX], sum = 0;
   for (uint32_t s = 0; s < batch->sensors; s++) {
     start[s] = next[s] = sum;
@@ -421,8 +432,8 @@ static void describe(struct batch *batch) {
   }
   for (uint32_t i = 0; i < batch->readings; i++) batch->scratch[next[batch->sensor_of[i]]++] = batch->value[i];
   for (uint32_t s = 0; s < batch->sensors; s++) {
-    struct batch_sensor *sensor = &batch->sensor[s];
-    double *values = batch->scratch + start[s];
+    struct batch_sensor* sensor = &batch->sensor[s];
+    double* values = batch->scratch + start[s];
     sensor->stddev = sensor->count < 2 ? 0 : __builtin_sqrt(sensor->squares / (sensor->count - 1));
     sort(values, sensor->count);
     sensor->median = median_of_sorted(values, sensor->count);
@@ -440,12 +451,12 @@ static void describe(struct batch *batch) {
   for (uint32_t i = 0; i < batch->readings; i++) batch->outliers += (uint32_t)batch_is_outlier(batch, i);
 }
 
-int batch_is_outlier(const struct batch *batch, uint32_t index) {
-  const struct batch_sensor *sensor = &batch->sensor[batch->sensor_of[index]];
+int batch_is_outlier(const struct batch* batch, uint32_t index) {
+  const struct batch_sensor* sensor = &batch->sensor[batch->sensor_of[index]];
   return sensor->count >= 5 && distance(batch->value[index], sensor->median) > 3.5 * sensor->spread;
 }
 
-int batch_parse(struct batch *batch, batch_read read, void *context, struct batch_error *error) {
+int batch_parse(struct batch* batch, batch_read read, void* context, struct batch_error* error) {
   struct parser parser = {.read = read, .context = context, .error = error, .field = "", .line = 1, .column = 1};
   batch->device.length = 0;
   batch->at_first = batch->at_last = 0;

@@ -44,19 +44,19 @@ struct batch {
 
 // Why a batch was refused, and where. `offset` counts bytes from 0, line and column from 1.
 struct batch_error {
-  const char *reason;  // a clause: "is not a number"
-  const char *field;   // "value", "sensor", …, or "" where no field is concerned
+  const char* reason;  // a clause: "is not a number"
+  const char* field;   // "value", "sensor", …, or "" where no field is concerned
   uint32_t reading;    // index of the reading, if in_reading
   int in_reading;
   uint32_t offset, line, column;
 };
 
 // Fills buffer with up to size bytes and returns how many; sets *at_end when nothing follows them.
-typedef uint32_t (*batch_read)(void *context, char *buffer, uint32_t size, int *at_end);
+typedef uint32_t (*batch_read)(void* context, char* buffer, uint32_t size, int* at_end);
 
 // 0 when the batch is good; its statistics are then complete. Otherwise *error is set, and the batch means nothing.
-int batch_parse(struct batch *batch, batch_read read, void *context, struct batch_error *error);
+int batch_parse(struct batch* batch, batch_read read, void* context, struct batch_error* error);
 
 // Whether reading `index` of a parsed batch lies far from its sensor's others, by the modified z-score of Iglewicz and
 // Hoaglin (3.5), which one wild value cannot hide from as it can from mean and deviation.
-int batch_is_outlier(const struct batch *batch, uint32_t index);
+int batch_is_outlier(const struct batch* batch, uint32_t index);

@@ -15,7 +15,8 @@
 
 static struct batch batch;  // set anew by each batch_parse
 
-// --- output -------------------------------------------------------------------------------------------------------------
+// --- output
+// -------------------------------------------------------------------------------------------------------------
 static struct {
   uint32_t length;
   char bytes[2048];
@@ -26,14 +27,14 @@ static void flush(void) {
   out.length = 0;
 }
 
-static void put(const char *text, uint32_t length) {
+static void put(const char* text, uint32_t length) {
   for (uint32_t i = 0; i < length; i++) {
     if (out.length == sizeof out.bytes) flush();
     out.bytes[out.length++] = text[i];
   }
 }
 
-static void put_text(const char *text) { put(text, (uint32_t)strlen(text)); }
+static void put_text(const char* text) { put(text, (uint32_t)strlen(text)); }
 
 static void put_whole(uint64_t number) {
   char digits[20];
@@ -63,7 +64,7 @@ static void put_number(double number) {
   }
 }
 
-static void put_string(const char *text, uint32_t length) {
+static void put_string(const char* text, uint32_t length) {
   static const char kHex[] = "0123456789abcdef";
   put("\"", 1);
   for (uint32_t i = 0; i < length; i++) {
@@ -81,27 +82,28 @@ static void put_string(const char *text, uint32_t length) {
   put("\"", 1);
 }
 
-static void put_field(const char *name, double number) {
+static void put_field(const char* name, double number) {
   put_text(",\"");
   put_text(name);
   put_text("\":");
   put_number(number);
 }
 
-static void respond(uint32_t status, const char *type) {
+static void respond(uint32_t status, const char* type) {
   http_set_status_code(status);
   http_set_header_value(HTTP_RESPONSE_HEADERS, LITERAL("content-type"), type, (uint32_t)strlen(type));
 }
 
-// --- answers ------------------------------------------------------------------------------------------------------------
-static uint32_t read_request(void *context, char *buffer, uint32_t size, int *at_end) {
+// --- answers
+// ------------------------------------------------------------------------------------------------------------
+static uint32_t read_request(void* context, char* buffer, uint32_t size, int* at_end) {
   (void)context;
   const uint64_t result = http_read_body(HTTP_REQUEST_BODY, buffer, size);
   *at_end = HTTP_WASM_AT_END(result);
   return HTTP_WASM_LENGTH(result);
 }
 
-static void answer_error(const struct batch_error *error) {
+static void answer_error(const struct batch_error* error) {
   respond(400, "application/json");
   put_text("{\"error\":\"");
   if (error->in_reading) {
@@ -114,7 +116,7 @@ static void answer_error(const struct batch_error *error) {
     put_text(" ");
   }
   // Reasons are constants without quotes; a backslash in one is the only thing to escape.
-  for (const char *at = error->reason; *at; at++) put(*at == '\\' ? "\\\\" : at, *at == '\\' ? 2 : 1);
+  for (const char* at = error->reason; *at; at++) put(*at == '\\' ? "\\\\" : at, *at == '\\' ? 2 : 1);
   put_text("\",\"field\":\"");
   put_text(error->field);
   put_text("\",\"offset\":");
@@ -126,7 +128,7 @@ static void answer_error(const struct batch_error *error) {
   put_text("}\n");
 }
 
-static void put_sensor(const struct batch_sensor *sensor) {
+static void put_sensor(const struct batch_sensor* sensor) {
   put_text("{\"sensor\":");
   put_string(sensor->name.bytes, sensor->name.length);
   put_field("count", sensor->count);
@@ -139,7 +141,7 @@ static void put_sensor(const struct batch_sensor *sensor) {
 }
 
 static void put_outlier(uint32_t index) {
-  const struct batch_sensor *sensor = &batch.sensor[batch.sensor_of[index]];
+  const struct batch_sensor* sensor = &batch.sensor[batch.sensor_of[index]];
   put_text("{\"reading\":");
   put_whole(index);
   put_text(",\"sensor\":");
@@ -188,16 +190,16 @@ static void answer_usage(void) {
       "At most 4096 readings of 64 sensors. device and at (seconds since 1970) may be left out.\n");
 }
 
-static void answer_text(uint32_t status, const char *text) {
+static void answer_text(uint32_t status, const char* text) {
   respond(status, "text/plain; charset=utf-8");
   put_text(text);
 }
 
 // The path of the request without its query; "" where it does not fit, which no path of ours does.
-static const char *path_of_request(char *buffer, uint32_t size) {
+static const char* path_of_request(char* buffer, uint32_t size) {
   const uint32_t length = http_get_uri(buffer, size - 1);
   buffer[length < size ? length : 0] = 0;
-  char *query = strchr(buffer, '?');
+  char* query = strchr(buffer, '?');
   if (query) *query = 0;
   return buffer;
 }
@@ -205,7 +207,7 @@ static const char *path_of_request(char *buffer, uint32_t size) {
 HTTP_WASM_EXPORT(handle_request) uint64_t handle_request(void) {
   char method[8] = {0}, uri[256];
   if (http_get_method(method, sizeof method - 1) > sizeof method - 1) method[0] = 0;
-  const char *path = path_of_request(uri, sizeof uri);
+  const char* path = path_of_request(uri, sizeof uri);
   const int is_get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
   const int is_root = strcmp(path, "/") == 0;
   out.length = 0;
@@ -216,7 +218,8 @@ HTTP_WASM_EXPORT(handle_request) uint64_t handle_request(void) {
   } else if (is_get && strcmp(path, "/healthz") == 0) {
     answer_text(200, "ok\n");
   } else if (is_root || strcmp(path, "/healthz") == 0) {
-    http_set_header_value(HTTP_RESPONSE_HEADERS, LITERAL("allow"), is_root ? "GET, HEAD, POST" : "GET, HEAD", is_root ? 15 : 9);
+    http_set_header_value(HTTP_RESPONSE_HEADERS, LITERAL("allow"), is_root ? "GET, HEAD, POST" : "GET, HEAD",
+                          is_root ? 15 : 9);
     answer_text(405, "This path does not know the method; see the header Allow.\n");
   } else {
     answer_text(404, "There is nothing at this path; GET / says how to use the service.\n");

@@ -37,7 +37,8 @@ extern "C" {
 uint32_t http_get_method(char* buffer, uint32_t size) { return give(current->method, buffer, size); }
 uint32_t http_get_uri(char* buffer, uint32_t size) { return give(current->uri, buffer, size); }
 void http_set_status_code(uint32_t status) { current->status = status; }
-void http_set_header_value(uint32_t kind, const char* name, uint32_t name_length, const char* value, uint32_t value_length) {
+void http_set_header_value(uint32_t kind, const char* name, uint32_t name_length, const char* value,
+                           uint32_t value_length) {
   ASSERT_EQ(kind, static_cast<uint32_t>(HTTP_RESPONSE_HEADERS));
   ASSERT_EQ(current->response, "") << "a header after the first byte of the body";
   current->headers[std::string(name, name_length)] = std::string(value, value_length);
@@ -86,7 +87,8 @@ TEST(EdgeService, DescribesTheReadingsOfEachSensor) {
 
 TEST(EdgeService, NamesAnOutlierThatMeanAndDeviationWouldHide) {
   // Mean 35.8 and deviation 34.8 would put 98 at 1.8 deviations.
-  const Exchange answer = post(R"({"readings":[{"sensor":"a","value":20},{"sensor":"a","value":21},{"sensor":"a","value":98},
+  const Exchange answer =
+      post(R"({"readings":[{"sensor":"a","value":20},{"sensor":"a","value":21},{"sensor":"a","value":98},
     {"sensor":"a","value":19},{"sensor":"a","value":21}]})");
   EXPECT_THAT(answer.response, HasSubstr(R"("outliers":[{"reading":2,"sensor":"a","value":98,"median":21}])"));
 }
@@ -100,7 +102,8 @@ TEST(EdgeService, FindsTheOutlierAmongReadingsThatAreAllTheSame) {
 TEST(EdgeService, StartsEachRequestAfresh) {
   const std::string body = R"({"readings":[{"sensor":"a","value":1}]})";
   const std::string first = post(body).response;
-  EXPECT_EQ(post(R"({"device":"x","readings":[{"sensor":"b","value":3,"at":1},{"sensor":"a","value":2}]})").status, 200U);
+  EXPECT_EQ(post(R"({"device":"x","readings":[{"sensor":"b","value":3,"at":1},{"sensor":"a","value":2}]})").status,
+            200U);
   EXPECT_EQ(post("{").status, 400U);
   EXPECT_EQ(post(body).response, first);
 }
@@ -124,10 +127,12 @@ TEST(EdgeService, SaysWhatIsWrongAndWhere) {
   EXPECT_EQ(reason(R"({"readings":[{"at":1.5}]})"), "readings[0].at is not a whole number of seconds");
   EXPECT_EQ(reason(R"({"readings":[{"sensor":""}]})"), "readings[0].sensor is empty");
   EXPECT_EQ(reason(R"({"readings":[{"sensor":"a\x"}]})"), "readings[0].sensor has an unknown escape after a backslash");
-  EXPECT_EQ(reason(R"({"readings":[{"sensor":"\u12"}]})"), R"(readings[0].sensor has \\u without four hexadecimal digits)");
+  EXPECT_EQ(reason(R"({"readings":[{"sensor":"\u12"}]})"),
+            R"(readings[0].sensor has \\u without four hexadecimal digits)");
   EXPECT_EQ(reason("{\"readings\":[{\"sensor\":\"\xC0\x80\"}]}"), "readings[0].sensor is not UTF-8");
   EXPECT_EQ(reason(R"({"readings":[{"sensor":"a","value":1}]} x)"), "something follows the batch");
-  EXPECT_EQ(reason(R"({"readings":[{"sensor":"a","unit":"C"}]})"), "readings[0] has a field other than sensor, value and at");
+  EXPECT_EQ(reason(R"({"readings":[{"sensor":"a","unit":"C"}]})"),
+            "readings[0] has a field other than sensor, value and at");
 
   const Exchange answer = post("{\"readings\": [\n  {\"sensor\": \"a\",\n   \"value\": x}]}");
   EXPECT_THAT(answer.response, HasSubstr(R"("field":"value","offset":45,"line":3,"column":13})"));
@@ -137,7 +142,8 @@ TEST(EdgeService, KeepsItsLimits) {
   const auto batch_of = [](int readings, int sensors) {
     std::string body = "{\"readings\":[";
     for (int i = 0; i < readings; i++) {
-      body += (i > 0 ? ",{\"sensor\":\"s" : "{\"sensor\":\"s") + std::to_string(i % sensors) + "\",\"value\":" + std::to_string(i) + "}";
+      body += (i > 0 ? ",{\"sensor\":\"s" : "{\"sensor\":\"s") + std::to_string(i % sensors) +
+              "\",\"value\":" + std::to_string(i) + "}";
     }
     return body + "]}";
   };
