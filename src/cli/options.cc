@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/options.h"
+
+#include <arpa/inet.h>
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <format>
+#include <sstream>
+
+#include "base/text.h"
+
+#ifndef SKERRY_VERSION
+#error "SKERRY_VERSION comes from CMake"
+#endif
+
+namespace skerry::cli {
+namespace {
+
+// Each validator returns "" or the sentence that CLI11 prints behind the option's name.
+template <class F>
+CLI::Validator checked(std::string type, F parse) {
+  return CLI::Validator(
+      [parse](std::string& text) {
+        const auto result = parse(text);
+        return result ? std::string() : result.error().what;
+      },
+      std::move(type));
+}
+
+const auto kEndpoint = [] { return checked("ADDRESS:PORT", [](const std::string& t) { return parse_endpoint(t); }); };
+const auto kOvercommit = [] { return checked("cpu=N,memory=N", [](const std::string& t) { return parse_overcommit(t, {}); }); };
+const auto kCidr = [] {
+  return checked("CIDR", [](const std::string& t) -> Result<> {
+    const auto parts = split(t, '/');
+    in_addr address{};
+    const auto bits = parts.size() == 2 ? parse_int<int>(parts[1]) : std::nullopt;
+    if (!bits || *bits < 8 || *bits > 30 || inet_pton(AF_INET, std::string(parts[0]).c_str(), &address) != 1)
+      return Fail({Errc::Invalid, std::format("\"{}\" is not an IPv4 range; write it as 10.42.0.0/16", t)});
+    return {};
+  });
+};
+const auto kDuration = [] {
+  return checked("DURATION", [](const std::string& t) -> Result<> {
+    const auto d = parse_duration(t);
+    if (!d || *d <= Duration::zero()) return Fail({Errc::Invalid, std::format("\"{}\" is not a duration; write it as 500ms, 30s or 2m", t)});
+    return {};
+  });
+};
+const auto kEnv = [] {
+  return checked("NAME=VALUE", [](const std::string& t) -> Result<> {
+    if (t.find('=') == std::string::npos || t.starts_with('='))
+      return Fail({Errc::Invalid, std::format("\"{}\" sets no variable; write it as NAME=VALUE", t)});
+    return {};
+  });
+};
+
+// Raw texts of options whose type is not CLI11's; turned into values after parsing.
+struct Texts {
+  std::string listen, overcommit, run_listen, deadline, on_exit = "keep";
+};
+
+void add_data_dir(CLI::App& app, std::filesystem::path& path) {
+  app.add_option("--data-dir", path, "Folder of all state, keys and images")->capture_default_str();
+}
+
+void add_server_options(CLI::App& app, ServerOptions& o, Texts& texts) {
+  app.add_option("--listen", texts.listen, "Address of the Kubernetes API [127.0.0.1:6443]")->check(kEndpoint());
+  app.add_option("--tls-name", o.tls_names, "A further name or address for the server's certificate (may be repeated)");
+  app.add_option("--pod-cidr", o.pod_cidr, "Addresses of pods")->check(kCidr())->capture_default_str();
+  app.add_option("--service-cidr", o.service_cidr, "Addresses of Services")->check(kCidr())->capture_default_str();
+}
+
+void add_node_options(CLI::App& app, NodeOptions& o, Texts& texts, std::string_view overcommit_default) {
+  app.add_option("--node-name", o.node_name, "Name of this node [the host name]");
+  app.add_option("--node-address", o.node_address, "Address that the node reports [the one that routes to the server]");
+  app.add_option("--overcommit", texts.overcommit,
+                 std::format("How many times its CPU and memory the node offers; idle pods use nothing [{}]", overcommit_default))
+      ->check(kOvercommit());
+  app.add_option("--port", o.port, "Port of the node's own API (logs, metrics)")->capture_default_str();
+  app.add_option("--pods-max", o.pods_max, "How many pods the node takes")->check(CLI::Range(1, 10000))->capture_default_str();
+  app.add_option("--pod-namespace", o.pod_namespace, "Network namespace of the pods' sockets")->capture_default_str();
+  app.add_option("--cgroup", o.cgroup, "Control group that holds the sandboxes")->capture_default_str();
+}
+
+struct Builder {
+  CLI::App app{"Skerry turns a small machine into a Kubernetes node for WebAssembly services.", "skerry"};
+  UpOptions up;
+  ServerOptions server;
+  NodeOptions node;
+  RunOptions run;
+  ImageAddOptions image_add;
+  ImageListOptions image_list;
+  ImageRemoveOptions image_remove;
+  Texts texts;
+  CLI::App *up_app, *server_app, *node_app, *run_app, *image_add_app, *image_list_app, *image_remove_app;
+
+  Builder() {
+    app.set_version_flag("--version", "skerry " SKERRY_VERSION);
+    app.require_subcommand(1);
+    app.get_formatter()->column_width(34);
+    app.footer("Examples:\n"
+               "  skerry up                                     a whole cluster on this machine\n"
+               "  skerry image add app.wasm example.com/app:1   make a module available to pods\n"
+               "  skerry run app.wasm --port 8080               serve one module, without any cluster\n"
+               "Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong usage.");
+
+    up_app = app.add_subcommand("up", "Start server and node on this machine, and stay in the foreground");
+    up_app->footer("Writes DATA/admin.kubeconfig: export KUBECONFIG=/var/lib/skerry/admin.kubeconfig, then use kubectl.\n"
+                   "Needs root: pods get namespaces, control groups and addresses. Ctrl-C ends all of it.");
+    add_data_dir(*up_app, up.server.data_dir);
+    add_server_options(*up_app, up.server, texts);
+    add_node_options(*up_app, up.node, texts, "cpu=10,memory=4");
+    up_app->add_flag("-v,--verbose", up.server.verbose, "Log details");
+
+    server_app = app.add_subcommand("server", "Start the Kubernetes API, scheduler and controllers");
+    add_data_dir(*server_app, server.data_dir);
+    add_server_options(*server_app, server, texts);
+    server_app->add_option("--node-name", server.node_name, "Write credentials for this node to DATA/node.kubeconfig");
+    server_app->add_flag("-v,--verbose", server.verbose, "Log details");
+
+    node_app = app.add_subcommand("node", "Start the agent that runs pods on this machine");
+    add_data_dir(*node_app, node.data_dir);
+    node_app->add_option("--kubeconfig", node.kubeconfig, "Where the server is and who this node is [DATA/node.kubeconfig]");
+    add_node_options(*node_app, node, texts, "cpu=1,memory=1");
+    node_app->add_option("--pod-cidr", node.pod_cidr, "Addresses of pods")->check(kCidr())->capture_default_str();
+    node_app->add_option("--service-cidr", node.service_cidr, "Addresses of Services")->check(kCidr())->capture_default_str();
+    node_app->add_option("--on-exit", texts.on_exit, "What becomes of the pods when the agent is told to stop")
+        ->check(CLI::IsMember({"keep", "stop"}))
+        ->capture_default_str();
+    node_app->add_flag("--print-config", node.print_config, "Print the resulting configuration and exit");
+    node_app->add_flag("-v,--verbose", node.verbose, "Log details");
+
+    run_app = app.add_subcommand("run", "Serve one Wasm module over HTTP, without any cluster");
+    run_app->add_option("FILE", run.file, "A core WebAssembly module: an http-wasm handler, or a WASI command (--handler wagi)")
+        ->required()
+        ->check(CLI::ExistingFile);
+    run_app->add_option("--listen", texts.run_listen, "Where to serve [127.0.0.1:8080]")->check(kEndpoint());
+    run_app->add_option("-p,--port", run.listen.port, "Port on 127.0.0.1; 0 takes a free one and prints it")->capture_default_str();
+    run_app->add_option("--handler", run.handler, "What kind of guest it is [found in the module]")
+        ->check(CLI::IsMember({"http-wasm", "wagi"}));
+    run_app->add_option("--isolation", run.isolation, "request: a fresh instance for every request")->check(CLI::IsMember({"request"}));
+    run_app->add_option("-e,--env", run.env, "An environment variable for the guest (may be repeated)")->check(kEnv());
+    run_app->add_option("--config", run.config, "What an http-wasm guest reads with get_config");
+    run_app->add_option("--deadline", texts.deadline, "Longest time for one request; then 504 [30s]")->check(kDuration());
+    run_app->add_option("--memory", run.memory_bytes_max, "Memory limit of the guest, as 64Mi or 1Gi")
+        ->transform(CLI::AsSizeValue(false))
+        ->default_str("512Mi");
+    run_app->add_flag("-v,--verbose", run.verbose, "Log details");
+
+    auto* image = app.add_subcommand("image", "Add, list and remove the images on this machine");
+    image->require_subcommand(1);
+    image_add_app = image->add_subcommand("add", "Side-load a Wasm module under an image reference");
+    image_add_app->add_option("FILE", image_add.file, "A core WebAssembly module")->required()->check(CLI::ExistingFile);
+    image_add_app->add_option("REFERENCE", image_add.reference, "The name that pods use, e.g. registry.example.com/app:1")->required();
+    add_data_dir(*image_add_app, image_add.data_dir);
+    image_list_app = image->add_subcommand("ls", "List the images");
+    image_list_app->add_flag("--json", image_list.json, "One JSON object a line");
+    add_data_dir(*image_list_app, image_list.data_dir);
+    image_remove_app = image->add_subcommand("rm", "Remove an image reference, and its bytes if nothing else refers to them");
+    image_remove_app->add_option("REFERENCE", image_remove.reference)->required();
+    add_data_dir(*image_remove_app, image_remove.data_dir);
+  }
+
+  // Only after a successful parse: every text has passed its validator.
+  Command command() {
+    if (up_app->parsed()) {
+      if (!texts.listen.empty()) up.server.listen = *parse_endpoint(texts.listen);
+      up.node.data_dir = up.server.data_dir;
+      up.node.pod_cidr = up.server.pod_cidr;
+      up.node.service_cidr = up.server.service_cidr;
+      up.node.overcommit = *parse_overcommit(texts.overcommit, {.cpu = 10, .memory = 4});
+      up.node.on_exit = OnExit::Stop;
+      up.node.verbose = up.server.verbose;
+      return up;
+    }
+    if (server_app->parsed()) {
+      if (!texts.listen.empty()) server.listen = *parse_endpoint(texts.listen);
+      return server;
+    }
+    if (node_app->parsed()) {
+      node.overcommit = *parse_overcommit(texts.overcommit, {});
+      node.on_exit = texts.on_exit == "stop" ? OnExit::Stop : OnExit::Keep;
+      return node;
+    }
+    if (run_app->parsed()) {
+      if (!texts.run_listen.empty()) {
+        const auto port = run.listen.port;
+        run.listen = *parse_endpoint(texts.run_listen);
+        if (run_app->get_option("--port")->count() > 0) run.listen.port = port;
+      }
+      if (!texts.deadline.empty()) run.deadline = *parse_duration(texts.deadline);
+      return run;
+    }
+    if (image_add_app->parsed()) return image_add;
+    if (image_list_app->parsed()) return image_list;
+    return image_remove;
+  }
+};
+
+}  // namespace
+
+Result<Overcommit> parse_overcommit(std::string_view text, Overcommit otherwise) {
+  Overcommit out = otherwise;
+  if (text.empty()) return out;
+  for (const auto part : split(text, ',')) {
+    const auto equals = part.find('=');
+    const auto name = part.substr(0, equals);
+    if (equals == std::string_view::npos || (name != "cpu" && name != "memory"))
+      return Fail({Errc::Invalid, std::format("\"{}\" is not understood; write cpu=N,memory=N", part)});
+    double factor = 0;
+    const auto digits = part.substr(equals + 1);
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), factor, std::chars_format::fixed);
+    if (error != std::errc{} || end != digits.data() + digits.size() || !(factor >= 1 && factor <= 100))
+      return Fail({Errc::Invalid, std::format("the factor \"{}\" of {} is not a number from 1 to 100", digits, name)});
+    (name == "cpu" ? out.cpu : out.memory) = factor;
+  }
+  return out;
+}
+
+Result<Endpoint> parse_endpoint(std::string_view text) {
+  const auto colon = text.rfind(':');
+  const Error wrong{Errc::Invalid, std::format("\"{}\" is not an address with a port; write it as 127.0.0.1:6443 or [::1]:6443", text)};
+  if (colon == std::string_view::npos) return Fail(wrong);
+  const auto port = parse_int<std::uint16_t>(text.substr(colon + 1));
+  std::string_view host = text.substr(0, colon);
+  const bool bracketed = host.starts_with('[') && host.ends_with(']');
+  if (bracketed) host = host.substr(1, host.size() - 2);
+  Endpoint out{std::string(host), port.value_or(0)};
+  in6_addr six{};
+  in_addr four{};
+  const bool known = bracketed ? inet_pton(AF_INET6, out.address.c_str(), &six) == 1 : inet_pton(AF_INET, out.address.c_str(), &four) == 1;
+  if (!port || !known) return Fail(wrong);
+  return out;
+}
+
+Parsed parse_command_line(int argc, const char* const* argv) {
+  Builder builder;
+  Parsed out;
+  // CLI11 would only say that a subcommand is required.
+  if (argc > 1 && argv[1][0] != '-' && builder.app.get_subcommand_no_throw(argv[1]) == nullptr) {
+    out.exit_code = kExitUsage;
+    out.error_output = std::format("\"{}\" is not a command; the commands are up, server, node, run and image\nRun with --help for more information.\n", argv[1]);
+    return out;
+  }
+  try {
+    builder.app.parse(argc, argv);
+    out.command = builder.command();
+  } catch (const CLI::ParseError& e) {
+    std::ostringstream text, errors;
+    const int code = builder.app.exit(e, text, errors);
+    out.exit_code = code == 0 ? kExitOk : kExitUsage;
+    out.output = text.str();
+    out.error_output = errors.str();
+  }
+  return out;
+}
+
+}  // namespace skerry::cli

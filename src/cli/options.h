@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the command line says, as one struct per subcommand, and the way from argv to it. Nothing else reads argv or the
+// environment. All mistakes of a value are reported at once, each with its option.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/error.h"
+#include "base/time.h"
+
+namespace skerry::cli {
+
+struct Overcommit {
+  double cpu = 1, memory = 1;
+  friend bool operator==(const Overcommit&, const Overcommit&) = default;
+};
+// "cpu=10,memory=4", either part may be left out; factors from 1 to 100. Invalid: names the part.
+Result<Overcommit> parse_overcommit(std::string_view text, Overcommit otherwise);
+
+struct Endpoint {
+  std::string address;  // an IP address
+  std::uint16_t port = 0;
+  friend bool operator==(const Endpoint&, const Endpoint&) = default;
+};
+// "127.0.0.1:6443" or "[::1]:6443".
+Result<Endpoint> parse_endpoint(std::string_view text);
+
+struct ServerOptions {
+  std::filesystem::path data_dir = "/var/lib/skerry";
+  Endpoint listen{"127.0.0.1", 6443};
+  std::vector<std::string> tls_names;  // further names and addresses in the server's certificate
+  std::string node_name;               // the node whose credentials are written beside the admin's
+  std::string pod_cidr = "10.42.0.0/16";
+  std::string service_cidr = "10.43.0.0/16";
+  bool verbose = false;
+};
+
+enum class OnExit : std::uint8_t { Keep, Stop };
+
+struct NodeOptions {
+  std::filesystem::path data_dir = "/var/lib/skerry";
+  std::filesystem::path kubeconfig;  // empty: DATA/node.kubeconfig
+  std::string node_name;             // empty: the host name
+  std::string node_address;          // empty: found by the route to the server
+  std::uint16_t port = 10250;
+  Overcommit overcommit;
+  std::string pod_cidr = "10.42.0.0/16";
+  std::string service_cidr = "10.43.0.0/16";
+  std::string pod_namespace = "skerry-pods";  // the network namespace of pod sockets
+  std::string cgroup = "skerry";
+  std::uint32_t pods_max = 1100;
+  OnExit on_exit = OnExit::Keep;
+  bool print_config = false;
+  bool verbose = false;
+};
+
+struct UpOptions {
+  ServerOptions server;
+  NodeOptions node;
+};
+
+struct RunOptions {
+  std::filesystem::path file;
+  Endpoint listen{"127.0.0.1", 8080};
+  std::string handler;    // "", "http-wasm", "wagi"
+  std::string isolation;  // "", "request"
+  std::vector<std::string> env;
+  std::string config;
+  Duration deadline = 30s;
+  std::uint64_t memory_bytes_max = 512u << 20;
+  bool verbose = false;
+};
+
+struct ImageAddOptions {
+  std::filesystem::path data_dir = "/var/lib/skerry";
+  std::filesystem::path file;
+  std::string reference;
+};
+struct ImageListOptions {
+  std::filesystem::path data_dir = "/var/lib/skerry";
+  bool json = false;
+};
+struct ImageRemoveOptions {
+  std::filesystem::path data_dir = "/var/lib/skerry";
+  std::string reference;
+};
+
+using Command = std::variant<UpOptions, ServerOptions, NodeOptions, RunOptions, ImageAddOptions, ImageListOptions, ImageRemoveOptions>;
+
+// Exit codes of every subcommand.
+inline constexpr int kExitOk = 0, kExitFailed = 1, kExitUsage = 2;
+
+struct Parsed {
+  std::optional<Command> command;  // empty: `output` is all there is to do
+  int exit_code = kExitOk;
+  std::string output, error_output;
+};
+Parsed parse_command_line(int argc, const char* const* argv);
+
+}  // namespace skerry::cli

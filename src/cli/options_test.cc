@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace skerry::cli {
+namespace {
+
+using ::testing::HasSubstr;
+
+Parsed parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "skerry");
+  return parse_command_line(static_cast<int>(arguments.size()), arguments.data());
+}
+
+TEST(Options, UpOffersMoreThanTheMachineHasByDefault) {
+  const auto up = std::get<UpOptions>(*parse({"up", "--listen", "127.0.0.1:7443", "--data-dir", "/tmp/x"}).command);
+  EXPECT_EQ(up.node.overcommit, (Overcommit{10, 4}));
+  EXPECT_EQ(up.server.listen, (Endpoint{"127.0.0.1", 7443}));
+  EXPECT_EQ(up.node.data_dir, "/tmp/x");
+  EXPECT_EQ(up.node.on_exit, OnExit::Stop);
+}
+
+TEST(Options, NodeOffersWhatTheMachineHasByDefault) {
+  const auto node = std::get<NodeOptions>(*parse({"node", "--overcommit", "cpu=2.5"}).command);
+  EXPECT_EQ(node.overcommit, (Overcommit{2.5, 1}));
+  EXPECT_EQ(node.on_exit, OnExit::Keep);
+}
+
+TEST(Options, MistakesExitWithTwoAndSayWhatIsMeant) {
+  for (const auto& [arguments, text] : std::vector<std::pair<std::vector<const char*>, const char*>>{
+           {{"node", "--overcommit", "cpu=0.5"}, "number from 1 to 100"},
+           {{"node", "--overcommit", "disk=2"}, "write cpu=N,memory=N"},
+           {{"up", "--listen", "6443"}, "write it as 127.0.0.1:6443"},
+           {{"up", "--listen", "localhost:6443"}, "write it as 127.0.0.1:6443"},
+           {{"run", "/nonexistent.wasm"}, "/nonexistent.wasm"},
+           {{"server", "--pod-cidr", "10.42.0.0"}, "10.42.0.0/16"},
+           {{}, "subcommand"},
+           {{"upp"}, "upp"}}) {
+    const auto out = parse(arguments);
+    EXPECT_FALSE(out.command);
+    EXPECT_EQ(out.exit_code, kExitUsage);
+    EXPECT_THAT(out.error_output, HasSubstr(text));
+  }
+}
+
+TEST(Options, HelpAndVersionAreNoErrors) {
+  EXPECT_EQ(parse({"--help"}).exit_code, kExitOk);
+  EXPECT_THAT(parse({"--help"}).output, HasSubstr("skerry up"));
+  EXPECT_THAT(parse({"--version"}).output, HasSubstr("skerry "));
+  EXPECT_THAT(parse({"up", "--help"}).output, HasSubstr("--overcommit"));
+}
+
+TEST(Options, RunTakesAPortOrAnAddress) {
+  EXPECT_EQ(std::get<RunOptions>(*parse({"run", "/etc/hostname", "-p", "0"}).command).listen, (Endpoint{"127.0.0.1", 0}));
+  const auto run = std::get<RunOptions>(
+      *parse({"run", "/etc/hostname", "--listen", "0.0.0.0:81", "-e", "A=b=c", "--deadline", "500ms", "--memory", "64Mi"}).command);
+  EXPECT_EQ(run.listen, (Endpoint{"0.0.0.0", 81}));
+  EXPECT_EQ(run.deadline, Duration(500ms));
+  EXPECT_EQ(run.memory_bytes_max, 64U << 20);
+}
+
+}  // namespace
+}  // namespace skerry::cli
