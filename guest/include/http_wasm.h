@@ -55,9 +55,8 @@ enum http_wasm_feature {
   HTTP_FEATURE_TRAILERS = 4,
 };
 
-// --- of the handler as a whole
-// ----------------------------------------------------------------------------------------- Asks for features and
-// returns those that are on now: check it. In handle_request it holds for this request only.
+// --- of the handler as a whole ---
+// Asks for features and returns those that are on now: check it. In handle_request it holds for this request only.
 HTTP_WASM_IMPORT(enable_features) uint32_t http_enable_features(uint32_t features);
 // The handler's configuration, as the operator gave it; the bytes mean what the handler says they mean.
 HTTP_WASM_IMPORT(get_config) uint32_t http_get_config(char* buffer, uint32_t size);
@@ -65,8 +64,7 @@ HTTP_WASM_IMPORT(get_config) uint32_t http_get_config(char* buffer, uint32_t siz
 HTTP_WASM_IMPORT(log_enabled) uint32_t http_log_enabled(int32_t level);
 HTTP_WASM_IMPORT(log) void http_log(int32_t level, const char* text, uint32_t length);
 
-// --- the request
-// -------------------------------------------------------------------------------------------------------
+// --- the request ---
 HTTP_WASM_IMPORT(get_method) uint32_t http_get_method(char* buffer, uint32_t size);
 HTTP_WASM_IMPORT(set_method) void http_set_method(const char* text, uint32_t length);
 // Path and query as they were sent, percent-encoding included: "/a%20b?c=d".
@@ -75,10 +73,9 @@ HTTP_WASM_IMPORT(set_uri) void http_set_uri(const char* text, uint32_t length);
 HTTP_WASM_IMPORT(get_protocol_version) uint32_t http_get_protocol_version(char* buffer, uint32_t size);  // "HTTP/1.1"
 HTTP_WASM_IMPORT(get_source_addr) uint32_t http_get_source_addr(char* buffer, uint32_t size);  // "10.1.2.3:4567"
 
-// --- headers
-// ----------------------------------------------------------------------------------------------------------- Names and
-// values come each followed by a zero byte. The result holds the number of them in its upper 32 bits and the length
-// with all zero bytes in its lower: HTTP_WASM_COUNT, HTTP_WASM_LENGTH. Names are matched without regard to case.
+// --- headers ---
+// Names and values come each followed by a zero byte. The result holds the number of them in its upper 32 bits and the
+// length with all zero bytes in its lower: HTTP_WASM_COUNT, HTTP_WASM_LENGTH. Names are matched without regard to case.
 HTTP_WASM_IMPORT(get_header_names) uint64_t http_get_header_names(uint32_t kind, char* buffer, uint32_t size);
 HTTP_WASM_IMPORT(get_header_values)
 uint64_t http_get_header_values(uint32_t kind, const char* name, uint32_t name_length, char* buffer, uint32_t size);
@@ -92,10 +89,9 @@ HTTP_WASM_IMPORT(remove_header) void http_remove_header(uint32_t kind, const cha
 #define HTTP_WASM_COUNT(result) ((uint32_t)((result) >> 32))
 #define HTTP_WASM_LENGTH(result) ((uint32_t)(result))
 
-// --- bodies and status
-// ------------------------------------------------------------------------------------------------- Reads the next
-// bytes of a body: at most `size`. HTTP_WASM_LENGTH is how many came, HTTP_WASM_AT_END whether they were the last (it
-// may come with bytes, and with none). A body that is not read is skipped by the host.
+// --- bodies and status ---
+// Reads the next bytes of a body: at most `size`. HTTP_WASM_LENGTH is how many came, HTTP_WASM_AT_END whether they were
+// the last (it may come with bytes, and with none). A body that is not read is skipped by the host.
 HTTP_WASM_IMPORT(read_body) uint64_t http_read_body(uint32_t kind, char* buffer, uint32_t size);
 #define HTTP_WASM_AT_END(result) ((uint32_t)((result) >> 32) != 0)
 // Appends to a body. The first call sends status and headers, unless HTTP_FEATURE_BUFFER_RESPONSE is on.
@@ -103,8 +99,8 @@ HTTP_WASM_IMPORT(write_body) void http_write_body(uint32_t kind, const char* tex
 HTTP_WASM_IMPORT(get_status_code) uint32_t http_get_status_code(void);
 HTTP_WASM_IMPORT(set_status_code) void http_set_status_code(uint32_t status);  // 200 where nobody sets it
 
-// --- what handle_request returns
-// --------------------------------------------------------------------------------------- The response is complete.
+// --- what handle_request returns ---
+// The response is complete.
 static inline uint64_t http_wasm_done(void) { return 0; }
 // Let the next handler answer; handle_response gets `context` back. Skerry serves one handler a pod, so there is no
 // next one: the client gets 404 with a reason, and handle_response is still called.

@@ -3,8 +3,7 @@
 
 #include <string.h>
 
-// --- reading bytes
-// ------------------------------------------------------------------------------------------------------
+// --- reading bytes ---
 enum { CHUNK = 1024, END = -1 };
 
 struct parser {
@@ -67,8 +66,7 @@ static int expect(struct parser* p, char wanted, const char* otherwise) {
   return 0;
 }
 
-// --- strings
-// ------------------------------------------------------------------------------------------------------------
+// --- strings ---
 static int hex4(struct parser* p, uint32_t* out) {
   *out = 0;
   for (int i = 0; i < 4; i++) {
@@ -213,8 +211,7 @@ static int name_is(const struct batch_name* name, const char* text) {
   return name->length == strlen(text) && memcmp(name->bytes, text, name->length) == 0;
 }
 
-// --- numbers
-// ------------------------------------------------------------------------------------------------------------
+// --- numbers ---
 static double power_of_ten(int exponent) {
   static const double kExact[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                   1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
@@ -281,8 +278,7 @@ static int parse_number(struct parser* p, double* out) {
   return 0;
 }
 
-// --- the batch
-// ----------------------------------------------------------------------------------------------------------
+// --- the batch ---
 static int find_sensor(struct parser* p, struct batch* batch, const struct batch_name* name, uint8_t* out) {
   for (uint32_t i = 0; i < batch->sensors; i++) {
     const struct batch_name* known = &batch->sensor[i].name;
@@ -392,8 +388,7 @@ static int parse_batch(struct parser* p, struct batch* batch) {
   return skip_space(p) == END ? 0 : fail(p, "something follows the batch");
 }
 
-// --- statistics
-// ---------------------------------------------------------------------------------------------------------
+// --- statistics ---
 static void sift_down(double* values, uint32_t root, uint32_t count) {
   for (;;) {
     uint32_t child = 2 * root + 1;

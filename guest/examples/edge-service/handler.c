@@ -15,8 +15,7 @@
 
 static struct batch batch;  // set anew by each batch_parse
 
-// --- output
-// -------------------------------------------------------------------------------------------------------------
+// --- output ---
 static struct {
   uint32_t length;
   char bytes[2048];
@@ -94,8 +93,7 @@ static void respond(uint32_t status, const char* type) {
   http_set_header_value(HTTP_RESPONSE_HEADERS, LITERAL("content-type"), type, (uint32_t)strlen(type));
 }
 
-// --- answers
-// ------------------------------------------------------------------------------------------------------------
+// --- answers ---
 static uint32_t read_request(void* context, char* buffer, uint32_t size, int* at_end) {
   (void)context;
   const uint64_t result = http_read_body(HTTP_REQUEST_BODY, buffer, size);
