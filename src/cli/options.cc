@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
 #include <format>
 #include <sstream>
@@ -238,7 +239,8 @@ Parsed parse_command_line(int argc, const char* const* argv) {
   Builder builder;
   Parsed out;
   // CLI11 would only say that a subcommand is required.
-  if (argc > 1 && argv[1][0] != '-' && builder.app.get_subcommand_no_throw(argv[1]) == nullptr) {
+  if (argc > 1 && argv[1][0] != '-' && 
+      std::ranges::none_of(builder.app.get_subcommands({}), [&](const CLI::App* a) { return a->get_name() == argv[1]; })) {
     out.exit_code = kExitUsage;
     out.error_output = std::format("\"{}\" is not a command; the commands are up, server, node, run and image\nRun with --help for more information.\n", argv[1]);
     return out;
