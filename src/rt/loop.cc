@@ -2,6 +2,7 @@
 #include "rt/loop.h"
 
 #include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/signal_set.hpp>
@@ -53,6 +54,18 @@ Task<> sleep_for(Duration d) {
   asio::steady_timer timer(co_await asio::this_coro::executor);
   timer.expires_after(std::chrono::duration_cast<asio::steady_timer::duration>(d));
   co_await timer.async_wait(asio::use_awaitable);
+  co_return Result<>{};
+}
+
+Task<> wait_readable(int fd) {
+  struct Borrowed {
+    asio::posix::stream_descriptor descriptor;
+    ~Borrowed() { descriptor.release(); }  // the descriptor is the caller's
+  } borrowed{asio::posix::stream_descriptor(co_await asio::this_coro::executor, fd)};
+  boost::system::error_code error;
+  co_await borrowed.descriptor.async_wait(asio::posix::stream_descriptor::wait_read, asio::redirect_error(asio::use_awaitable, error));
+  if (error == asio::error::operation_aborted) co_await asio::post(asio::use_awaitable);  // cancelled: this throws
+  if (error) co_return Fail({Errc::Internal, "wait for a descriptor: " + error.message()});
   co_return Result<>{};
 }
 

@@ -53,6 +53,9 @@ class Loop {
 // Waits that long; by the loop's monotonic clock.
 Task<> sleep_for(Duration);
 
+// Waits until `fd` (socket, pipe, pidfd) can be read, or has ended. The caller keeps it, open until the task returns.
+Task<> wait_readable(int fd);
+
 // Something to wait for that one party sets and others await, on one loop. Level-triggered: stays set until reset().
 class Event {
  public:

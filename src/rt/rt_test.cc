@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <thread>
 
 #include "rt/blocking_pool.h"
@@ -55,6 +57,39 @@ TEST(TaskGroup, StopCancelsAndWaitsForEveryTask) {
   outer.spawn("scenario", scenario(loop, group, unwound));
   loop.run();
   EXPECT_EQ(unwound, 3);
+}
+
+Task<> reads(int fd, bool& done) {
+  CO_TRY_OK(co_await wait_readable(fd));
+  done = true;
+  co_return Result<>{};
+}
+Task<> fd_scenario(Loop& loop, TaskGroup& group) {
+  int fds[2];
+  EXPECT_EQ(::pipe(fds), 0);
+  bool done = false, never = false;
+  group.spawn("reader", reads(fds[0], done));
+  CO_TRY_OK(co_await sleep_for(1ms));
+  EXPECT_FALSE(done);
+  EXPECT_EQ(::write(fds[1], "x", 1), 1);
+  CO_TRY_OK(co_await sleep_for(1ms));
+  EXPECT_TRUE(done);
+  char c;
+  EXPECT_EQ(::read(fds[0], &c, 1), 1);
+  group.spawn("cancelled", reads(fds[0], never));
+  CO_TRY_OK(co_await sleep_for(1ms));
+  CO_TRY_OK(co_await group.stop());
+  EXPECT_FALSE(never);
+  EXPECT_EQ(::close(fds[0]) + ::close(fds[1]), 0);  // still the caller's
+  loop.stop();
+  co_return Result<>{};
+}
+
+TEST(Loop, WaitsForADescriptorItDoesNotOwn) {
+  Loop loop;
+  TaskGroup group(loop), outer(loop);
+  outer.spawn("scenario", fd_scenario(loop, group));
+  loop.run();
 }
 
 Task<> waits(Event& event, std::string& trace) {
