@@ -84,7 +84,8 @@ class Handler {
 };
 
 // Sends a request to one fixed peer. Unavailable: could not connect or broken before the response; Timeout.
-// The response's stream, if asked for with `streamed`, yields the body as it arrives.
+// Whole: the answer has a body and no stream. Streamed: an answer with a 2xx status has a stream that yields the whole
+// body as it arrives (and no body); any other answer has a body, so that its error can be read.
 enum class BodyMode : std::uint8_t { Whole, Streamed };
 class Transport {
  public:

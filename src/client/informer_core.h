@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an informer does next, and what it knows: a pure core (no I/O, no clock). client/informer.h is its shell.
+//   poll(now) → List | Watch from a revision | Sleep until | Wait (something is under way)
+// Invariants: a change is reported only if the object really differs (another uid or another revision); the revision
+// never goes back, except by a list; after Gone (410) the next action is List; retries back off with jitter, and only an
+// event or bookmark that arrives resets the back-off.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "base/random.h"
+#include "base/time.h"
+#include "client/watch_decoder.h"
+#include "kube/object.h"
+
+namespace skerry::client {
+
+using Cache = std::map<std::string, kube::ObjectPtr, std::less<>>;  // by object_key()
+std::string object_key(std::string_view namespace_, std::string_view name);  // "ns/name", or "name"
+
+struct Change {
+  kube::ObjectPtr before;  // null: new
+  kube::ObjectPtr after;   // null: gone
+};
+
+class InformerCore {
+ public:
+  struct Options {
+    Duration backoff_min = 200ms, backoff_max = 30s;
+    std::size_t objects_max = 1'000'000;
+  };
+  enum class Act : std::uint8_t { List, Watch, Sleep, Wait };
+  struct Action {
+    Act act;
+    kube::Revision revision;  // Watch: from just after this
+    Instant until;            // Sleep
+  };
+
+  InformerCore(Options options, Random& random) : options_(options), random_(random) {}  // random must outlive this
+
+  // The next action; List and Watch are then under way until one of the inputs below answers them.
+  Action poll(Instant now);
+
+  // Inputs. on_list returns the real differences, removals first. Exhausted: more than objects_max; counts as a failure.
+  Result<std::vector<Change>> on_list(std::vector<kube::ObjectPtr> items, kube::Revision revision, Instant now);
+  void on_list_failed(const Error&, Instant now);
+  std::optional<Change> on_event(const WatchEvent&);
+  // The watch ended: by the server (no error), or by an error. Ended at once without an event: counts as a failure.
+  void on_watch_ended(const std::optional<Error>&, Instant now);
+
+  bool synced() const { return synced_; }  // a first list was taken
+  const Cache& cache() const { return cache_; }
+  kube::Revision revision() const { return revision_; }
+  std::uint64_t relists() const { return lists_; }
+  // Starts from what a checkpoint knows: the next action is Watch from `revision`. Only before the first poll.
+  void restore(std::vector<kube::ObjectPtr> items, kube::Revision revision);
+
+ private:
+  enum class State : std::uint8_t { NeedList, Listing, NeedWatch, Watching };
+  void fail(State next, Instant now);
+  Options options_;
+  Random& random_;
+  State state_ = State::NeedList;
+  Cache cache_;
+  kube::Revision revision_;
+  bool synced_ = false, progress_ = false;
+  std::optional<Instant> not_before_;
+  Duration backoff_{};
+  Instant watch_began_{};
+  std::uint64_t lists_ = 0;
+};
+
+}  // namespace skerry::client

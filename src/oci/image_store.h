@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// The images on this node's disk, shared by the agent and `skerry image`:
+//   DIR/blobs/sha256/<hex>   the bytes, named by their hash, never changed once there
+//   DIR/index.json           {"version":1,"images":[{"ref","digest","size","kind","source","added"}]}, replaced atomically
+//   DIR/index.json.old       the index before the last change: read when index.json is broken
+//   DIR/lock                 held by whoever changes something (flock; waits)
+// A blob is on disk and synced before an index names it, and is deleted after no index names it: a crash at any point
+// leaves a good index, and at worst an unnamed blob, which collect() removes.
+// Blocking: the agent calls it on a BlockingPool. Thread-safe: every call opens what it needs.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "base/time.h"
+#include "oci/reference.h"
+
+namespace skerry::oci {
+
+struct Image {
+  Reference reference;
+  std::string digest;  // "sha256:…" of the module's bytes
+  std::filesystem::path path;
+  std::uint64_t size = 0;
+  std::string kind;    // what the inspection said: "http-wasm", "wagi", …
+  std::string source;  // "sideload": authoritative for its reference; no registry replaces it
+  Time added;
+};
+
+// What the bytes are (a kind), or why they are refused. Called with the whole module.
+using Inspect = std::function<Result<std::string>(std::string_view bytes)>;
+
+class ImageStore {
+ public:
+  static constexpr std::uint64_t kModuleBytesMax = 256ULL * 1024 * 1024;
+  static constexpr std::size_t kImagesMax = 10'000;
+
+  // Makes the folders. Unavailable, Denied: from the disk.
+  static Result<ImageStore> open(std::filesystem::path folder);
+
+  // Copies the file in under the reference, replacing what the reference named. Invalid: no Wasm module, or refused by
+  // `inspect`; Exhausted: too large, or too many images; NotFound: no such file.
+  Result<Image> add(const std::filesystem::path& file, std::string_view reference, const Inspect& inspect, Time now);
+  Result<std::vector<Image>> list() const;                 // by reference; Corrupt: neither index can be read
+  Result<Image> resolve(std::string_view reference) const;  // by tag, or by digest; NotFound: with the remedy
+  Result<> remove(std::string_view reference);              // NotFound; the blob goes too if nothing else names it
+  // Deletes blobs that no reference names (and temporary files of dead writers). How many.
+  Result<std::size_t> collect();
+  // Reads the blob and compares its hash. Corrupt: names the image and the remedy.
+  static Result<> verify(const Image&);
+
+ private:
+  explicit ImageStore(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  std::filesystem::path folder_;
+};
+
+}  // namespace skerry::oci
