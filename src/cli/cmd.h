@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// One function per subcommand. Each returns the process' exit code; what failed is on standard error as one sentence.
+#pragma once
+#include "cli/options.h"
+
+namespace skerry::cli {
+
+int cmd_up(const UpOptions&);
+int cmd_server(const ServerOptions&);
+int cmd_node(const NodeOptions&);
+int cmd_run(const RunOptions&);
+int cmd_image_add(const ImageAddOptions&);
+int cmd_image_list(const ImageListOptions&);
+int cmd_image_remove(const ImageRemoveOptions&);
+
+// The kernel's host name as Kubernetes names a node: lower case. Invalid: it is no such name, with the remedy.
+Result<std::string> host_name();
+
+// "skerry: <sentence>" on standard error, and kExitFailed.
+int fail(const Error&);
+
+}  // namespace skerry::cli

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// `skerry up`: starts `skerry server` and `skerry node` from this very executable, starts either again when it dies, and
+// ends both on SIGTERM or SIGINT: first the node, so that its last status still finds the server.
+#include <unistd.h>
+
+#include <csignal>
+#include <format>
+
+#include "base/log.h"
+#include "cli/cmd.h"
+#include "cli/restart_policy.h"
+#include "os/file.h"
+#include "os/spawn.h"
+#include "rt/loop.h"
+#include "rt/task_group.h"
+
+namespace skerry::cli {
+namespace {
+
+std::string text_of(const Endpoint& e) {
+  return e.address.find(':') == std::string::npos ? std::format("{}:{}", e.address, e.port) : std::format("[{}]:{}", e.address, e.port);
+}
+
+std::vector<std::string> server_arguments(const UpOptions& o) {
+  std::vector<std::string> out{"server", "--data-dir", o.server.data_dir.string(), "--listen", text_of(o.server.listen),
+                               "--node-name", o.node.node_name, "--pod-cidr", o.server.pod_cidr, "--service-cidr", o.server.service_cidr};
+  for (const auto& name : o.server.tls_names) out.insert(out.end(), {"--tls-name", name});
+  if (o.server.verbose) out.emplace_back("--verbose");
+  return out;
+}
+
+std::vector<std::string> node_arguments(const UpOptions& o) {
+  const auto& n = o.node;
+  std::vector<std::string> out{"node", "--data-dir", n.data_dir.string(), "--node-name", n.node_name,
+                               "--overcommit", std::format("cpu={},memory={}", n.overcommit.cpu, n.overcommit.memory),
+                               "--port", std::to_string(n.port), "--pods-max", std::to_string(n.pods_max),
+                               "--pod-namespace", n.pod_namespace, "--cgroup", n.cgroup,
+                               "--pod-cidr", n.pod_cidr, "--service-cidr", n.service_cidr, "--on-exit", "stop"};
+  if (!n.node_address.empty()) out.insert(out.end(), {"--node-address", n.node_address});
+  if (n.verbose) out.emplace_back("--verbose");
+  return out;
+}
+
+// One supervised program. stop() must be awaited before it is destroyed.
+class Supervised {
+ public:
+  Supervised(rt::Loop& loop, std::string name, std::vector<std::string> arguments)
+      : name_(std::move(name)), arguments_(std::move(arguments)), tasks_(loop) {}
+  void start() { tasks_.spawn(name_, run()); }
+
+  // SIGTERM, and SIGKILL after `grace`.
+  rt::Task<> stop(Duration grace) {
+    stopping_ = true;
+    if (child_) {
+      [[maybe_unused]] const auto sent = child_->signal(SIGTERM);
+      for (Duration waited{}; child_ && waited < grace; waited += 20ms) CO_TRY_OK(co_await rt::sleep_for(20ms));
+      if (child_) {
+        LOG_ERROR("did not stop in time, killed", {"program", name_}, {"grace", grace});
+        [[maybe_unused]] const auto killed = child_->signal(SIGKILL);
+        while (child_) CO_TRY_OK(co_await rt::sleep_for(20ms));
+      }
+    }
+    co_return co_await tasks_.stop();
+  }
+
+ private:
+  rt::Task<> run() {
+    while (!stopping_) {
+      policy_.started(clock_.instant());
+      auto child = os::spawn({.program = "/proc/self/exe", .arguments = arguments_, .environment = os::current_environment(),
+                              .fds = {{STDOUT_FILENO, STDOUT_FILENO}, {STDERR_FILENO, STDERR_FILENO}}});
+      if (!child) co_return Fail(child.error().with("start skerry " + name_));
+      child_ = std::move(*child);
+      CO_TRY_OK(co_await rt::wait_readable(child_->pidfd()));
+      const auto status = child_->wait();
+      child_.reset();
+      if (stopping_) break;
+      const Duration delay = policy_.died(clock_.instant());
+      LOG_WARN("program ended, starting it again", {"program", name_}, {"how", status ? status->text() : status.error().what}, {"delay", delay});
+      CO_TRY_OK(co_await rt::sleep_for(delay));
+    }
+    co_return Result<>{};
+  }
+
+  std::string name_;
+  std::vector<std::string> arguments_;
+  SystemClock clock_;
+  RestartPolicy policy_;
+  std::optional<os::Child> child_;
+  bool stopping_ = false;
+  rt::TaskGroup tasks_;
+};
+
+rt::Task<> shut_down(rt::Loop& loop, Supervised& server, Supervised& node) {
+  // The node waits for its pods' grace; the server only for its writer.
+  if (auto done = co_await node.stop(60s); !done) LOG_WARN("stopping the node failed", {"error", done.error()});
+  if (auto done = co_await server.stop(10s); !done) LOG_WARN("stopping the server failed", {"error", done.error()});
+  loop.stop();
+  co_return Result<>{};
+}
+
+}  // namespace
+
+int cmd_up(const UpOptions& given) {
+  UpOptions options = given;
+  if (::geteuid() != 0)
+    return fail({Errc::Denied, "`skerry up` needs root: pods get namespaces, control groups and addresses. Run it with sudo, or try "
+                               "`skerry run FILE.wasm`, which needs no privileges"});
+  if (options.node.node_name.empty()) {
+    auto name = host_name();
+    if (!name) return fail(name.error());
+    options.node.node_name = std::move(*name);
+  }
+  if (auto made = os::make_folders(options.server.data_dir, 0700); !made) return fail(made.error());
+  auto lock = os::lock_file(options.server.data_dir / "up.lock");
+  if (!lock) return fail(lock.error().code == Errc::AlreadyExists
+                             ? Error{Errc::AlreadyExists, std::format("another `skerry up` runs on {}; stop it, or give --data-dir another folder",
+                                                                      options.server.data_dir.string())}
+                             : lock.error());
+
+  rt::Loop loop;
+  Supervised server(loop, "server", server_arguments(options)), node(loop, "node", node_arguments(options));
+  rt::TaskGroup shutdown(loop);
+  loop.on_signal({SIGTERM, SIGINT}, [&, asked = false](int) mutable {
+    if (std::exchange(asked, true)) return;
+    LOG_INFO("stopping");
+    shutdown.spawn("shutdown", shut_down(loop, server, node));
+  });
+  server.start();
+  node.start();
+  loop.run();
+  return kExitOk;
+}
+
+}  // namespace skerry::cli

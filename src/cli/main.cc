@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <unistd.h>
+
+#include <array>
+#include <cctype>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <variant>
+
+#include "base/log.h"
+#include "cli/cmd.h"
+
+namespace skerry::cli {
+
+int fail(const Error& error) {
+  std::fprintf(stderr, "skerry: %s\n", error.what.c_str());
+  return kExitFailed;
+}
+
+Result<std::string> host_name() {
+  std::array<char, 256> buffer{};
+  if (::gethostname(buffer.data(), buffer.size() - 1) != 0) return Fail(errno_error(errno, "read the host name"));
+  std::string name = buffer.data();
+  for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  const bool good = !name.empty() && std::isalnum(static_cast<unsigned char>(name.front())) && std::isalnum(static_cast<unsigned char>(name.back())) &&
+                    name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-.") == std::string::npos;
+  if (!good) return Fail({Errc::Invalid, "the host name \"" + name + "\" cannot name a node; give --node-name with letters, digits, '-' and '.'"});
+  return name;
+}
+
+namespace {
+
+template <class... F>
+struct Overloaded : F... {
+  using F::operator()...;
+};
+
+int run(const Command& command) {
+  return std::visit(Overloaded{[](const UpOptions& o) { return cmd_up(o); },
+                               [](const ServerOptions& o) { return cmd_server(o); },
+                               [](const NodeOptions& o) { return cmd_node(o); },
+                               [](const RunOptions& o) { return cmd_run(o); },
+                               [](const ImageAddOptions& o) { return cmd_image_add(o); },
+                               [](const ImageListOptions& o) { return cmd_image_list(o); },
+                               [](const ImageRemoveOptions& o) { return cmd_image_remove(o); }},
+                    command);
+}
+
+}  // namespace
+}  // namespace skerry::cli
+
+int main(int argc, char** argv) {
+  // A peer that closes its end is an error of that write, not the end of this process.
+  std::signal(SIGPIPE, SIG_IGN);
+  const auto parsed = skerry::cli::parse_command_line(argc, argv);
+  std::fputs(parsed.output.c_str(), stdout);
+  std::fputs(parsed.error_output.c_str(), stderr);
+  return parsed.command ? skerry::cli::run(*parsed.command) : parsed.exit_code;
+}
