@@ -51,7 +51,9 @@ function(kube_schema out_variable)
   set(descriptors ${CMAKE_CURRENT_BINARY_DIR}/kube_schema.pb)
   set(table ${CMAKE_CURRENT_BINARY_DIR}/kube_schema_table.cc)
   add_custom_command(OUTPUT ${table}
-    COMMAND protobuf::protoc --proto_path=${SKERRY_GO_ROOT} --include_source_info --include_imports
+    # protoc warns of unused imports in files that are not ours; what it says is shown only when it fails.
+    COMMAND sh -c "\"$@\" 2>${descriptors}.log || { cat ${descriptors}.log >&2; exit 1; }" protoc
+            $<TARGET_FILE:protobuf::protoc> --proto_path=${SKERRY_GO_ROOT} --include_source_info --include_imports
             --descriptor_set_out=${descriptors} ${protos}
     COMMAND skerry_schema_gen ${SKERRY_GO_ROOT} ${descriptors} ${table} ${roots}
     DEPENDS skerry_schema_gen ${CMAKE_SOURCE_DIR}/cmake/kube_schema.cmake

@@ -2,12 +2,12 @@
 // The rules that an object must keep beyond its schema, worded as kube-apiserver words them (clients print and compare the
 // texts). Pure; the object must have been decoded and defaulted. An empty answer means valid.
 #pragma once
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "kube/json.h"
+#include "kube/names.h"
 #include "kube/resources.h"
 
 namespace skerry::kube {
@@ -36,12 +36,6 @@ FieldError field_invalid_string(std::string field, std::string_view value, std::
 FieldError field_not_supported(std::string field, std::string_view value, std::vector<std::string> supported);
 FieldError field_duplicate(std::string field, std::string_view value);
 FieldError field_forbidden(std::string field, std::string_view detail);
-
-// Names. Nothing if good, else the sentence that Kubernetes answers.
-std::optional<std::string> check_dns1123_label(std::string_view);
-std::optional<std::string> check_dns1123_subdomain(std::string_view);
-std::optional<std::string> check_dns1035_label(std::string_view);
-std::optional<std::string> check_qualified_name(std::string_view);
-std::optional<std::string> check_label_value(std::string_view);
+FieldError field_too_long(std::string field, std::size_t bytes_max);
 
 }  // namespace skerry::kube
