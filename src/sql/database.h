@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// SQLite behind one class: WAL, synchronous FULL, exclusive to this process, checked when it is opened. What commit()
+// acknowledged survives kill -9 and power loss.
+// A Database and its Statements belong to one thread at a time (the caller's writer thread); nothing here locks.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+#include "base/time.h"
+#include "sql/statement.h"
+
+struct sqlite3;
+
+namespace skerry::sql {
+
+enum class Synchronous : std::uint8_t { Full, Normal };  // Normal: a power loss may take back the last commits
+enum class IntegrityCheck : std::uint8_t { Quick, None };
+
+class Database {
+ public:
+  struct Options {
+    Synchronous synchronous = Synchronous::Full;
+    IntegrityCheck integrity_check = IntegrityCheck::Quick;
+    Duration busy_timeout = std::chrono::seconds(5);
+    std::size_t cache_kib = 2048;
+    std::size_t wal_bytes_max = 4 << 20;  // what the -wal file is cut back to after a checkpoint
+    std::string vfs = {};                    // empty: the system's
+  };
+  // One step of the schema, in order; PRAGMA user_version counts how many have run. Never edit one that was released.
+  using Migrations = std::span<const std::string_view>;
+
+  // Opens or creates `path` and brings its schema up to date, in one transaction. Errors: Corrupt (the file is damaged or
+  // not a database), Unavailable (another process holds it, or the disk failed), Exhausted (disk full), Unsupported (made
+  // by a newer version).
+  static Result<Database> open(const std::string& path, Options options, Migrations migrations);
+  // As open(); a Corrupt file is moved aside to `path`.corrupt (one is kept) and replaced by the copy that backup_to()
+  // made at `last_good`, or by an empty database if there is no such copy. `restored` tells that this happened.
+  struct Opened;
+  static Result<Opened> open_or_restore(const std::string& path, const std::string& last_good, Options options,
+                                        Migrations migrations);
+
+  Database(Database&&) noexcept;
+  Database& operator=(Database&&) noexcept;
+  ~Database();
+
+  Result<Statement> prepare(std::string_view sql);  // exactly one statement
+  Result<> exec(std::string_view sql);              // one or more, results ignored
+  // BEGIN IMMEDIATE, body, COMMIT. If the body or the commit fails everything is rolled back and the error returned.
+  Result<> transaction(const std::function<Result<>()>& body);
+
+  // A consistent copy as a file of its own: written beside it, synced, renamed over `path`.
+  Result<> backup_to(const std::string& path);
+  // Moves the WAL into the file and empties it; frees unused pages at the file's end, at most `pages_max` of them.
+  Result<> compact(std::uint32_t pages_max);
+  // Damage, as SQLite's quick_check sees it.
+  Result<> check_integrity();
+  std::int64_t bytes() const;  // page_count * page_size; 0 if it cannot be read
+
+ private:
+  explicit Database(sqlite3* db);
+  Result<> configure(const Options&);
+  Result<> migrate(Migrations);
+  Result<std::int64_t> pragma(std::string_view sql);
+  Error error(int code, std::string_view operation) const;
+  struct Close {
+    void operator()(sqlite3*) const;
+  };
+  std::unique_ptr<sqlite3, Close> db_;
+  std::string path_;
+};
+
+struct Database::Opened {
+  Database database;
+  bool restored = false;
+  std::string reason = {};  // why, if restored
+};
+
+// The error for an SQLite result code: `operation: message (SQLITE_X)`.
+Error sqlite_error(int extended_code, std::string_view message, std::string_view operation,
+                   std::source_location at = std::source_location::current());
+
+}  // namespace skerry::sql
