@@ -78,14 +78,16 @@ namespace {
 
 Result<> check_name(std::string_view name) {
   if (name.empty() || name.size() >= IFNAMSIZ || name.find('/') != std::string_view::npos) {
-    return Fail({Errc::Invalid, std::format("link name \"{}\": it must have 1 to {} bytes and no slash", name, IFNAMSIZ - 1)});
+    return Fail(
+        {Errc::Invalid, std::format("link name \"{}\": it must have 1 to {} bytes and no slash", name, IFNAMSIZ - 1)});
   }
   return {};
 }
 
 Error kernel_error(int error, std::string_view operation) {
   if (error == EPERM || error == EACCES) {
-    return {Errc::Denied, std::format("{}: the kernel refused; the node needs to run as root (CAP_NET_ADMIN)", operation)};
+    return {Errc::Denied,
+            std::format("{}: the kernel refused; the node needs to run as root (CAP_NET_ADMIN)", operation)};
   }
   if (error == ENODEV || error == ESRCH || error == ENOENT) {
     return {Errc::NotFound, std::format("{}: {}", operation, std::strerror(error))};
@@ -137,7 +139,8 @@ Result<> Netlink::transact(Message& message, std::string_view operation, std::st
       nlmsghdr header;
       std::memcpy(&header, at, sizeof header);
       if (header.nlmsg_len < sizeof header || header.nlmsg_len > left) {
-        return Fail({Errc::Corrupt, std::format("{}: a netlink answer of {} bytes in {}", operation, header.nlmsg_len, left)});
+        return Fail(
+            {Errc::Corrupt, std::format("{}: a netlink answer of {} bytes in {}", operation, header.nlmsg_len, left)});
       }
       if (header.nlmsg_seq == sequence) {
         if (header.nlmsg_type == NLMSG_ERROR) {
@@ -166,7 +169,8 @@ Result<Netlink::Link> Netlink::link(std::string_view name) {
   std::string reply;
   TRY_OK(transact(message, std::format("look up link {}", name), &reply));
   ifinfomsg info{};
-  if (reply.size() < sizeof info) return Fail({Errc::Corrupt, std::format("link {}: the kernel's answer is short", name)});
+  if (reply.size() < sizeof info)
+    return Fail({Errc::Corrupt, std::format("link {}: the kernel's answer is short", name)});
   std::memcpy(&info, reply.data(), sizeof info);
   Link link{.index = info.ifi_index, .up = (info.ifi_flags & IFF_UP) != 0, .alias = {}};
   std::size_t at = NLMSG_ALIGN(sizeof info);

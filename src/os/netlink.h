@@ -41,8 +41,8 @@ class Netlink {
     int index = 0;  // the link
     RouteKind kind = RouteKind::Unicast;
     RouteTable table = RouteTable::Main;
-    std::optional<Ipv4> gateway;  // taken to be on the link
-    std::optional<Ipv4> source;   // preferred source address
+    std::optional<Ipv4> gateway = {};  // taken to be on the link
+    std::optional<Ipv4> source = {};   // preferred source address
   };
   Result<> add_route(const Route&);     // replaces a route to the same range in the same table
   Result<> remove_route(const Route&);  // NotFound

@@ -50,7 +50,8 @@ TEST(Ipv4Range, KnowsItsMembers) {
   EXPECT_EQ(range->last().str(), "10.42.7.255");
   EXPECT_TRUE(range->contains(*Ipv4::parse("10.42.5.9")));
   EXPECT_FALSE(range->contains(*Ipv4::parse("10.42.8.0")));
-  for (const auto* bad : {"10.42.4.1/22", "10.42.0.0", "10.42.0.0/33", "10.42.0.0/-1"}) EXPECT_FALSE(Ipv4Range::parse(bad)) << bad;
+  for (const auto* bad : {"10.42.4.1/22", "10.42.0.0", "10.42.0.0/33", "10.42.0.0/-1"})
+    EXPECT_FALSE(Ipv4Range::parse(bad)) << bad;
   EXPECT_TRUE(Ipv4Range::parse("0.0.0.0/0")->contains(Ipv4{0xffffffff}));
 }
 
@@ -75,7 +76,10 @@ TEST_F(Network, MakesAPairAcrossNamespaces) {
   for (int round = 0; round < 2; ++round) {  // the second finds everything there
     auto added = netlink->add_address(link->index, address, 32);
     ASSERT_TRUE(added) << added.error().what;
-    const Netlink::Route route{.to = *Ipv4Range::parse("10.9.1.0/24"), .index = link->index, .gateway = Ipv4::parse("10.9.1.2"), .source = address};
+    const Netlink::Route route{.to = *Ipv4Range::parse("10.9.1.0/24"),
+                               .index = link->index,
+                               .gateway = Ipv4::parse("10.9.1.2"),
+                               .source = address};
     added = netlink->add_route(route);
     ASSERT_TRUE(added) << added.error().what;
   }
@@ -114,7 +118,8 @@ TEST_F(Network, AppliesABatchOrNothing) {
   ASSERT_TRUE(inside);
   auto applied = apply_nft(R"({"nftables":[{"add":{"table":{"family":"ip","name":"t"}}}]})");
   ASSERT_TRUE(applied) << applied.error().what;
-  applied = apply_nft(R"({"nftables":[{"add":{"table":{"family":"ip","name":"u"}}},{"add":{"rule":{"family":"ip","table":"t","chain":"none","expr":[]}}}]})");
+  applied = apply_nft(
+      R"({"nftables":[{"add":{"table":{"family":"ip","name":"u"}}},{"add":{"rule":{"family":"ip","table":"t","chain":"none","expr":[]}}}]})");
   ASSERT_FALSE(applied);
   EXPECT_EQ(applied.error().code, Errc::Invalid);
   EXPECT_THAT(applied.error().what, ::testing::HasSubstr("nft refused a batch"));

@@ -20,13 +20,14 @@ constexpr const char* kOwn = "/proc/thread-self/ns/net";
 
 Error namespace_error(int error, std::string_view operation) {
   if (error == EPERM) {
-    return {Errc::Denied, std::format("{}: the kernel refused; the node needs to run as root (CAP_SYS_ADMIN)", operation)};
+    return {Errc::Denied,
+            std::format("{}: the kernel refused; the node needs to run as root (CAP_SYS_ADMIN)", operation)};
   }
   return errno_error(error, operation);
 }
 
 Result<bool> is_namespace(int fd) {
-  struct statfs info{};
+  struct statfs info {};
   if (::fstatfs(fd, &info) != 0) return Fail(errno_error(errno, "inspect a network namespace file"));
   return info.f_type == NSFS_MAGIC;
 }
@@ -59,7 +60,8 @@ Result<UniqueFd> open_netns(const std::filesystem::path& path) {
   UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) return Fail(errno_error(errno, std::format("open the network namespace {}", path.string())));
   TRY(const bool real, is_namespace(fd.get()));
-  if (!real) return Fail({Errc::NotFound, std::format("{} is not a network namespace (a leftover of a reboot)", path.string())});
+  if (!real)
+    return Fail({Errc::NotFound, std::format("{} is not a network namespace (a leftover of a reboot)", path.string())});
   return fd;
 }
 

@@ -51,7 +51,8 @@ Result<std::string> apply_nft(std::string_view json, const NftOptions& options) 
                         .fds = {{input.get(), 0}, {output.get(), 1}, {errors.get(), 2}},
                         .cgroup = std::nullopt});
   if (!started && started.error().code == Errc::NotFound) {
-    return Fail({Errc::NotFound, std::format("{} is not there: install nftables; Services need it", options.program.string())});
+    return Fail(
+        {Errc::NotFound, std::format("{} is not there: install nftables; Services need it", options.program.string())});
   }
   TRY(const Child child, std::move(started));
   const SystemClock clock;

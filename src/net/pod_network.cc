@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "net/pod_network.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <format>
+
+#include "os/file.h"
+#include "os/netlink.h"
+#include "os/netns.h"
+
+namespace skerry::net {
+namespace {
+
+using os::Netlink;
+using os::NetnsScope;
+constexpr std::string_view kPodLink = "eth0";
+
+Result<> check(const PodNetwork::Options& options) {
+  if (options.pods.prefix < 8 || options.pods.prefix > 29) {
+    return Fail({Errc::Invalid, std::format("pod range {}: the prefix must be between 8 and 29", options.pods.str())});
+  }
+  if (options.pods.overlaps(options.services)) {
+    return Fail({Errc::Invalid, std::format("pod range {} and service range {} overlap: give them ranges of their own",
+                                            options.pods.str(), options.services.str())});
+  }
+  if (options.name.empty() || options.name.find('/') != std::string::npos) {
+    return Fail({Errc::Invalid, std::format("\"{}\" cannot name a network namespace", options.name)});
+  }
+  return {};
+}
+
+// The namespace at `path`, made if absent or if a reboot left only its file.
+Result<os::UniqueFd> open_or_create(const std::filesystem::path& path) {
+  auto existing = os::open_netns(path);
+  if (existing || existing.error().code != Errc::NotFound) return existing;
+  return os::create_netns(path);
+}
+
+// The host's end of the pair, made or adopted; its alias says for which range it was made.
+Result<Netlink::Link> host_link(Netlink& host, const PodNetwork::Options& options, int netns) {
+  const std::string alias = std::format("skerry {}", options.pods.str());
+  auto existing = host.link(options.host_link);
+  if (existing) {
+    if (existing->alias == alias) {
+      // Its peer must be in our namespace; after a namespace was lost the pair is useless and is made anew.
+      TRY(const auto inside, NetnsScope::enter(netns));
+      TRY(auto pods, Netlink::open());
+      const auto peer = pods.link(kPodLink);
+      if (peer) return existing;
+      if (peer.error().code != Errc::NotFound) return Fail(peer.error());
+    } else if (!existing->alias.starts_with("skerry ")) {
+      return Fail({Errc::Conflict, std::format("a link {} exists and is not Skerry's: choose another name for ours",
+                                               options.host_link)});
+    } else {
+      return Fail(
+          {Errc::Conflict, std::format("link {} exists for another pod range ({}); stop the node's pods and remove "
+                                       "the link, or keep that range",
+                                       options.host_link, existing->alias.substr(7))});
+    }
+    TRY_OK(host.remove_link(existing->index));
+  } else if (existing.error().code != Errc::NotFound) {
+    return existing;
+  }
+  TRY_OK(host.add_veth(options.host_link, kPodLink, netns));
+  TRY(const auto made, host.link(options.host_link));
+  TRY_OK(host.set_alias(made.index, alias));
+  return made;
+}
+
+Result<> configure_inside(const PodNetwork::Options& options, int netns) {
+  TRY(const auto inside, NetnsScope::enter(netns));
+  TRY(auto netlink, Netlink::open());
+  TRY(const auto loopback, netlink.link("lo"));
+  TRY(const auto link, netlink.link(kPodLink));
+  TRY_OK(netlink.set_up(loopback.index));
+  TRY_OK(netlink.set_up(link.index));
+  const Ipv4 host = options.pods.at(1);
+  // bind() looks into the local table alone, so the whole range is local there, and the host's address is the
+  // exception.
+  TRY_OK(netlink.add_route({.to = {host, 32}, .index = link.index, .table = Netlink::RouteTable::Local}));
+  TRY_OK(netlink.add_route({.to = options.pods,
+                            .index = loopback.index,
+                            .kind = Netlink::RouteKind::Local,
+                            .table = Netlink::RouteTable::Local}));
+  TRY_OK(netlink.add_address(link.index, options.pods.at(2), 32));
+  return netlink.add_route({.to = {Ipv4{0}, 0}, .index = link.index, .gateway = host});
+}
+
+Result<> configure_host(Netlink& netlink, const PodNetwork::Options& options, int index) {
+  TRY(const auto loopback, netlink.link("lo"));
+  const Ipv4 host = options.pods.at(1);
+  TRY_OK(netlink.set_up(loopback.index));
+  TRY_OK(netlink.set_up(index));
+  TRY_OK(netlink.add_address(index, host, 32));
+  TRY_OK(netlink.add_route({.to = options.pods, .index = index, .gateway = options.pods.at(2), .source = host}));
+  TRY_OK(netlink.add_route({.to = options.services, .index = loopback.index, .source = host}));
+  // Requests from other machines to a NodePort are forwarded into the pods' namespace.
+  TRY(const std::string forwarding, os::read_small_file("/proc/sys/net/ipv4/ip_forward"));
+  if (forwarding.starts_with('0')) TRY_OK(os::write_control_file("/proc/sys/net/ipv4/ip_forward", "1"));
+  return {};
+}
+
+}  // namespace
+
+Result<PodNetwork> PodNetwork::open(Options options) {
+  TRY_OK(check(options));
+  TRY_OK(os::make_folders(options.run_folder));
+  auto made = [&]() -> Result<os::UniqueFd> {
+    TRY(os::UniqueFd netns, open_or_create(options.run_folder / options.name));
+    TRY(auto host, Netlink::open());
+    TRY(const auto link, host_link(host, options, netns.get()));
+    TRY_OK(configure_host(host, options, link.index));
+    TRY_OK(configure_inside(options, netns.get()));
+    return netns;
+  }();
+  if (!made) return Fail(made.error().with("pod network"));
+  return PodNetwork(std::move(options), std::move(*made));
+}
+
+Result<os::UniqueFd> PodNetwork::listen(Ipv4 address, std::uint16_t port, int backlog) const {
+  if (!options_.pods.contains(address) || address == host_address()) {
+    return Fail({Errc::Invalid, std::format("{} is not a pod address of {}", address.str(), options_.pods.str())});
+  }
+  os::UniqueFd socket;
+  {
+    TRY(const auto inside, NetnsScope::enter(netns_.get()));
+    socket.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  }
+  const std::string operation = std::format("listen on {}:{}", address.str(), port);
+  if (!socket) return Fail(errno_error(errno, operation));
+  const int on = 1;
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  name.sin_port = htons(port);
+  name.sin_addr.s_addr = htonl(address.value);
+  if (::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+      ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0 ||
+      ::listen(socket.get(), backlog) != 0) {
+    if (errno == EADDRINUSE) return Fail({Errc::AlreadyExists, std::format("{}: another listener has it", operation)});
+    return Fail(errno_error(errno, operation));
+  }
+  return socket;
+}
+
+Result<> PodNetwork::remove() {
+  TRY(auto host, Netlink::open());
+  TRY(const auto loopback, host.link("lo"));
+  const auto route = host.remove_route({.to = options_.services, .index = loopback.index});
+  if (!route && route.error().code != Errc::NotFound) return Fail(route.error().with("remove the pod network"));
+  const auto link = host.link(options_.host_link);
+  if (link) TRY_OK(host.remove_link(link->index));
+  TRY_OK(os::remove_netns(options_.run_folder / options_.name));
+  netns_.reset();
+  return {};
+}
+
+}  // namespace skerry::net

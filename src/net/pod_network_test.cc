@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// The pod network on the real kernel; "the host" is a network namespace of the test's own. Needs root.
+#include "net/pod_network.h"
+
+#include <arpa/inet.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "net/testing.h"
+#include "os/netlink.h"
+#include "os/netns.h"
+
+namespace skerry::net {
+namespace {
+
+class PodNetworkTest : public testing::HostNamespace {};
+
+TEST_F(PodNetworkTest, ConnectsTheHostToAPod) {
+  auto network = PodNetwork::open(options());
+  ASSERT_TRUE(network) << network.error().what;
+  const auto pod = network->listen(testing::address("10.42.0.7"), 8080);
+  ASSERT_TRUE(pod) << pod.error().what;
+  const auto from = testing::connect_and_accept("10.42.0.7", 8080, pod->get());
+  ASSERT_TRUE(from) << from.error().what;
+  EXPECT_EQ(*from, "10.42.0.1");
+  EXPECT_EQ(network->listen(testing::address("10.42.0.7"), 8080).error().code, Errc::AlreadyExists);
+  EXPECT_EQ(network->listen(testing::address("10.42.0.1"), 8080).error().code, Errc::Invalid);
+  EXPECT_EQ(network->listen(testing::address("10.44.0.1"), 8080).error().code, Errc::Invalid);
+  EXPECT_EQ(testing::connect_to("10.42.0.8", 8080), ECONNREFUSED);
+  ASSERT_TRUE(network->remove());
+}
+
+// Goal: a restarted agent finds the network, and its pods have gone on serving.
+TEST_F(PodNetworkTest, AdoptsWhatExists) {
+  auto first = PodNetwork::open(options());
+  ASSERT_TRUE(first) << first.error().what;
+  const auto pod = first->listen(testing::address("10.42.0.7"), 8080);
+  ASSERT_TRUE(pod);
+  auto second = PodNetwork::open(options());
+  ASSERT_TRUE(second) << second.error().what;
+  EXPECT_TRUE(testing::connect_and_accept("10.42.0.7", 8080, pod->get()));
+  EXPECT_EQ(second->listen(testing::address("10.42.0.7"), 8080).error().code, Errc::AlreadyExists);
+  ASSERT_TRUE(second->remove());
+  ASSERT_TRUE(first->remove());  // nothing is left: success
+}
+
+TEST_F(PodNetworkTest, MakesALostPartAnew) {
+  auto first = PodNetwork::open(options());
+  ASSERT_TRUE(first);
+  auto netlink = os::Netlink::open();
+  ASSERT_TRUE(netlink->remove_link(netlink->link(options().host_link)->index));
+  auto second = PodNetwork::open(options());
+  ASSERT_TRUE(second) << second.error().what;
+  const auto pod = second->listen(testing::address("10.42.0.9"), 80);
+  EXPECT_TRUE(testing::connect_and_accept("10.42.0.9", 80, pod->get()));
+  ASSERT_TRUE(os::remove_netns(options().run_folder / options().name));
+  auto third = PodNetwork::open(options());
+  ASSERT_TRUE(third) << third.error().what;
+  const auto again = third->listen(testing::address("10.42.0.9"), 80);
+  EXPECT_TRUE(testing::connect_and_accept("10.42.0.9", 80, again->get()));
+  ASSERT_TRUE(third->remove());
+}
+
+TEST_F(PodNetworkTest, RefusesAnotherRangeWhilePodsMayServe) {
+  auto network = PodNetwork::open(options());
+  ASSERT_TRUE(network);
+  auto other = options();
+  other.pods = *Ipv4Range::parse("10.50.0.0/24");
+  const auto refused = PodNetwork::open(other);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::Conflict);
+  EXPECT_THAT(refused.error().what, ::testing::HasSubstr("another pod range (10.42.0.0/24)"));
+  ASSERT_TRUE(network->remove());
+}
+
+TEST_F(PodNetworkTest, RefusesRangesThatOverlap) {
+  auto bad = options();
+  bad.services = *Ipv4Range::parse("10.42.0.0/16");
+  EXPECT_EQ(PodNetwork::open(bad).error().code, Errc::Invalid);
+}
+
+// Goal: sshd and friends on 0.0.0.0 neither answer on a pod's address nor take a port from a pod.
+TEST_F(PodNetworkTest, KeepsListenersOfTheHostOffPodAddresses) {
+  auto network = PodNetwork::open(options());
+  ASSERT_TRUE(network);
+  const auto host = testing::listen_anywhere(8080);
+  ASSERT_TRUE(host) << host.error().what;
+  EXPECT_EQ(testing::connect_to("127.0.0.1", 8080), 0);
+  EXPECT_EQ(testing::connect_to("10.42.0.7", 8080), ECONNREFUSED);
+  const auto pod = network->listen(testing::address("10.42.0.7"), 8080);
+  ASSERT_TRUE(pod) << pod.error().what;
+  EXPECT_TRUE(testing::connect_and_accept("10.42.0.7", 8080, pod->get()));
+  ASSERT_TRUE(network->remove());
+}
+
+TEST_F(PodNetworkTest, SaysWhatIsMissingWithoutRoot) {
+  ASSERT_EQ(::seteuid(65534), 0);
+  const auto refused = PodNetwork::open(options());
+  ASSERT_EQ(::seteuid(0), 0);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::Denied) << refused.error().what;
+}
+
+}  // namespace
+}  // namespace skerry::net
