@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+// The life of one pod on this node, from bound to gone: which image to prepare, when to listen, when to hand a container
+// to the keeper, when to restart it, how to end it, and what the API server is told.
+//
+// A pure core: no I/O, no clock, no threads. agent.cc feeds it (on_*), asks poll() what to do, makes the new state
+// durable (save()), and then carries the commands out, in order. A command is issued once; its outcome comes back as an
+// on_*. Owner: agent::Agent, on its loop.
+//
+//   Start → Preparing → Prepared → Opening → Putting → Serving ──exit──→ (at once, or CrashBackoff) → Putting …
+//             │ ↑           │ ↑ configuration missing      └── policy says no ──→ Ended
+//             ↓ │           ↓ │
+//          ImageBackoff   ConfigError                 deletion, from anywhere: Stopping → Ended → Delete
+//
+// A handler container is running and ready once the keeper holds its open listener and its template has loaded; it need
+// not have a process (Serving covers idle and awake).
+#pragma once
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "agent/environment.h"
+#include "agent/pod_plan.h"
+#include "base/strong.h"
+#include "base/time.h"
+#include "kube/json.h"
+#include "sandbox/assignment.h"
+
+namespace skerry::agent {
+
+using KeeperId = Strong<struct KeeperIdTag, std::uint64_t>;
+
+struct Now {
+  Time wall;
+  Instant mono;
+};
+
+// An image on this node, compiled, known to the keeper.
+struct PreparedImage {
+  std::string image_id = {};  // registry.example.com/a@sha256:…
+  std::string key = {};       // what the keeper calls it
+  sandbox::GuestKind kind = sandbox::GuestKind::HttpHandler;
+  friend bool operator==(const PreparedImage&, const PreparedImage&) = default;
+};
+
+struct Exit {
+  int code = 0;
+  int signal = 0;
+  bool out_of_memory = false;
+  std::uint64_t requests_lost = 0;
+  std::string message = {};  // the sandbox's own words, if any
+};
+
+namespace command {
+struct PrepareImage { std::size_t container; std::string image; PullPolicy pull; bool wagi; };
+struct AllocateAddress {};
+struct OpenListener { std::size_t container; std::string address; std::uint16_t port; };
+// Hands the container to the keeper, with the listener that was opened. `attempt` numbers the log file.
+struct Put {
+  std::size_t container;
+  KeeperId id;
+  std::string image_key;
+  sandbox::Assignment assignment;
+  std::int64_t cpu_millis_max, cpu_millis_request;
+  std::uint32_t attempt;
+};
+struct Relog { std::size_t container; KeeperId id; std::uint32_t attempt; };       // a new attempt writes to its own file
+struct Stop { std::size_t container; KeeperId id; Duration grace; };               // drain, then kill; answered by on_stopped
+struct Drop { std::size_t container; KeeperId id; };                               // out of the keeper's table now; kills what runs
+struct Release {};                                                                 // close listeners, give the address back
+struct PostStatus { std::string json; };                                           // body of a PATCH of /status
+struct PostEvent { enum class Type : std::uint8_t { Normal, Warning } type; std::string container, reason, message; };
+struct Delete { std::string uid; };                                                // DELETE, grace 0, precondition uid
+struct Forget {};                                                                  // nothing of it is left on the node
+}  // namespace command
+using Command = std::variant<command::PrepareImage, command::AllocateAddress, command::OpenListener, command::Put, command::Relog,
+                             command::Stop, command::Drop, command::Release, command::PostStatus, command::PostEvent,
+                             command::Delete, command::Forget>;
+std::string describe(const Command&);  // one line, for traces; no environment values
+
+class PodCore {
+ public:
+  struct Options {
+    Duration backoff_first = 10s, backoff_max = 300s;
+    Duration backoff_forgotten_after = 600s;  // a container that ran so long starts with a clean slate
+    Duration stop_slack = 5s;                 // beyond the grace, until a silent keeper is overruled
+    std::string node_name = {}, host_ip = {};
+  };
+
+  // `ids`: one keeper id per container, never used before (or those of the checkpoint).
+  PodCore(const Options&, kube::ObjectPtr, PodPlan, std::vector<KeeperId> ids);
+  // From the checkpoint: `saved` is what save() gave. Containers of which the keeper still knows are then reported by
+  // on_adopted(); the others go through their start again, at the same address and with their counts.
+  static Result<PodCore> restore(const Options&, kube::ObjectPtr, PodPlan, kube::Json saved, Now);
+
+  void on_desired(kube::ObjectPtr, PodPlan);  // a newer version of the same uid
+  void on_vanished();                         // the object is gone from the API: end at once
+  void on_references_changed() { config_retry_ = true; }
+
+  void on_image_ready(std::size_t container, PreparedImage, std::string_view event_text);
+  void on_image_failed(std::size_t container, std::string_view reason, std::string message, Now);
+  void on_image_maybe_changed();              // an image was added to the node: try those that failed again
+  void on_address(std::string address);
+  void on_address_failed(std::string message, Now);
+  void on_listening(std::size_t container);
+  void on_listen_failed(std::size_t container, std::string message, Now);
+  void on_placed(std::size_t container, Now);
+  void on_place_failed(std::size_t container, std::string message, Now);
+  void on_adopted(std::size_t container, std::uint32_t awake);
+  void on_awake(std::size_t container) { ++containers_[container].awake; }
+  void on_idle(std::size_t container);
+  void on_exited(std::size_t container, Exit, Now);
+  void on_stopped(std::size_t container, Exit, Now);  // the answer to Stop, or that the keeper holds it no longer
+  // Under memory pressure: the pod ends as Failed, reason Evicted.
+  void evict(std::string message, Now);
+
+  std::vector<Command> poll(Now, const References&);
+  std::optional<Instant> deadline() const;  // when poll() must be called at the latest; nothing: only after an input
+
+  std::string save() const;  // what the checkpoint keeps; equal strings: nothing changed
+
+  const kube::ObjectPtr& object() const { return object_; }
+  const PodPlan& plan() const { return plan_; }
+  const std::string& address() const { return address_; }
+  std::size_t containers() const { return containers_.size(); }
+  KeeperId keeper_id(std::size_t container) const { return containers_[container].id; }
+  std::uint32_t restarts(std::size_t container) const { return containers_[container].restarts; }
+  bool serving(std::size_t container) const { return containers_[container].stage == Stage::Serving; }
+  std::uint32_t awake(std::size_t container) const { return containers_[container].awake; }
+  bool ready() const;
+  bool ended() const;  // terminal, or on its way out
+  std::string_view image_key(std::size_t container) const;
+
+ private:
+  enum class Stage : std::uint8_t {
+    Start, Preparing, ImageBackoff, Prepared, ConfigError, Opening, ListenBackoff, Putting, Serving, CrashBackoff, Stopping, Ended
+  };
+  struct Ended {
+    int code = 0, signal = 0;
+    std::string reason = {}, message = {};
+    Time started{}, finished{};
+  };
+  struct Container {
+    KeeperId id;
+    Stage stage = Stage::Start;
+    bool listening = false, in_keeper = false;
+    std::uint32_t awake = 0, restarts = 0;
+    std::string waiting_reason, waiting_message;
+    std::optional<PreparedImage> image;
+    Instant until{};                      // of a back-off, or the end of the wait for Stop
+    Duration backoff{0};                  // the last crash back-off
+    Duration retry{0};                    // the last back-off of image or listener
+    Instant running_since{};
+    std::optional<Time> started;          // of the present attempt
+    std::optional<Ended> last, end;       // last: before the present attempt; end: it will not run again
+    bool relog = false;
+  };
+  struct Condition {
+    bool value = false;
+    Time since{};
+    bool known = false;
+  };
+
+  static std::string_view stage_name(Stage);
+  void step(std::size_t index, Now, const References&, std::vector<Command>&);
+  bool open_and_put(std::size_t index, Now, const References&, std::vector<Command>&);
+  void end_pod(Now, std::vector<Command>&);
+  void wait(Container&, Stage, std::string_view reason, std::string message);
+  void event(command::PostEvent::Type, std::size_t container, std::string_view reason, std::string message);
+  Duration next_retry(Container&) const;
+  void set_ended(Container&, Exit, Now, std::string_view reason);
+  std::string build_status(Now);
+  friend class StatusBuilder;
+
+  const Options* options_;
+  kube::ObjectPtr object_;
+  PodPlan plan_;
+  std::vector<Container> containers_;
+  std::string address_, address_error_;
+  bool address_asked_ = false, released_ = false, delete_sent_ = false, forgotten_ = false, vanished_ = false;
+  bool config_retry_ = false, refusal_reported_ = false;
+  std::string refused_by_node_;  // runtime class and the like; waits
+  std::optional<Instant> address_retry_;
+  std::string evicted_;
+  std::optional<Time> start_time_;
+  Condition initialized_, ready_, containers_ready_;
+  std::string posted_;
+  std::vector<Command> events_;
+};
+
+}  // namespace skerry::agent

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/pod_core.h"
+
+#include <gmock/gmock.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <format>
+#include <fstream>
+#include <map>
+#include <sstream>
+
+#include "base/text.h"
+
+namespace skerry::agent {
+namespace {
+
+using ::testing::HasSubstr;
+
+class FakeReferences final : public References {
+ public:
+  Found config_map(std::string_view ns, std::string_view name) const override { return find("configmap", ns, name); }
+  Found secret(std::string_view ns, std::string_view name) const override { return find("secret", ns, name); }
+  Found runtime_class(std::string_view name) const override { return find("runtimeclass", "", name); }
+  void put(const std::string& kind, const std::string& json) {
+    auto object = kube::Object::from_json(json).value();
+    objects_[kind + "/" + object->namespace_ + "/" + object->name] = {State::Present, object};
+  }
+  void missing(const std::string& kind, const std::string& ns, const std::string& name) {
+    objects_[kind + "/" + ns + "/" + name] = {State::Missing, nullptr};
+  }
+
+ private:
+  Found find(std::string_view kind, std::string_view ns, std::string_view name) const {
+    const auto it = objects_.find(std::format("{}/{}/{}", kind, ns, name));
+    return it == objects_.end() ? Found{} : it->second;
+  }
+  std::map<std::string, Found> objects_;
+};
+
+// One scenario: a pod, its core, virtual time, and the trace of what it decides.
+class PodCoreTest : public ::testing::Test {
+ protected:
+  static std::string pod_json(std::string_view spec_more = "", std::string_view container_more = "", std::string_view metadata_more = "") {
+    return std::format(R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"web","namespace":"default","uid":"u-1","resourceVersion":"5"{}}},)"
+                       R"("spec":{{"nodeName":"edge-1","restartPolicy":"Always","terminationGracePeriodSeconds":30{},)"
+                       R"("containers":[{{"name":"app","image":"reg.example/app:1"{}}}]}},"status":{{"phase":"Pending"}}}})",
+                       metadata_more, spec_more, container_more);
+  }
+  void make(const std::string& json) {
+    auto object = kube::Object::from_json(json).value();
+    auto plan = plan_pod(*object, {}).value();
+    std::vector<KeeperId> ids;
+    for (std::size_t i = 0; i < plan.containers.size(); ++i) ids.emplace_back(100 + i);
+    core_.emplace(options_, object, std::move(plan), std::move(ids));
+  }
+  void desire(const std::string& json) {
+    auto object = kube::Object::from_json(json).value();
+    core_->on_desired(object, plan_pod(*object, {}).value());
+  }
+  Now now() const { return {clock_.now(), clock_.instant()}; }
+  // poll() until nothing more comes; every command goes into the trace.
+  std::vector<Command> poll() {
+    std::vector<Command> all;
+    for (int i = 0; i < 10; ++i) {
+      auto commands = core_->poll(now(), references_);
+      if (commands.empty()) break;
+      for (auto& c : commands) {
+        trace_ += "  " + describe(c) + "\n";
+        all.push_back(std::move(c));
+      }
+    }
+    return all;
+  }
+  void note(std::string_view text) { trace_ += std::format("{} {}\n", to_human(clock_.instant().time_since_epoch()), text); }
+  // Runs the pod to serving with well-behaved surroundings.
+  void serve() {
+    poll();
+    for (std::size_t i = 0; i < core_->containers(); ++i)
+      core_->on_image_ready(i, {.image_id = "reg.example/app@sha256:abc", .key = "k1", .kind = sandbox::GuestKind::HttpHandler}, "image is on the node");
+    poll();
+    core_->on_address("10.42.0.7");
+    poll();
+    for (std::size_t i = 0; i < core_->containers(); ++i) core_->on_listening(i);
+    poll();
+    for (std::size_t i = 0; i < core_->containers(); ++i) core_->on_placed(i, now());
+    poll();
+  }
+  void expect_golden(const std::string& name) {
+    const std::filesystem::path path = std::filesystem::path(SKERRY_SOURCE_DIR) / "src/agent/testdata" / (name + ".txt");
+    if (std::getenv("UPDATE_GOLDEN") != nullptr) std::ofstream(path) << trace_;
+    std::ifstream in(path);
+    std::stringstream text;
+    text << in.rdbuf();
+    EXPECT_EQ(text.str(), trace_) << "golden " << path;
+  }
+  std::string last_status() const {
+    const auto at = trace_.rfind("  status ");
+    return at == std::string::npos ? "" : trace_.substr(at + 9, trace_.find('\n', at) - at - 9);
+  }
+
+  PodCore::Options options_{.node_name = "edge-1", .host_ip = "192.0.2.1"};
+  ManualClock clock_{Time{} + std::chrono::seconds(1'790'000'000)};
+  FakeReferences references_;
+  std::optional<PodCore> core_;
+  std::string trace_;
+};
+
+TEST_F(PodCoreTest, BecomesReadyWithoutAProcessAndIsDeletedInOrder) {
+  make(pod_json());
+  note("bound");
+  serve();
+  note("first request");
+  core_->on_awake(0);
+  poll();
+  core_->on_idle(0);
+  poll();
+  clock_.advance(60s);
+  note("deleted");
+  desire(pod_json("", "", R"(,"deletionTimestamp":"2026-09-21T10:00:00Z","deletionGracePeriodSeconds":30)"));
+  poll();
+  clock_.advance(2s);
+  note("stopped");
+  core_->on_stopped(0, {}, now());
+  poll();
+  note("vanished");
+  core_->on_vanished();
+  poll();
+  expect_golden("lifecycle");
+}
+
+// Goal: kubelet's rhythm of restarts. Method: crash again and again, look at when it is put again.
+TEST_F(PodCoreTest, RestartsAtOnceThenWithDoublingBackoffThatIsForgotten) {
+  make(pod_json());
+  serve();
+  trace_.clear();
+  note("first crash");
+  core_->on_awake(0);
+  core_->on_exited(0, {.signal = 11, .requests_lost = 2}, now());
+  poll();
+  for (int round = 0; round < 7; ++round) {
+    note("crash");
+    core_->on_awake(0);
+    core_->on_exited(0, {.code = 65, .message = "guest failed to start: trap"}, now());
+    poll();
+    ASSERT_TRUE(core_->deadline());
+    clock_.advance(*core_->deadline() - clock_.instant());
+    note("back-off over");
+    poll();
+    core_->on_placed(0, now());
+    poll();
+  }
+  clock_.advance(601s);
+  note("crash after a long good time");
+  core_->on_exited(0, {.out_of_memory = true}, now());
+  poll();
+  expect_golden("crash_backoff");
+}
+
+TEST_F(PodCoreTest, EndsAsFailedWithRestartPolicyNever) {
+  std::string json = pod_json();
+  json.replace(json.find("Always"), 6, "Never");
+  make(json);
+  serve();
+  core_->on_exited(0, {.signal = 9}, now());
+  poll();
+  EXPECT_THAT(last_status(), HasSubstr(R"("phase":"Failed")"));
+  EXPECT_THAT(last_status(), HasSubstr(R"("exitCode":137)"));
+  EXPECT_THAT(trace_, HasSubstr("release"));
+}
+
+TEST_F(PodCoreTest, WaitsForConfigurationWithKubeletsWords) {
+  references_.missing("configmap", "default", "cfg");
+  make(pod_json("", R"~(,"env":[{"name":"A","valueFrom":{"configMapKeyRef":{"name":"cfg","key":"a"}}},{"name":"B","value":"$(A)-$$(A)-$(NOPE)"},)~"
+                    R"~({"name":"IP","valueFrom":{"fieldRef":{"fieldPath":"status.podIP"}}}],"args":["--x=$(A)"])~"));
+  serve();
+  EXPECT_THAT(last_status(), HasSubstr(R"("waiting":{"reason":"CreateContainerConfigError","message":"configmap \"cfg\" not found"})"));
+  references_.put("configmap", R"({"kind":"ConfigMap","metadata":{"name":"cfg","namespace":"default","uid":"c","resourceVersion":"1"},"data":{"a":"1"}})");
+  core_->on_references_changed();
+  const auto commands = poll();
+  const command::Put* put = nullptr;
+  for (const auto& c : commands)
+    if (const auto* p = std::get_if<command::Put>(&c)) put = p;
+  ASSERT_TRUE(put);
+  using Pair = std::pair<std::string, std::string>;
+  EXPECT_THAT(put->assignment.env, ::testing::ElementsAre(Pair{"A", "1"}, Pair{"B", "1-$(A)-$(NOPE)"}, Pair{"IP", "10.42.0.7"}));
+  EXPECT_THAT(put->assignment.args, ::testing::ElementsAre("--x=1"));
+}
+
+TEST_F(PodCoreTest, RefusesWhatIsNotServedWithASentence) {
+  struct Case {
+    const char *spec, *container, *metadata, *sentence;
+  };
+  const Case cases[] = {
+      {R"(,"volumes":[{"name":"data","emptyDir":{}}])", "", "", "volume data: volumes are not served yet"},
+      {"", R"(,"livenessProbe":{"httpGet":{"port":80}})", "", "livenessProbe is not served yet"},
+      {"", R"(,"lifecycle":{"preStop":{}, "postStart":{}})", "", "lifecycle hooks"},
+      {R"(,"initContainers":[{"name":"i","image":"x"}])", "", "", "init containers"},
+      {R"(,"hostNetwork":true)", "", "", "hostNetwork is not served"},
+      {"", R"(,"ports":[{"containerPort":80,"hostPort":80}])", "", "hostPort is not served"},
+      {"", R"(,"ports":[{"containerPort":80,"protocol":"UDP"}])", "", "protocol UDP"},
+      {"", R"(,"securityContext":{"privileged":true})", "", "privileged"},
+      {R"(,"securityContext":{"runAsUser":0})", "", "", "pod.securityContext.runAsUser"},
+      {"", R"(,"command":["/bin/sh"])", "", "`command` is not served"},
+      {"", R"(,"resources":{"limits":{"example.com/gpu":"1"}})", "", "resource example.com/gpu"},
+      {"", "", R"(,"annotations":{"skerry.dev/idle-after":"soon"})", "is not a duration"},
+      {"", "", R"(,"annotations":{"skerry.dev/idle-afer":"1s"})", "is not known"},
+      {"", "", R"(,"annotations":{"skerry.dev/isolation":"full"})", "neither"},
+  };
+  for (const Case& c : cases) {
+    trace_.clear();
+    make(pod_json(c.spec, c.container, c.metadata));
+    poll();
+    EXPECT_THAT(last_status(), HasSubstr(c.sentence));
+    EXPECT_THAT(last_status(), HasSubstr(R"("phase":"Pending")"));
+    EXPECT_THAT(trace_, ::testing::Not(HasSubstr("prepare-image"))) << c.sentence;
+    EXPECT_THAT(trace_, HasSubstr("event Warning")) << c.sentence;
+  }
+}
+
+TEST_F(PodCoreTest, AcceptsTheTokenVolumeOfAStockApiServer) {
+  make(pod_json(R"(,"volumes":[{"name":"kube-api-access-x","projected":{"sources":[{"serviceAccountToken":{"path":"token"}}]}}],"tolerations":[{"key":"a"}])",
+                R"(,"volumeMounts":[{"name":"kube-api-access-x","mountPath":"/var/run/secrets/kubernetes.io/serviceaccount"}])"));
+  poll();
+  EXPECT_THAT(trace_, HasSubstr("prepare-image 0 reg.example/app:1"));
+}
+
+TEST_F(PodCoreTest, RefusesARuntimeClassThatTheNodeDoesNotHave) {
+  references_.put("runtimeclass", R"({"kind":"RuntimeClass","metadata":{"name":"kata","uid":"r","resourceVersion":"1"},"handler":"kata"})");
+  make(pod_json(R"(,"runtimeClassName":"kata")"));
+  poll();
+  EXPECT_THAT(last_status(), HasSubstr("asks for the handler kata, which this node does not have"));
+  references_.put("runtimeclass", R"({"kind":"RuntimeClass","metadata":{"name":"kata","uid":"r","resourceVersion":"2"},"handler":"wasmedge"})");
+  core_->on_references_changed();
+  poll();
+  EXPECT_THAT(trace_, HasSubstr("prepare-image"));
+}
+
+TEST_F(PodCoreTest, RetriesAnImageWithBackoffAndAtOnceWhenOneIsAdded) {
+  make(pod_json());
+  poll();
+  core_->on_image_failed(0, "ErrImagePull", "reg.example/app:1 is not on this node", now());
+  poll();
+  EXPECT_THAT(last_status(), HasSubstr("ErrImagePull"));
+  EXPECT_EQ(core_->deadline(), clock_.instant() + 10s);
+  trace_.clear();
+  core_->on_image_maybe_changed();
+  poll();
+  EXPECT_EQ(trace_, "  prepare-image 0 reg.example/app:1\n");
+}
+
+TEST_F(PodCoreTest, KillsAtOnceWhenTheObjectVanishes) {
+  make(pod_json());
+  serve();
+  trace_.clear();
+  core_->on_vanished();
+  poll();
+  EXPECT_EQ(trace_, "  stop 0 id=100 grace=0ns\n  event Normal app Killing: Stopping container app\n");
+  trace_.clear();
+  core_->on_stopped(0, {}, now());
+  poll();
+  EXPECT_EQ(trace_, "  release\n  forget\n");
+}
+
+TEST_F(PodCoreTest, OverrulesAKeeperThatDoesNotAnswerAStop) {
+  make(pod_json());
+  serve();
+  desire(pod_json("", "", R"(,"deletionTimestamp":"2026-09-21T10:00:00Z","deletionGracePeriodSeconds":2)"));
+  poll();
+  clock_.advance(6s);
+  trace_.clear();
+  poll();
+  EXPECT_EQ(trace_, "");
+  clock_.advance(1s);
+  poll();
+  EXPECT_THAT(trace_, HasSubstr("drop 0 id=100"));
+  EXPECT_THAT(trace_, HasSubstr("delete u-1"));
+}
+
+// Goal: an agent that was killed knows all again. Method: save, restore, adopt; nothing is started, the status is the same.
+TEST_F(PodCoreTest, RestoredAndAdoptedItStartsNothingAndSaysTheSame) {
+  make(pod_json());
+  serve();
+  core_->on_awake(0);
+  core_->on_exited(0, {.signal = 11}, now());
+  poll();
+  const std::string before = last_status(), saved = core_->save();
+  auto doc = kube::JsonDoc::parse(saved).value();
+  auto object = core_->object();
+  clock_.advance(100s);
+  auto restored = PodCore::restore(options_, object, plan_pod(*object, {}).value(), doc.root(), now());
+  ASSERT_TRUE(restored);
+  EXPECT_EQ(restored->save(), saved);
+  core_.emplace(std::move(*restored));
+  core_->on_adopted(0, 1);
+  trace_.clear();
+  poll();
+  EXPECT_EQ(trace_, "  status " + before + "\n");
+  EXPECT_EQ(core_->restarts(0), 1u);
+}
+
+// A keeper that holds nothing (reboot): the same address, the same counts, put again.
+TEST_F(PodCoreTest, RestoredWithoutKeeperItIsPutAgainAtItsAddress) {
+  make(pod_json());
+  serve();
+  auto doc = kube::JsonDoc::parse(core_->save()).value();
+  auto object = core_->object();
+  core_.emplace(PodCore::restore(options_, object, plan_pod(*object, {}).value(), doc.root(), now()).value());
+  trace_.clear();
+  poll();
+  core_->on_image_ready(0, {.image_id = "i", .key = "k1"}, "");
+  poll();
+  EXPECT_THAT(trace_, HasSubstr("open-listener 0 10.42.0.7:8080"));
+  core_->on_listening(0);
+  poll();
+  EXPECT_THAT(trace_, HasSubstr("put 0 id=100 image=k1"));
+  EXPECT_THAT(trace_, ::testing::Not(HasSubstr("allocate-address")));
+}
+
+TEST_F(PodCoreTest, SeveralContainersAreReadyTogether) {
+  std::string json = pod_json("", R"(,"ports":[{"containerPort":8080}]},{"name":"b","image":"reg.example/b:1","ports":[{"containerPort":8081}])");
+  make(json);
+  ASSERT_EQ(core_->containers(), 2u);
+  serve();
+  EXPECT_TRUE(core_->ready());
+  core_->on_exited(1, {.signal = 11}, now());
+  core_->on_exited(1, {.signal = 11}, now());
+  poll();
+  EXPECT_FALSE(core_->ready());
+  EXPECT_THAT(last_status(), HasSubstr("containers with unready status: [b]"));
+}
+
+}  // namespace
+}  // namespace skerry::agent
