@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The stand-in for libLLVM. libwasmedge is linked to it, but running native modules needs none of it, and mapping it costs
 # every sandbox 7.5 MB of relocations and 16 ms. So skerry-sandbox is linked to a library of the same soname that exports,
-# under the same version, exactly the symbols which the installed libwasmedge asks for; each aborts when it is called.
+# under the same version, exactly the symbols which the installed libwasmedge asks for; each returns 0.
 #
 # Made at build time from the installed libwasmedge, into bin/stub/. skerry-sandbox names it first among its own libraries
 # and finds it by DT_RUNPATH ($ORIGIN/stub, $ORIGIN/../lib/skerry): a loaded soname is not searched for again, so libwasmedge's own
@@ -24,7 +24,7 @@ function(skerry_llvm_stub target)
   set(soname ${CMAKE_MATCH_1})
   set(output ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/stub/${soname})
   add_custom_command(OUTPUT ${output}
-    COMMAND ${CMAKE_COMMAND} -DWASMEDGE=${wasmedge_real} -DSONAME=${soname} -DFOLDER=${folder} -DOUTPUT=${output} -DNM=${CMAKE_NM}
+    COMMAND ${CMAKE_COMMAND} -DWASMEDGE=${wasmedge_real} -DSONAME=${soname} -DFOLDER=${folder} -DOUTPUT=${output} -DREADELF=${CMAKE_READELF}
             -DCC=${CMAKE_C_COMPILER} -P ${CMAKE_SOURCE_DIR}/cmake/make_llvm_stub.cmake
     DEPENDS ${wasmedge_real} ${CMAKE_SOURCE_DIR}/cmake/make_llvm_stub.cmake
     COMMENT "Stand-in for ${soname}" VERBATIM)

@@ -1,22 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 # Run by cmake -P: reads the LLVM symbols that WASMEDGE leaves undefined and writes OUTPUT, a library that exports them.
-# LLVMInitialize… and the like run in static initialisers of nobody; if libwasmedge did call one while loading, abort tells.
-execute_process(COMMAND ${NM} -D --undefined-only --with-symbol-versions ${WASMEDGE} OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
-string(REGEX MATCHALL "[A-Za-z_][A-Za-z0-9_]*@+LLVM_[0-9.]+" symbols "${symbols}")
+# Functions return 0: some are called by static initialisers of libwasmedge, the rest only by a compile, which the sandbox
+# never asks for.
+execute_process(COMMAND ${READELF} --dyn-syms -W ${WASMEDGE} OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
+string(REGEX MATCHALL "(FUNC|OBJECT|TLS|NOTYPE) +GLOBAL +DEFAULT +UND +[A-Za-z_][A-Za-z0-9_]*@+LLVM_[0-9.]+" symbols "${symbols}")
 list(LENGTH symbols count)
 if(count EQUAL 0)
   message(FATAL_ERROR "${WASMEDGE} uses no versioned LLVM symbol; the stand-in cannot be made")
 endif()
-set(source "/* Generated from ${WASMEDGE}. */\n#include <stdlib.h>\n"
+string(CONCAT source "/* Generated from ${WASMEDGE}. */\n"
   "const char skerry_llvm_stand_in[] = \"${count} symbols\";\n")
 set(versions "")
 foreach(symbol IN LISTS symbols)
-  string(REGEX REPLACE "@.*" "" name "${symbol}")
-  string(REGEX REPLACE ".*@" "" version "${symbol}")
+  string(REGEX MATCH "^[A-Z]+" kind "${symbol}")
+  string(REGEX MATCH "([A-Za-z_][A-Za-z0-9_]*)@+(LLVM_[0-9.]+)$" ignored "${symbol}")
+  set(name ${CMAKE_MATCH_1})
+  set(version ${CMAKE_MATCH_2})
   list(APPEND versions ${version})
   list(APPEND names_${version} ${name})
-  # C++ names of data symbols (vtables, typeinfo) would need a size; the C API has functions only.
-  string(APPEND source "void ${name}(void) { abort(); }\n")
+  # Data (vtables, typeinfo, flags) is only pointed to while loading; zeros of a generous size stand for it.
+  if(kind STREQUAL "TLS")
+    string(APPEND source "__thread char ${name}[64];\n")
+  elseif(kind STREQUAL "OBJECT")
+    string(APPEND source "char ${name}[512];\n")
+  else()
+    string(APPEND source "long ${name}(void) { return 0; }\n")
+  endif()
 endforeach()
 list(REMOVE_DUPLICATES versions)
 set(script "")
@@ -28,8 +37,7 @@ foreach(version IN LISTS versions)
   string(APPEND script "};\n")
 endforeach()
 string(APPEND script "SKERRY { global: skerry_llvm_stand_in; local: *; };\n")
-string(REPLACE ";void" "\nvoid" source "${source}")
-file(WRITE ${FOLDER}/stub.c ${source})
+file(WRITE ${FOLDER}/stub.c "${source}")
 file(WRITE ${FOLDER}/stub.map "${script}")
 execute_process(COMMAND ${CC} -shared -fPIC -Os -g0 -fno-builtin -w -Wl,-soname,${SONAME} -Wl,--version-script,${FOLDER}/stub.map
                         -Wl,-z,noseparate-code -Wl,-z,now -o ${OUTPUT} ${FOLDER}/stub.c COMMAND_ERROR_IS_FATAL ANY)
