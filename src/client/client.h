@@ -23,18 +23,18 @@ using kube::ObjectPtr;
 using kube::Revision;
 
 struct Selectors {
-  std::string label;  // "app=a,tier in (x,y)"
-  std::string field;  // "spec.nodeName=edge-1"
+  std::string label{};  // "app=a,tier in (x,y)"
+  std::string field{};  // "spec.nodeName=edge-1"
 };
 struct ObjectList {
-  std::vector<ObjectPtr> items;
-  Revision revision;  // of the list: a watch resumes from here
+  std::vector<ObjectPtr> items{};
+  Revision revision{};  // of the list: a watch resumes from here
 };
 enum class PatchType : std::uint8_t { Json, Merge, Strategic };
 struct DeleteOptions {
-  std::optional<std::int64_t> grace_seconds;
-  std::string uid;          // precondition, if set
-  std::string propagation;  // Background, Foreground, Orphan; empty: the server's default
+  std::optional<std::int64_t> grace_seconds{};
+  std::string uid{};          // precondition, if set
+  std::string propagation{};  // Background, Foreground, Orphan; empty: the server's default
 };
 
 // An open watch. Destroying it closes its connection.

@@ -20,9 +20,9 @@ namespace skerry::client {
 class Informer {
  public:
   struct Options {
-    ResourcePath resource;
-    std::string namespace_;  // empty: all
-    Selectors selectors;
+    ResourcePath resource{};
+    std::string namespace_{};  // empty: all
+    Selectors selectors{};
     InformerCore::Options core{};
   };
   // Called on the loop, in order, after the cache has the change; must not throw and must not destroy the informer.

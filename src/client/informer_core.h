@@ -24,8 +24,8 @@ using Cache = std::map<std::string, kube::ObjectPtr, std::less<>>;  // by object
 std::string object_key(std::string_view namespace_, std::string_view name);  // "ns/name", or "name"
 
 struct Change {
-  kube::ObjectPtr before;  // null: new
-  kube::ObjectPtr after;   // null: gone
+  kube::ObjectPtr before{};  // null: new
+  kube::ObjectPtr after{};   // null: gone
 };
 
 class InformerCore {
@@ -36,9 +36,9 @@ class InformerCore {
   };
   enum class Act : std::uint8_t { List, Watch, Sleep, Wait };
   struct Action {
-    Act act;
-    kube::Revision revision;  // Watch: from just after this
-    Instant until;            // Sleep
+    Act act{};
+    kube::Revision revision{};  // Watch: from just after this
+    Instant until{};            // Sleep
   };
 
   InformerCore(Options options, Random& random) : options_(options), random_(random) {}  // random must outlive this

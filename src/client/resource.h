@@ -7,9 +7,9 @@
 namespace skerry::client {
 
 struct ResourcePath {
-  std::string group;    // "" for core
-  std::string version;  // "v1"
-  std::string resource;  // "pods"
+  std::string group{};    // "" for core
+  std::string version{};  // "v1"
+  std::string resource{};  // "pods"
   bool namespaced = true;
   friend bool operator==(const ResourcePath&, const ResourcePath&) = default;
 

@@ -14,9 +14,9 @@ namespace skerry::client {
 
 struct WatchEvent {
   enum class Type : std::uint8_t { Added, Modified, Deleted, Bookmark };
-  Type type;
-  kube::ObjectPtr object;   // null for a bookmark
-  kube::Revision revision;  // of the object, or of the bookmark
+  Type type{};
+  kube::ObjectPtr object{};   // null for a bookmark
+  kube::Revision revision{};  // of the object, or of the bookmark
 };
 
 class WatchDecoder {

@@ -15,21 +15,21 @@
 namespace skerry::http {
 
 struct ClientTls {
-  std::string ca_pem;           // pinned: only what this signed is trusted. Required
-  std::string certificate_pem;  // the client's own, with key_pem; or empty
-  std::string key_pem;
-  std::string server_name;      // checked against the SANs (name or IP), and sent as SNI if a name; empty: `host`
+  std::string ca_pem{};           // pinned: only what this signed is trusted. Required
+  std::string certificate_pem{};  // the client's own, with key_pem; or empty
+  std::string key_pem{};
+  std::string server_name{};      // checked against the SANs (name or IP), and sent as SNI if a name; empty: `host`
 };
 
 // Loop and options as given; destroy it on the loop, after the tasks that use it have ended. Streams may outlive it.
 class HttpsTransport final : public Transport {
  public:
   struct Options {
-    std::string host;  // a name or an IP literal
+    std::string host{};  // a name or an IP literal
     std::uint16_t port = 0;
-    std::string unix_path;                  // if set, in place of host and port
-    std::optional<ClientTls> tls;           // nothing: plain HTTP
-    std::string bearer_token;               // if set: an Authorization header, unless the request has one
+    std::string unix_path{};                  // if set, in place of host and port
+    std::optional<ClientTls> tls{};           // nothing: plain HTTP
+    std::string bearer_token{};               // if set: an Authorization header, unless the request has one
     std::string user_agent = "skerry";
     std::size_t idle_connections_max = 4;   // kept for reuse
     std::size_t connections_max = 64;       // whole exchanges at once; beyond: Exhausted. Streams do not count

@@ -34,16 +34,16 @@ class Headers {
 // Who sent a request, as far as the front can say: the verified client certificate and the address. The bearer token
 // stays in the Authorization header; the apiserver's authenticator judges both.
 struct Peer {
-  std::string address;                      // "127.0.0.1:41234", or "in-process"
-  std::string certificate_common_name;      // empty: no verified client certificate
-  std::vector<std::string> certificate_organizations;
+  std::string address{};                      // "127.0.0.1:41234", or "in-process"
+  std::string certificate_common_name{};      // empty: no verified client certificate
+  std::vector<std::string> certificate_organizations{};
   bool in_process = false;                  // a component of this process: trusted as system:masters
 };
 
 // A path and query, decoded. "/api/v1/pods?limit=5&watch=true".
 struct Target {
-  std::string path;  // percent-decoded by segment; always starts with '/'
-  std::vector<std::pair<std::string, std::string>> query;  // decoded, in order
+  std::string path{};  // percent-decoded by segment; always starts with '/'
+  std::vector<std::pair<std::string, std::string>> query{};  // decoded, in order
   std::string_view param(std::string_view name) const;     // the first, or ""
   bool has_param(std::string_view name) const;
   static Result<Target> parse(std::string_view raw);  // Invalid: bad escapes, NUL, no leading slash
@@ -51,11 +51,11 @@ struct Target {
 std::string percent_encode(std::string_view text);  // for a query value or a path segment
 
 struct Request {
-  std::string method;  // upper case
-  std::string target;  // raw: path and query
-  Headers headers;
-  std::string body;
-  Peer peer;
+  std::string method{};  // upper case
+  std::string target{};  // raw: path and query
+  Headers headers{};
+  std::string body{};
+  Peer peer{};
 };
 
 // Pulled by the front, one chunk at a time, on the loop that made it. Destroying it ends the production (a watcher
@@ -68,9 +68,9 @@ class Stream {
 
 struct Response {
   int status = 200;
-  Headers headers;
-  Chunk body;                      // may be null: empty. Shared: the store's own bytes may be sent
-  std::unique_ptr<Stream> stream;  // if set: sent chunked after `body`, until it ends
+  Headers headers{};
+  Chunk body{};                      // may be null: empty. Shared: the store's own bytes may be sent
+  std::unique_ptr<Stream> stream{};  // if set: sent chunked after `body`, until it ends
   std::string_view text() const { return body ? std::string_view(*body) : std::string_view(); }
 };
 Response make_response(int status, std::string_view content_type, std::string body);

@@ -19,9 +19,9 @@ namespace skerry::http {
 // TLS 1.2 or newer. Clients are asked for a certificate; who sends none, or one that client_ca_pem did not sign, has an
 // empty Peer::certificate_common_name (so the apiserver answers 401 instead of a broken handshake).
 struct ServerTls {
-  std::string certificate_pem;  // the leaf first
-  std::string key_pem;
-  std::string client_ca_pem;    // empty: no client certificate is asked for
+  std::string certificate_pem{};  // the leaf first
+  std::string key_pem{};
+  std::string client_ca_pem{};    // empty: no client certificate is asked for
 };
 
 class Server {
@@ -30,8 +30,8 @@ class Server {
     std::string name = "http";           // in logs
     std::string address = "127.0.0.1";   // an IP literal
     std::uint16_t port = 0;              // 0: the kernel chooses; see port()
-    std::string unix_path;               // if set, a Unix socket (mode 0600) in place of address and port
-    std::optional<ServerTls> tls;        // nothing: plain
+    std::string unix_path{};               // if set, a Unix socket (mode 0600) in place of address and port
+    std::optional<ServerTls> tls{};        // nothing: plain
     std::size_t connections_max = 4096;  // beyond: closed at once
     std::uint32_t header_bytes_max = 64 * 1024;
     std::uint64_t body_bytes_max = 3 * 1024 * 1024;

@@ -23,13 +23,13 @@
 namespace skerry::oci {
 
 struct Image {
-  Reference reference;
-  std::string digest;  // "sha256:…" of the module's bytes
-  std::filesystem::path path;
+  Reference reference{};
+  std::string digest{};  // "sha256:…" of the module's bytes
+  std::filesystem::path path{};
   std::uint64_t size = 0;
-  std::string kind;    // what the inspection said: "http-wasm", "wagi", …
-  std::string source;  // "sideload": authoritative for its reference; no registry replaces it
-  Time added;
+  std::string kind{};    // what the inspection said: "http-wasm", "wagi", …
+  std::string source{};  // "sideload": authoritative for its reference; no registry replaces it
+  Time added{};
 };
 
 // What the bytes are (a kind), or why they are refused. Called with the whole module.

@@ -9,10 +9,10 @@
 namespace skerry::oci {
 
 struct Reference {
-  std::string registry;    // "docker.io", "registry.example.com:5000"
-  std::string repository;  // "library/nginx"
-  std::string tag;         // "latest"; may be empty if there is a digest
-  std::string digest;      // "sha256:…", or empty
+  std::string registry{};    // "docker.io", "registry.example.com:5000"
+  std::string repository{};  // "library/nginx"
+  std::string tag{};         // "latest"; may be empty if there is a digest
+  std::string digest{};      // "sha256:…", or empty
 
   // Normalised. Invalid: the text says which part and why.
   static Result<Reference> parse(std::string_view text);

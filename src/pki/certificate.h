@@ -13,17 +13,17 @@
 namespace skerry::pki {
 
 struct KeyPair {
-  std::string certificate_pem;
-  std::string key_pem;  // PKCS #8
+  std::string certificate_pem{};
+  std::string key_pem{};  // PKCS #8
 };
 
 enum class Usage : std::uint8_t { Server, Client };
 
 struct LeafSpec {
-  std::string common_name;                 // the user name, for a client: "system:node:edge-1"
-  std::vector<std::string> organizations;  // the groups: "system:nodes"
-  std::vector<std::string> dns_names;
-  std::vector<std::string> addresses;      // IP literals
+  std::string common_name{};                 // the user name, for a client: "system:node:edge-1"
+  std::vector<std::string> organizations{};  // the groups: "system:nodes"
+  std::vector<std::string> dns_names{};
+  std::vector<std::string> addresses{};      // IP literals
   Usage usage = Usage::Client;
   Duration validity = std::chrono::hours(24 * 365);
 };
@@ -53,9 +53,9 @@ class CertificateAuthority {
 
 // What a certificate says. Corrupt: not PEM.
 struct CertificateInfo {
-  std::string common_name, issuer_common_name;
-  std::vector<std::string> organizations, dns_names, addresses;
-  Time not_before, not_after;
+  std::string common_name{}, issuer_common_name{};
+  std::vector<std::string> organizations{}, dns_names{}, addresses{};
+  Time not_before{}, not_after{};
 };
 Result<CertificateInfo> inspect_certificate(std::string_view pem);
 

@@ -19,8 +19,8 @@ std::string sha256_hex(std::string_view bytes);
 class TokenTable {
  public:
   struct Identity {
-    std::string user;
-    std::vector<std::string> groups;
+    std::string user{};
+    std::vector<std::string> groups{};
     friend bool operator==(const Identity&, const Identity&) = default;
   };
   static constexpr std::size_t kEntriesMax = 10'000;

@@ -92,6 +92,30 @@ TEST(Loop, WaitsForADescriptorItDoesNotOwn) {
   loop.run();
 }
 
+Task<> cancel_one_scenario(Loop& loop, TaskGroup& group, int& unwound) {
+  const auto cancel = group.spawn_cancellable("one", sleeper(unwound));
+  group.spawn("other", sleeper(unwound));
+  CO_TRY_OK(co_await sleep_for(1ms));
+  cancel();
+  CO_TRY_OK(co_await sleep_for(1ms));
+  EXPECT_EQ(unwound, 1);
+  EXPECT_EQ(group.size(), 1U);
+  cancel();  // after its end: nothing
+  CO_TRY_OK(co_await group.stop());
+  EXPECT_EQ(unwound, 2);
+  loop.stop();
+  co_return Result<>{};
+}
+
+TEST(TaskGroup, OneTaskIsCancelledByItself) {
+  Loop loop;
+  TaskGroup group(loop), outer(loop);
+  int unwound = 0;
+  outer.spawn("scenario", cancel_one_scenario(loop, group, unwound));
+  loop.run();
+  EXPECT_EQ(unwound, 2);
+}
+
 Task<> waits(Event& event, std::string& trace) {
   CO_TRY_OK(co_await event.wait());
   trace += "w";

@@ -15,7 +15,7 @@ namespace skerry::rt {
 struct TaskGroup::State {
   struct Entry {
     std::string name;
-    asio::cancellation_signal signal;
+    std::shared_ptr<asio::cancellation_signal> signal = std::make_shared<asio::cancellation_signal>();
   };
   explicit State(Loop& l) : loop(l), empty(l) { empty.set(); }
   Loop& loop;
@@ -29,13 +29,15 @@ TaskGroup::~TaskGroup() { CHECK(state_->entries.empty()); }
 std::size_t TaskGroup::size() const { return state_->entries.size(); }
 bool TaskGroup::stopping() const { return state_->stopping; }
 
-void TaskGroup::spawn(std::string_view name, Task<> task) {
-  if (state_->stopping) return;
+void TaskGroup::spawn(std::string_view name, Task<> task) { spawn_cancellable(name, std::move(task)); }
+
+std::function<void()> TaskGroup::spawn_cancellable(std::string_view name, Task<> task) {
+  if (state_->stopping) return [] {};
   state_->empty.reset();
   const auto at = state_->entries.emplace(state_->entries.end());
   at->name = name;
   asio::co_spawn(state_->loop.context(), std::move(task),
-                 asio::bind_cancellation_slot(at->signal.slot(), [state = state_, at](std::exception_ptr thrown, Result<> result) {
+                 asio::bind_cancellation_slot(at->signal->slot(), [state = state_, at](std::exception_ptr thrown, Result<> result) {
                    if (thrown) {
                      try {
                        std::rethrow_exception(thrown);
@@ -54,14 +56,17 @@ void TaskGroup::spawn(std::string_view name, Task<> task) {
                    state->entries.erase(at);
                    if (state->entries.empty()) state->empty.set();
                  }));
+  return [signal = std::weak_ptr(at->signal)] {
+    if (const auto alive = signal.lock()) alive->emit(asio::cancellation_type::terminal);
+  };
 }
 
 void TaskGroup::cancel() {
   state_->stopping = true;
   // A handler may erase its own entry: advance first.
   for (auto at = state_->entries.begin(); at != state_->entries.end();) {
-    const auto entry = at++;
-    entry->signal.emit(asio::cancellation_type::terminal);
+    const auto signal = (at++)->signal;
+    signal->emit(asio::cancellation_type::terminal);
   }
 }
 
