@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+# A cluster of one machine for the length of a script: demo, bench and the end-to-end tests source this after lib.sh.
+# shellcheck shell=bash
+#
+#   start_cluster BUILD_FOLDER [skerry up's options…]      sets CLUSTER_DIR, CLUSTER_PID, CLUSTER_NODE, SKERRY; then use `k`
+#   stop_cluster                                           ends it and fails if it left anything behind
+#
+# Its ports, addresses, network namespace and control group are its own, so that it meets neither a cluster that the
+# machine already runs nor another script's. Set the trap yourself:  trap stop_cluster EXIT
+
+CLUSTER_PID=
+CLUSTER_DIR=
+
+# The stock kubectl on this cluster, with a cache of its own.
+k() { kubectl --kubeconfig "$CLUSTER_DIR/data/admin.kubeconfig" --cache-dir "$CLUSTER_DIR/kube-cache" "$@"; }
+
+# A pair of ranges 10.N.0.0/16 and 10.N+1.0.0/16 that no route of this machine goes to.
+free_ranges() {
+  local n taken
+  taken=$(ip -4 route show table all 2>/dev/null | grep -oE '10\.[0-9]+\.' | sort -u || true)
+  for n in $(seq 100 2 248 | shuf); do
+    grep -qxE "10\.($n|$((n + 1)))\." <<<"$taken" || {
+      echo "$n"
+      return
+    }
+  done
+  die "every range between 10.100.0.0 and 10.249.0.0 is routed already; there is none for pods and Services."
+}
+
+start_cluster() {
+  local build=$1 range
+  shift
+  SKERRY=$(cd "$build" && pwd)/bin/skerry
+  [ -x "$SKERRY" ] || die "there is no $SKERRY; build it first: cmake --preset release && cmake --build --preset release"
+  CLUSTER_DIR=$(mktemp -d /var/tmp/skerry-XXXXXX)
+  CLUSTER_ID=$(basename "$CLUSTER_DIR")
+  range=$(free_ranges)
+  CLUSTER_LOG=$CLUSTER_DIR/log
+  CLUSTER_API=127.0.0.1:$(free_port)
+  CLUSTER_NODE_PORT=$(free_port)
+  CLUSTER_OPTIONS=(--data-dir "$CLUSTER_DIR/data" --listen "$CLUSTER_API" --port "$CLUSTER_NODE_PORT"
+    --pod-cidr "10.$range.0.0/16" --service-cidr "10.$((range + 1)).0.0/16"
+    --pod-namespace "$CLUSTER_ID" --cgroup "$CLUSTER_ID" "$@")
+  launch_cluster
+}
+
+# Starts `skerry up` on the folder that start_cluster made; also after a test has ended it.
+launch_cluster() {
+  local ready_before
+  ready_before=$(grep -c 'skerry is ready' "$CLUSTER_LOG" 2>/dev/null || true)
+  "$SKERRY" up "${CLUSTER_OPTIONS[@]}" >>"$CLUSTER_LOG" 2>&1 &
+  CLUSTER_PID=$!
+  if ! wait_until 60 cluster_says_ready "${ready_before:-0}"; then
+    tail -n 40 "$CLUSTER_LOG" >&2
+    die "skerry up did not become ready within 60 s; the end of its log is above ($CLUSTER_LOG)."
+  fi
+  process_gone "$CLUSTER_PID" && {
+    tail -n 40 "$CLUSTER_LOG" >&2
+    die "skerry up ended at once; its log is above."
+  }
+  wait_until 30 node_is_ready || die "the node did not become Ready within 30 s (log: $CLUSTER_LOG)."
+  # shellcheck disable=SC2034
+  CLUSTER_NODE=$(k get nodes -o name | head -n 1)
+}
+cluster_says_ready() {
+  process_gone "$CLUSTER_PID" && return 0
+  [ "$(grep -c 'skerry is ready' "$CLUSTER_LOG" 2>/dev/null || true)" -gt "$1" ]
+}
+node_is_ready() { k get nodes -o jsonpath='{.items[*].status.conditions[?(@.type=="Ready")].status}' | grep -q True; }
+
+# Every process of this cluster, one id a line: what `skerry up` started, whatever names its folder, and their children.
+cluster_pids() {
+  ps -eo pid=,ppid=,args= | awk -v up="${CLUSTER_PID:-0}" -v dir="$CLUSTER_DIR/" -v me=$$ '
+    { pid[NR] = $1; parent[$1] = $2; text = $0; if ($1 == up || (index(text, dir) && text !~ /kubectl|awk|tail/)) ours[$1] = 1 }
+    END {
+      delete ours[me]
+      do {
+        grew = 0
+        for (i = 1; i <= NR; i++) if (!(pid[i] in ours) && (parent[pid[i]] in ours)) { ours[pid[i]] = 1; grew = 1 }
+      } while (grew)
+      for (p in ours) print p
+    }' | sort -n
+}
+
+# cluster_memory : one line a kind of process: name, how many, PSS in kB. Idle parked slots count like everything else.
+cluster_memory() {
+  local pid pss name
+  cluster_pids | while read -r pid; do
+    pss=$(awk '/^Pss:/ {print $2}' "/proc/$pid/smaps_rollup" 2>/dev/null) || continue
+    [ -n "$pss" ] || continue
+    name=$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | awk '{n = $1; sub(/.*\//, "", n); print n, ($2 ~ /^-/ ? "" : $2)}')
+    printf '%s\t%s\n' "$pss" "${name:-$(cat "/proc/$pid/comm" 2>/dev/null)}"
+  done | awk -F'\t' '{ sum[$2] += $1; count[$2]++ } END { for (n in sum) printf "%s\t%d\t%d\n", n, count[n], sum[n] }' | sort
+}
+cluster_pss_kb() { cluster_memory | awk -F'\t' '{ sum += $3 } END { print sum + 0 }'; }
+
+# Ends the cluster. Fails, and names it, if a process, a namespace, a control group or a table stayed behind.
+stop_cluster() {
+  local rc=0 left pid
+  [ -n "$CLUSTER_DIR" ] || return 0
+  if [ -n "$CLUSTER_PID" ]; then
+    stop_pid "$CLUSTER_PID" 30 || rc=1
+    CLUSTER_PID=
+  fi
+  left=$(cluster_pids)
+  if [ -n "$left" ]; then
+    say "processes that skerry up left behind:"
+    for pid in $left; do say "  $pid $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)"; done
+    # shellcheck disable=SC2086
+    kill -KILL $left 2>/dev/null || true
+    rc=1
+  fi
+  if ip netns list 2>/dev/null | awk '{print $1}' | grep -qx "$CLUSTER_ID"; then
+    say "skerry up left the network namespace $CLUSTER_ID behind"
+    ip netns delete "$CLUSTER_ID" || true
+    rc=1
+  fi
+  left=$(find /sys/fs/cgroup -maxdepth 3 -type d -name "$CLUSTER_ID" 2>/dev/null || true)
+  if [ -n "$left" ]; then
+    say "skerry up left control groups behind: $left"
+    # shellcheck disable=SC2086
+    find $left -depth -type d -exec rmdir {} + 2>/dev/null || true
+    rc=1
+  fi
+  if [ $rc = 0 ] && [ "${KEEP:-0}" = 0 ]; then
+    rm -rf "$CLUSTER_DIR"
+  else
+    say "its folder is kept: $CLUSTER_DIR"
+  fi
+  CLUSTER_DIR=
+  return $rc
+}
