@@ -387,6 +387,25 @@ std::optional<Error> refuse_import(const Import& import) {
 
 }  // namespace
 
+Result<> refuse_kind(Kind kind, Handler handler) {
+  switch (kind) {
+    case Kind::HttpHandler:
+      if (handler != Handler::Wagi) return {};
+      return Fail({Errc::Unsupported, "the module is an http-wasm handler (it exports handle_request), not a WAGI command; remove skerry.dev/handler: wagi"});
+    case Kind::Command:
+      if (handler == Handler::Any || handler == Handler::Wagi) return {};
+      if (handler == Handler::HttpWasm)
+        return Fail({Errc::Unsupported, "the module exports no handle_request, so it is no http-wasm handler; build it as one, or serve it as a CGI program with skerry.dev/handler: wagi"});
+      return Fail({Errc::Unsupported, "the module is a WASI command (it exports _start and no handle_request); if it is a CGI program, say so with skerry.dev/handler: wagi; "
+                                      "commands that run to their end (Jobs) are not served yet"});
+    case Kind::SocketServer:
+      return Fail({Errc::Unsupported, "the module opens sockets of its own (WasmEdge sockets), which is not served yet; build it as an http-wasm handler or a WAGI command"});
+    case Kind::Library:
+      return Fail({Errc::Unsupported, "the module exports neither handle_request nor _start, so there is nothing to run; export one of them"});
+  }
+  return Fail({Errc::Unsupported, "the module is of an unknown kind"});
+}
+
 std::string_view to_string(Kind kind) {
   switch (kind) {
     case Kind::HttpHandler: return "http-wasm handler";

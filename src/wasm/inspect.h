@@ -61,6 +61,11 @@ inline constexpr std::uint32_t kLocalsMax = 50'000;
 // Says nothing about whether the caller wants this kind: see refuse_kind.
 Result<Inspection> inspect(std::string_view wasm);
 
+// How the pod (annotation skerry.dev/handler) or the command line wants the module served. Any: by one of them.
+enum class Handler : std::uint8_t { Any, Detected, HttpWasm, Wagi };
+// Unsupported: a module of this kind is not served so; the text says why and what to do.
+Result<> refuse_kind(Kind, Handler);
+
 // The same bytes without custom sections that hold another compiler's native code. Malformed input comes back unchanged
 // (inspect refuses it).
 std::string strip_foreign_native_code(std::string_view wasm);

@@ -134,5 +134,15 @@ TEST(Inspect, CorpusReplays) {
   }
 }
 
+TEST(RefuseKind, ServesHandlersAndDeclaredWagiCommands) {
+  EXPECT_TRUE(refuse_kind(Kind::HttpHandler, Handler::Detected));
+  EXPECT_TRUE(refuse_kind(Kind::Command, Handler::Wagi));
+  EXPECT_TRUE(refuse_kind(Kind::Command, Handler::Any));
+  EXPECT_NE(refuse_kind(Kind::Command, Handler::Detected).error().what.find("skerry.dev/handler: wagi"), std::string::npos);
+  EXPECT_FALSE(refuse_kind(Kind::HttpHandler, Handler::Wagi));
+  EXPECT_FALSE(refuse_kind(Kind::Command, Handler::HttpWasm));
+  for (const auto kind : {Kind::SocketServer, Kind::Library}) EXPECT_EQ(refuse_kind(kind, Handler::Any).error().code, Errc::Unsupported);
+}
+
 }  // namespace
 }  // namespace skerry::wasm
