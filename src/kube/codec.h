@@ -22,7 +22,7 @@ enum class FieldValidation { Ignore, Warn, Strict };
 // "" is Warn, as kube-apiserver has it since 1.27. Fails with 400 for an unknown word.
 ApiResult<FieldValidation> parse_field_validation(std::string_view query_value);
 
-enum class BodyFormat { Json, Protobuf, Yaml };
+enum class BodyFormat { Json, Protobuf };
 inline constexpr std::string_view kJsonType = "application/json";
 inline constexpr std::string_view kProtobufType = "application/vnd.kubernetes.protobuf";
 // Of a Content-Type header; parameters are ignored, "" is JSON. Nothing: unsupported (answer 415).

@@ -231,6 +231,22 @@ void MutJson::set(std::string_view key, double v) { put(doc_, value_, key, yyjso
 void MutJson::set(std::string_view key, Json v) { put(doc_, value_, key, copy_of(doc_, v)); }
 void MutJson::set(std::string_view key, MutJson v) { put(doc_, value_, key, copy_of(doc_, v)); }
 void MutJson::set_null(std::string_view key) { put(doc_, value_, key, yyjson_mut_null(doc_)); }
+namespace {
+yyjson_mut_val* put_new(yyjson_mut_doc* doc, yyjson_mut_val* object, std::string_view key, yyjson_mut_val* value) {
+  CHECK(yyjson_mut_obj_add(object, yyjson_mut_strncpy(doc, key.data(), key.size()), value));
+  return value;
+}
+}  // namespace
+void MutJson::append(std::string_view key, std::string_view v) {
+  put_new(doc_, value_, key, yyjson_mut_strncpy(doc_, v.data(), v.size()));
+}
+void MutJson::append(std::string_view key, std::int64_t v) { put_new(doc_, value_, key, yyjson_mut_sint(doc_, v)); }
+void MutJson::append(std::string_view key, bool v) { put_new(doc_, value_, key, yyjson_mut_bool(doc_, v)); }
+void MutJson::append(std::string_view key, double v) { put_new(doc_, value_, key, yyjson_mut_real(doc_, v)); }
+void MutJson::append(std::string_view key, Json v) { put_new(doc_, value_, key, copy_of(doc_, v)); }
+void MutJson::append(std::string_view key, MutJson v) { put_new(doc_, value_, key, copy_of(doc_, v)); }
+MutJson MutJson::append_object(std::string_view key) { return {doc_, put_new(doc_, value_, key, yyjson_mut_obj(doc_))}; }
+MutJson MutJson::append_array(std::string_view key) { return {doc_, put_new(doc_, value_, key, yyjson_mut_arr(doc_))}; }
 bool MutJson::remove(std::string_view key) {
   return yyjson_mut_is_obj(value_) && yyjson_mut_obj_remove_strn(value_, key.data(), key.size()) != nullptr;
 }

@@ -143,6 +143,17 @@ class MutJson {
   void set(std::string_view key, Json value);     // deep copy
   void set(std::string_view key, MutJson value);  // deep copy
   void set_null(std::string_view key);
+  // Adds a member without looking whether the key exists: for builders that know it does not, and for large maps.
+  void append(std::string_view key, std::string_view value);
+  void append(std::string_view key, const char* value) { append(key, std::string_view(value)); }
+  void append(std::string_view key, std::int64_t value);
+  void append(std::string_view key, int value) { append(key, static_cast<std::int64_t>(value)); }
+  void append(std::string_view key, bool value);
+  void append(std::string_view key, double value);
+  void append(std::string_view key, Json value);
+  void append(std::string_view key, MutJson value);
+  MutJson append_object(std::string_view key);
+  MutJson append_array(std::string_view key);
   bool remove(std::string_view key);  // false: was absent
   void rename(std::string_view from, std::string_view to);
   void clear();                       // of an object or array: empties it
