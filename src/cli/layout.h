@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where things lie: the sibling programs beside this executable, and the data folder's parts.
+#pragma once
+#include <filesystem>
+
+#include "base/error.h"
+
+namespace skerry::cli {
+
+struct Programs {
+  std::filesystem::path sandbox, compiler;
+};
+// From the folder of the running executable. NotFound: names the missing file and the remedy.
+Result<Programs> find_programs();
+
+struct DataLayout {
+  std::filesystem::path root;
+  std::filesystem::path images() const { return root / "images"; }
+  std::filesystem::path native() const { return root / "node" / "native"; }
+  std::filesystem::path node() const { return root / "node"; }
+  std::filesystem::path server() const { return root / "server"; }
+  std::filesystem::path pki() const { return root / "pki"; }
+  std::filesystem::path admin_kubeconfig() const { return root / "admin.kubeconfig"; }
+  std::filesystem::path node_kubeconfig() const { return root / "node.kubeconfig"; }
+};
+
+}  // namespace skerry::cli
