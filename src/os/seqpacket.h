@@ -34,6 +34,7 @@ Result<SendOutcome> send_message(int socket, std::span<const std::byte> bytes, s
 struct Received {
   std::span<const std::byte> bytes;  // into the caller's buffer
   std::vector<UniqueFd> fds;
+  pid_t sender = 0;  // the sender's pid as seen here, when SO_PASSCRED is set on the socket; the kernel vouches for it
   enum class State { Message, WouldBlock, Closed } state = State::Message;
 };
 // One message. Corrupt if it was longer than the buffer or carried more than kFdsPerMessageMax descriptors (all closed).

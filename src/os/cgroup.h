@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// cgroups v1 (hybrid) and pure v2 behind one face: a tree of our own at the root of each hierarchy, groups in it.
+//
+//   v1: <memory>/NAME/GROUP, <cpu>/NAME/GROUP, <pids>/NAME/GROUP     v2: <mount>/NAME/GROUP
+//
+// A group's files stay open, so that rewriting a limit is one write; limits that already hold are not written again.
+#pragma once
+#include <sys/types.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "os/fd.h"
+
+namespace skerry::os {
+
+enum class CgroupVersion { V1, V2 };
+
+// Where the hierarchies are mounted. V2 when the unified hierarchy holds memory and cpu; V1 when v1 hierarchies do.
+struct CgroupMounts {
+  CgroupVersion version = CgroupVersion::V2;
+  std::filesystem::path memory, cpu, pids, cpuacct;  // the same folder for v2; cpuacct may be empty
+};
+// From the text of /proc/self/mountinfo and the unified cgroup.controllers file (empty if there is none).
+// Unsupported: neither has memory and cpu.
+Result<CgroupMounts> parse_cgroup_mounts(std::string_view mountinfo, std::string_view unified_controllers);
+Result<CgroupMounts> find_cgroup_mounts();
+
+struct CgroupLimits {
+  std::uint64_t memory_bytes_max = 0;      // 0: none, for each of them
+  std::uint32_t cpu_millis_max = 0;
+  std::uint32_t cpu_millis_requested = 0;  // the weight under contention
+  friend bool operator==(const CgroupLimits&, const CgroupLimits&) = default;
+};
+
+// Kubernetes' mapping of millicores to cpu.shares (v1) and cpu.weight (v2); 0 is the kernel's default.
+std::uint32_t cpu_shares(std::uint32_t millis);
+std::uint32_t cpu_weight(std::uint32_t millis);
+
+struct CgroupUsage {
+  std::uint64_t memory_bytes = 0;
+  std::optional<std::uint64_t> cpu_ns;  // absent on v1 without a joined cpuacct
+};
+
+class [[nodiscard]] Cgroup {
+ public:
+  // Writes what differs from what was written last. memory below the present use: Exhausted or Unavailable by the kernel.
+  Result<> set(const CgroupLimits&);
+  // Where a process writes "0" to move itself (v1: one a hierarchy, v2: one).
+  std::span<const UniqueFd> process_files() const { return process_files_; }
+  // v2: the folder for CLONE_INTO_CGROUP and POSIX_SPAWN_SETCGROUP; -1 on v1.
+  int folder_fd() const { return folder_.get(); }
+  Result<> move(pid_t) const;
+  // How many processes the kernel killed here for memory, ever.
+  std::uint64_t oom_kills() const;
+  Result<CgroupUsage> usage() const;
+  Result<std::vector<pid_t>> processes() const;
+
+ private:
+  friend class CgroupTree;
+  CgroupVersion version_ = CgroupVersion::V2;
+  std::vector<UniqueFd> process_files_;
+  UniqueFd folder_, memory_max_, memory_usage_, cpu_max_, cpu_weight_, oom_events_, cpu_usage_;
+  CgroupLimits written_{};
+};
+
+class CgroupTree {
+ public:
+  // Makes NAME (one path component) at the root of the hierarchies. Denied without root.
+  static Result<CgroupTree> open(std::string_view name);
+  static Result<CgroupTree> open_at(const CgroupMounts&, std::string_view name);
+
+  CgroupVersion version() const { return mounts_.version; }
+  const std::string& name() const { return name_; }
+  Result<Cgroup> create(std::string_view group) const;  // or takes the existing one; without limits
+  Result<Cgroup> attach(std::string_view group) const;  // an existing one, with the limits that it has; NotFound
+  std::vector<std::string> groups() const;              // by name, sorted
+  // Conflict while processes are in it. What does not exist is removed already.
+  Result<> remove(std::string_view group) const;
+  // All groups and the tree itself; the first failure.
+  Result<> remove_all() const;
+
+ private:
+  CgroupTree(CgroupMounts mounts, std::string name) : mounts_(std::move(mounts)), name_(std::move(name)) {}
+  Result<Cgroup> open_group(std::string_view group) const;
+  std::vector<std::filesystem::path> folders() const;  // the tree's folder in each hierarchy
+  CgroupMounts mounts_;
+  std::string name_;
+};
+
+}  // namespace skerry::os

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "os/cgroup.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <format>
+#include <fstream>
+
+#include "os/file.h"
+#include "os/spawn.h"
+
+namespace skerry::os {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kHybrid =
+    "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n"
+    "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:5 - cgroup cgroup rw,cpu,cpuacct\n"
+    "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n"
+    "39 31 0:36 / /sys/fs/cgroup/pids rw,relatime - cgroup cgroup rw,pids\n"
+    "41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
+
+TEST(CgroupMounts, HybridUsesV1WhereTheControllersAre) {
+  const auto mounts = parse_cgroup_mounts(kHybrid, "hugetlb\n");
+  ASSERT_TRUE(mounts);
+  EXPECT_EQ(mounts->version, CgroupVersion::V1);
+  EXPECT_EQ(mounts->memory, "/sys/fs/cgroup/memory");
+  EXPECT_EQ(mounts->cpu, "/sys/fs/cgroup/cpu,cpuacct");
+}
+
+TEST(CgroupMounts, PureV2UsesTheUnifiedHierarchy) {
+  const auto mounts = parse_cgroup_mounts("30 23 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n",
+                                          "cpuset cpu io memory hugetlb pids\n");
+  ASSERT_TRUE(mounts);
+  EXPECT_EQ(mounts->version, CgroupVersion::V2);
+  EXPECT_EQ(mounts->cpu, "/sys/fs/cgroup");
+}
+
+TEST(CgroupMounts, NoControllersIsUnsupportedWithARemedy) {
+  const auto mounts = parse_cgroup_mounts("", "");
+  ASSERT_FALSE(mounts);
+  EXPECT_EQ(mounts.error().code, Errc::Unsupported);
+  EXPECT_THAT(mounts.error().what, ::testing::HasSubstr("cgroup_enable=memory"));
+}
+
+TEST(Cgroup, MapsMillicoresAsKubernetesDoes) {
+  EXPECT_EQ(cpu_shares(0), 1024u);
+  EXPECT_EQ(cpu_shares(1), 2u);
+  EXPECT_EQ(cpu_shares(1000), 1024u);
+  EXPECT_EQ(cpu_weight(100), 4u);
+  EXPECT_EQ(cpu_weight(1000), 39u);
+  EXPECT_EQ(cpu_weight(1'000'000), 10000u);
+}
+
+// The v2 files as plain files: what is written where, without a v2 kernel set-up.
+TEST(Cgroup, WritesTheV2FilesOnlyWhenSomethingChanged) {
+  char name[] = "/tmp/skerry-cgroup-XXXXXX";
+  const fs::path root = ::mkdtemp(name);
+  const auto group = root / "skerry-test" / "slot-1";
+  fs::create_directories(group);
+  for (const auto* file : {"cgroup.procs", "memory.max", "memory.current", "memory.events", "cpu.max", "cpu.weight", "cpu.stat"})
+    std::ofstream(group / file) << "";
+  std::ofstream(root / "cgroup.subtree_control") << "";
+  std::ofstream(root / "skerry-test" / "cgroup.subtree_control") << "";
+  const auto read = [&](const char* file) { return read_small_file(group / file).value(); };
+  const auto clear = [&](const char* file) { fs::resize_file(group / file, 0); };
+
+  auto tree = CgroupTree::open_at({CgroupVersion::V2, root, root, root, root}, "skerry-test");
+  ASSERT_TRUE(tree) << tree.error().what;
+  EXPECT_EQ(read_small_file(root / "cgroup.subtree_control").value(), "+memory +cpu");
+  auto cgroup = tree->create("slot-1");
+  ASSERT_TRUE(cgroup) << cgroup.error().what;
+  EXPECT_EQ(read("memory.max"), "max");
+  for (const auto* file : {"memory.max", "cpu.max", "cpu.weight"}) clear(file);
+  ASSERT_TRUE(cgroup->set({.memory_bytes_max = 1 << 20, .cpu_millis_max = 100, .cpu_millis_requested = 1000}));
+  EXPECT_EQ(read("memory.max"), "1048576");
+  EXPECT_EQ(read("cpu.max"), "10000 100000");
+  EXPECT_EQ(read("cpu.weight"), "39");
+  for (const auto* file : {"memory.max", "cpu.max", "cpu.weight"}) clear(file);
+  ASSERT_TRUE(cgroup->set({.memory_bytes_max = 1 << 20, .cpu_millis_max = 0, .cpu_millis_requested = 1000}));
+  EXPECT_EQ(read("memory.max"), "");
+  EXPECT_EQ(read("cpu.max"), "max 100000");
+  std::ofstream(group / "memory.events") << "low 0\noom 3\noom_kill 2\n";
+  std::ofstream(group / "memory.current") << "4096\n";
+  std::ofstream(group / "cpu.stat") << "usage_usec 7\nuser_usec 3\n";
+  EXPECT_EQ(cgroup->oom_kills(), 2u);
+  EXPECT_EQ(cgroup->usage()->memory_bytes, 4096u);
+  EXPECT_EQ(cgroup->usage()->cpu_ns, 7000u);
+  fs::remove_all(root);
+}
+
+TEST(Cgroup, HoldsAProcessAndItsLimitsInTheKernel) {
+  const auto name = std::format("skerry-test-{}", ::getpid());
+  auto tree = CgroupTree::open(name);
+  if (!tree) {
+    ASSERT_EQ(std::getenv("REQUIRE_PEERS"), nullptr) << tree.error().what;
+    GTEST_SKIP() << "no cgroups to write here: " << tree.error().what;
+  }
+  {
+    auto cgroup = tree->create("one");
+    ASSERT_TRUE(cgroup) << cgroup.error().what;
+    ASSERT_TRUE(cgroup->set({.memory_bytes_max = 8u << 20, .cpu_millis_max = 500, .cpu_millis_requested = 100}));
+    auto child = spawn({.program = "/bin/sleep", .arguments = {"100"}});
+    ASSERT_TRUE(child);
+    ASSERT_TRUE(cgroup->move(child->pid()));
+    EXPECT_THAT(cgroup->processes().value(), ::testing::ElementsAre(child->pid()));
+    EXPECT_EQ(cgroup->oom_kills(), 0u);
+    EXPECT_TRUE(cgroup->usage());
+    EXPECT_EQ(tree->remove("one").error().code, Errc::Conflict);
+    ASSERT_TRUE(child->signal(SIGKILL));
+    ASSERT_TRUE(child->wait());
+  }
+  EXPECT_THAT(tree->groups(), ::testing::ElementsAre("one"));
+  EXPECT_TRUE(tree->remove_all());
+  EXPECT_TRUE(tree->groups().empty());
+}
+
+}  // namespace
+}  // namespace skerry::os
