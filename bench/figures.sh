@@ -77,6 +77,7 @@ figure_cold_start() {
   spaced=$([ "$BENCH_QUICK" = 1 ] && echo 1 || echo 3)
   peers_each=$([ "$BENCH_QUICK" = 1 ] && echo 2 || echo 5)
   bench_cluster
+  crun_prepare
   deploy cold 100 hello "skerry.dev/idle-after: 500ms"
   deploy warm 1 hello "skerry.dev/idle-after: 10m"
   : >"$out" && : >"$out.spaced" && : >"$out.warm" && : >"$out.native" && : >"$out.wasm"
