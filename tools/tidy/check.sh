@@ -67,9 +67,9 @@ layers=$(grep -E '^src/[a-z]+/CMakeLists\.txt$' "$all" | xargs -r sed -nE 's/^ *
   include ~ /^yyjson/ && FILENAME !~ /^src\/kube\// && FILENAME ~ /^src\// { complain("yyjson stands behind kube/json.h") }
   include ~ /^grpc/ && FILENAME !~ /^src\/cri\// { complain("gRPC belongs to src/cri") }
   FILENAME ~ /^src\// && !is_test {
-    only_in("(^|[^a-zA-Z0-9_.>])(v?fork|exec[lv]p?e?|execveat|fexecve|clone3?|posix_spawnp?) *\\(", "^src/(os|sandbox)/", "fork and exec belong to src/os and src/sandbox; use os/spawn.h")
+    only_in("(^|[^a-zA-Z0-9_.>])(v?fork|exec[lv]p?e?|execveat|fexecve|clone3?|posix_spawnp?) *\\(", "^src/(os|sandbox)/|^src/wasm/compile_main\\.cc$", "fork and exec belong to src/os and src/sandbox; use os/spawn.h")
     only_in("std::j?thread[^_a-z]|pthread_create|std::async", "^src/rt/|^src/rt$", "threads belong to src/rt; use rt::BlockingPool")
-    only_in("co_spawn|io_context|asio::detached", "^src/rt/", "io_context and co_spawn belong to src/rt; use rt::Loop and rt::TaskGroup")
+    only_in("co_spawn|io_context([^:_a-zA-Z]|$)|asio::detached", "^src/rt/", "io_context and co_spawn belong to src/rt; use rt::Loop and rt::TaskGroup")
     only_in("(^|[^a-zA-Z_])(secure_)?getenv *\\(", "^src/cli/", "the environment is read in src/cli alone; pass an option")
   }
   is_header && code ~ /^ *using namespace/ && code !~ /literals;/ { complain("a header must not say using namespace") }
