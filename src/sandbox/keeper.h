@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// The keeper's shell: one thread, one epoll. It waits, and carries out what KeeperCore decides.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "base/error.h"
+#include "sandbox/keeper_core.h"
+#include "sandbox/process.h"
+
+namespace skerry::sandbox {
+
+struct KeeperOptions {
+  std::filesystem::path socket;         // where the agent connects; SOCKET.lock beside it keeps a second keeper away
+  std::filesystem::path state;          // folder for the slot table; on a tmpfs where there is one
+  std::string cgroup = "skerry";        // our tree in each hierarchy
+  std::uint32_t uid_base = 1'000'000'000;  // slot N runs as uid and gid uid_base + N
+  KeeperCore::Options core = {};
+};
+
+// Requests that worker had begun and not finished when its process ended; taken once: the page is corrected.
+std::uint64_t take_lost_requests(int metrics_page, std::uint16_t worker);
+
+// Runs until Shutdown. AlreadyExists: another keeper holds the socket. Without root or cgroups it says so in one log line.
+Result<> keeper_main(const KeeperOptions&);
+
+// The program: `keeper` and `template`. Returns the exit code.
+int sandbox_main(int argc, char** argv, const GuestApi&);
+
+}  // namespace skerry::sandbox
