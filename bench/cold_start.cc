@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: Apache-2.0
+// skerry-bench-cold: what a pod without a process costs, and how long its first byte takes. Starts a real keeper with a
+// real template, in a network namespace pair like a node's, and prints one JSON object a line.
+//
+//   cold_back_to_back  connect() → first byte of a pod with no process, one after the other, another pod each time
+//   cold_spaced        the same with a pause between
+//   warm               a new connection to a pod that runs: the floor
+//   running_pod_kb     slope over the running pods of private memory and page tables of their processes
+//   idle_pod_kb        slope from 100 to N idle pods of the PSS of all processes (this program holds what an agent would)
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <format>
+#include <fstream>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "base/time.h"
+#include "metrics/page.h"
+#include "os/file.h"
+#include "os/memfd.h"
+#include "os/spawn.h"
+#include "sandbox/assignment.h"
+#include "sandbox/keeper_client.h"
+
+namespace skerry {
+namespace {
+
+using sandbox::KeeperClient;
+
+struct Options {
+  std::string sandbox, native, sha256;
+  int pods = 1000, spaced = 300, pause_ms = 20, running = 200;
+  std::string library_path;
+};
+
+[[noreturn]] void die(const Error& error) {
+  std::fprintf(stderr, "skerry-bench-cold: %s\n", error.what.c_str());
+  std::exit(1);
+}
+template <class T>
+T must(Result<T> result) {
+  if (!result) die(result.error());
+  if constexpr (!std::is_void_v<T>) return std::move(*result);
+}
+
+void print(std::string_view name, double value, std::string_view unit, std::string_view more = "") {
+  std::printf("{\"name\":\"%.*s\",\"value\":%.1f,\"unit\":\"%.*s\"%.*s}\n", static_cast<int>(name.size()), name.data(), value,
+              static_cast<int>(unit.size()), unit.data(), static_cast<int>(more.size()), more.data());
+  std::fflush(stdout);
+}
+
+struct Listener {
+  os::UniqueFd fd;
+  sockaddr_in address;
+};
+Listener listen_on_loopback() {
+  Listener listener;
+  listener.fd = os::UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  listener.address = {.sin_family = AF_INET, .sin_port = 0, .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_zero = {}};
+  auto* address = reinterpret_cast<sockaddr*>(&listener.address);
+  socklen_t size = sizeof listener.address;
+  if (::bind(listener.fd.get(), address, size) != 0 || ::listen(listener.fd.get(), 512) != 0 ||
+      ::getsockname(listener.fd.get(), address, &size) != 0)
+    die(errno_error(errno, "listen on loopback"));
+  return listener;
+}
+
+// connect() to the first byte of the response, µs; the whole response is read, the connection closed.
+double first_byte_us(const sockaddr_in& address) {
+  const auto start = std::chrono::steady_clock::now();
+  const os::UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const int on = 1;
+  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  const timeval patience{10, 0};
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) die(errno_error(errno, "connect"));
+  constexpr std::string_view kRequest = "GET /hello HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n";
+  if (::send(fd.get(), kRequest.data(), kRequest.size(), MSG_NOSIGNAL) < 0) die(errno_error(errno, "send"));
+  char buffer[4096];
+  const ssize_t n = ::recv(fd.get(), buffer, sizeof buffer, 0);
+  const double us = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
+  if (n < 12 || std::memcmp(buffer, "HTTP/1.1 2", 10) != 0) die({Errc::Internal, std::format("no answer from a pod: {} bytes", n)});
+  return us;
+}
+
+struct Percentiles {
+  double p50, p99, max;
+};
+Percentiles percentiles(std::vector<double> values) {
+  std::ranges::sort(values);
+  const auto at = [&](double p) { return values[std::min(values.size() - 1, static_cast<std::size_t>(p * static_cast<double>(values.size())))]; };
+  return {at(0.5), at(0.99), values.back()};
+}
+void print_latency(std::string_view name, const std::vector<double>& values) {
+  const auto p = percentiles(values);
+  print(std::format("{}_p50", name), p.p50, "us", std::format(",\"count\":{}", values.size()));
+  print(std::format("{}_p99", name), p.p99, "us", std::format(",\"max\":{:.0f}", p.max));
+}
+
+// Sums of a field of /proc/PID/smaps_rollup, or of /proc/PID/status, kB.
+double field_kb(pid_t pid, const char* file, std::string_view key) {
+  std::ifstream in(std::format("/proc/{}/{}", pid, file));
+  double sum = 0;
+  for (std::string line; std::getline(in, line);)
+    if (line.starts_with(key)) sum += std::strtod(line.c_str() + key.size() + 1, nullptr);
+  return sum;
+}
+double private_kb(pid_t pid) {
+  return field_kb(pid, "smaps_rollup", "Private_Dirty") + field_kb(pid, "smaps_rollup", "Private_Clean") + field_kb(pid, "status", "VmPTE");
+}
+double available_kb() {
+  std::ifstream in("/proc/meminfo");
+  for (std::string line; std::getline(in, line);)
+    if (line.starts_with("MemAvailable:")) return std::strtod(line.c_str() + 13, nullptr);
+  return 0;
+}
+std::vector<pid_t> children_of(pid_t pid) {
+  std::ifstream in(std::format("/proc/{}/task/{}/children", pid, pid));
+  std::vector<pid_t> pids;
+  for (pid_t child; in >> child;) pids.push_back(child);
+  return pids;
+}
+double pss_of_all_kb(pid_t keeper) {
+  double sum = field_kb(::getpid(), "smaps_rollup", "Pss:") + field_kb(keeper, "smaps_rollup", "Pss:");
+  for (const pid_t pid : children_of(keeper)) sum += field_kb(pid, "smaps_rollup", "Pss:");
+  return sum;
+}
+
+class Bench {
+ public:
+  explicit Bench(Options options) : options_(std::move(options)) {}
+
+  void start() {
+    char folder[] = "/tmp/skerry-bench-cold-XXXXXX";
+    folder_ = ::mkdtemp(folder);
+    auto environment = os::current_environment();
+    if (!options_.library_path.empty()) environment.push_back("LD_LIBRARY_PATH=" + options_.library_path);
+    keeper_ = must(os::spawn({.program = options_.sandbox,
+                              .arguments = {"keeper", "--socket", folder_ / "keeper", "--state", folder_ / "state", "--cgroup",
+                                            std::format("skerry-bench-{}", ::getpid())},
+                              .environment = environment,
+                              .fds = {{STDERR_FILENO, STDERR_FILENO}}}));
+    for (int i = 0; i < 2000; ++i) {
+      auto client = KeeperClient::connect(folder_ / "keeper");
+      if (client) {
+        client_.emplace(std::move(*client));
+        break;
+      }
+      std::this_thread::sleep_for(5ms);
+    }
+    if (!client_) die({Errc::Unavailable, "the keeper does not listen"});
+    std::array<std::uint8_t, 32> sha{};
+    if (!options_.sha256.empty())
+      for (std::size_t i = 0; i < sha.size(); ++i)
+        sha[i] = static_cast<std::uint8_t>(std::strtoul(options_.sha256.substr(2 * i, 2).c_str(), nullptr, 16));
+    const auto native = must(os::open_file(options_.native, O_RDONLY));
+    const int fds[] = {native.get()};
+    must(client_->send(sandbox::PutImage{.key = "bench", .name = "bench", .sha256 = sha}, fds));
+    log_ = must(os::open_file(folder_ / "log", O_WRONLY | O_APPEND | O_CREAT));
+    sandbox::Assignment assignment;
+    assignment.pod_uid = assignment.pod_name = assignment.container_name = assignment.image_ref = "bench";
+    assignment.pod_namespace = "default";
+    assignment.idle_after = 0s;
+    assignment_ = os::UniqueFd(must(sandbox::seal_assignment(assignment)));
+    wait_for([this] { return image_ready_; });
+  }
+
+  void put_pod() {
+    auto& pod = pods_.emplace_back(listen_on_loopback());
+    metrics_.emplace_back(must(metrics::create_page(1)));
+    const int fds[] = {pod.fd.get(), assignment_.get(), metrics_.back().get(), log_.get()};
+    const sandbox::PodSpec spec{.id = pods_.size(), .image = "bench", .memory_bytes_max = 128u << 20, .cpu_millis_max = 1000,
+                                .cpu_millis_requested = 100, .workers = 1};
+    must(client_->send(sandbox::PutPod{spec, 0}, fds));
+    while (client_->pending()) {
+      must(client_->flush());
+      drain(0ms);
+    }
+  }
+
+  void drop_all() {
+    for (std::uint64_t id = 1; id <= pods_.size(); ++id) {
+      must(client_->send(sandbox::DropPod{id}));
+      while (client_->pending()) must(client_->flush()), drain(0ms);
+    }
+    pods_.clear();
+    metrics_.clear();
+    awake_.clear();
+    // Everything is reaped and the pool is back at rest.
+    for (int i = 0; i < 1000 && children_of(keeper_.pid()).size() > 4; ++i) drain(10ms);
+    settle();
+  }
+
+  void cold_and_running() {
+    for (int i = 0; i < options_.pods; ++i) put_pod();
+    settle();
+    std::vector<double> cold;
+    for (int i = 0; i < options_.pods; ++i) cold.push_back(first_byte_us(pods_[static_cast<std::size_t>(i)].address));
+    print_latency("cold_back_to_back", cold);
+    std::vector<double> warm;
+    for (int i = 0; i < options_.pods; ++i) warm.push_back(first_byte_us(pods_[static_cast<std::size_t>(i)].address));
+    print_latency("warm", warm);
+    drain(50ms);
+    drop_all();
+    for (int i = 0; i < options_.spaced; ++i) put_pod();
+    settle();
+    cold.clear();
+    for (int i = 0; i < options_.spaced; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(options_.pause_ms));
+      cold.push_back(first_byte_us(pods_[static_cast<std::size_t>(i)].address));
+      drain(0ms);
+    }
+    print_latency("cold_spaced", cold);
+    warm.clear();
+    for (int i = 0; i < options_.spaced; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(options_.pause_ms));
+      warm.push_back(first_byte_us(pods_[static_cast<std::size_t>(i)].address));
+    }
+    print_latency("warm_spaced", warm);
+    drop_all();
+  }
+
+  void running_slope() {
+    for (int i = 0; i < options_.running; ++i) put_pod();
+    settle();
+    const int first = std::max(1, options_.running / 10);
+    const auto wake = [this](int from, int to) {
+      for (int i = from; i < to; ++i) first_byte_us(pods_[static_cast<std::size_t>(i)].address), drain(1ms);
+      std::this_thread::sleep_for(7s);  // the pool of parked slots shrinks to rest
+      drain(100ms);
+    };
+    wake(0, first);
+    const double before = sum_private(), available_before = available_kb();
+    wake(first, options_.running);
+    const double after = sum_private(), available_after = available_kb();
+    const double pods = options_.running - first;
+    print("running_pod", (after - before) / pods, "KB", std::format(",\"pods\":{},\"mem_available_kb\":{:.0f}", options_.running,
+                                                                 (available_before - available_after) / pods));
+    drop_all();
+  }
+
+  void idle_slope() {
+    for (int i = 0; i < 100; ++i) put_pod();
+    settle();
+    const double before = pss_of_all_kb(keeper_.pid()), available_before = available_kb();
+    while (static_cast<int>(pods_.size()) < options_.pods) put_pod();
+    settle();
+    const double pods = options_.pods - 100;
+    print("idle_pod", (pss_of_all_kb(keeper_.pid()) - before) / pods, "KB",
+          std::format(",\"pods\":{},\"mem_available_kb\":{:.1f}", options_.pods, (available_before - available_kb()) / pods));
+    print("pss_100_idle", before, "KB", std::format(",\"keeper_kb\":{:.0f}", field_kb(keeper_.pid(), "smaps_rollup", "Pss:")));
+    drop_all();
+  }
+
+  void stop() {
+    must(client_->send(sandbox::Shutdown{0}));
+    for (;;)
+      if (!client_->receive()) break;
+    const auto status = must(keeper_.wait());
+    if (!status.ok()) die({Errc::Internal, "keeper: " + status.text()});
+    std::filesystem::remove_all(folder_);
+  }
+
+ private:
+  double sum_private() const {
+    double sum = 0;
+    for (const pid_t pid : awake_) sum += private_kb(pid);
+    return sum;
+  }
+  void settle() { drain(300ms); }
+  void drain(Duration time) {
+    const auto end = std::chrono::steady_clock::now() + time;
+    do {
+      for (;;) {
+        auto received = must(client_->receive());
+        if (!received) break;
+        if (std::holds_alternative<sandbox::ImageReady>(received->event)) image_ready_ = true;
+        if (const auto* failed = std::get_if<sandbox::ImageFailed>(&received->event)) die({Errc::Invalid, failed->text});
+        if (const auto* refused = std::get_if<sandbox::Refused>(&received->event)) die({Errc::Invalid, refused->text});
+        if (const auto* awake = std::get_if<sandbox::PodAwake>(&received->event)) awake_.insert(awake->row.pid);
+        if (const auto* exited = std::get_if<sandbox::PodExited>(&received->event)) {
+          awake_.erase(exited->row.pid);
+          std::fprintf(stderr, "pod %llu ended: code %d signal %d %s\n", static_cast<unsigned long long>(exited->id), exited->code, exited->signal,
+                       exited->text.c_str());
+        }
+      }
+      if (time > 0ms) std::this_thread::sleep_for(1ms);
+    } while (std::chrono::steady_clock::now() < end);
+  }
+  template <class F>
+  void wait_for(F done) {
+    for (int i = 0; i < 10000 && !done(); ++i) drain(1ms);
+    if (!done()) die({Errc::Timeout, "the keeper does not come to its point"});
+  }
+
+  Options options_;
+  std::filesystem::path folder_;
+  os::Child keeper_;
+  std::optional<KeeperClient> client_;
+  os::UniqueFd log_, assignment_;
+  std::vector<Listener> pods_;
+  std::vector<os::UniqueFd> metrics_;
+  std::set<pid_t> awake_;
+  bool image_ready_ = false;
+};
+
+}  // namespace
+}  // namespace skerry
+
+int main(int argc, char** argv) {
+  skerry::Options options;
+  const std::map<std::string_view, std::string*> texts{
+      {"--sandbox", &options.sandbox}, {"--native", &options.native}, {"--sha256", &options.sha256}, {"--library-path", &options.library_path}};
+  const std::map<std::string_view, int*> numbers{
+      {"--pods", &options.pods}, {"--spaced", &options.spaced}, {"--pause-ms", &options.pause_ms}, {"--running", &options.running}};
+  for (int i = 1; i < argc; i += 2) {
+    if (i + 1 < argc && texts.contains(argv[i])) *texts.at(argv[i]) = argv[i + 1];
+    else if (i + 1 < argc && numbers.contains(argv[i])) *numbers.at(argv[i]) = std::atoi(argv[i + 1]);
+    else {
+      std::fprintf(stderr, "usage: skerry-bench-cold --sandbox PROGRAM --native FILE [--sha256 HEX] [--library-path DIR] [--pods 1000] [--spaced 300] "
+                           "[--pause-ms 20] [--running 200]\n");
+      return 2;
+    }
+  }
+  if (options.sandbox.empty() || options.native.empty()) {
+    std::fprintf(stderr, "skerry-bench-cold: --sandbox and --native are needed\n");
+    return 2;
+  }
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = files.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &files);
+  }
+  skerry::Bench bench(options);
+  bench.start();
+  if (options.pods > 0) bench.cold_and_running();
+  if (options.running > 0) bench.running_slope();
+  if (options.pods > 100) bench.idle_slope();
+  bench.stop();
+  return 0;
+}
