@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the node needs to run its pods without anybody's help, on its own disk: the pods bound to it, how far each of them is
+// (addresses, keeper ids, restart counts), and the objects that they refer to. SQLite, one transaction a write, fsynced
+// before write() returns; the agent acts only on what was written (docs/wire/checkpoint.md).
+//
+// Secrets are never on disk in clear: AES-256-GCM under the node's key (DIR/node.key, mode 0600), bound to their name.
+// Blocking; one thread at a time (the agent's checkpoint pool).
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/error.h"
+#include "base/random.h"
+#include "kube/object.h"
+#include "sql/database.h"
+
+namespace skerry::agent {
+
+// 32 bytes that stay on this node.
+class NodeKey {
+ public:
+  // Reads the key file, or makes one. Corrupt: a file that is no key; Denied: readable by others.
+  static Result<NodeKey> open(const std::filesystem::path&, Random&);
+  // `name` is bound to the text: what was sealed under one name does not open under another.
+  Result<std::string> seal(std::string_view name, std::string_view clear, Random&) const;
+  Result<std::string> unseal(std::string_view name, std::string_view sealed) const;  // Corrupt: changed, or another key
+
+ private:
+  std::string bytes_;
+};
+
+namespace change {
+struct PutPod { kube::ObjectPtr object; std::string state; };     // both at once, when the object is new or differs
+struct PutPodState { std::string uid, state; };
+struct RemovePod { std::string uid; };
+struct PutObject { kube::ObjectPtr object; };                     // by kind, namespace, name; kind Secret is sealed
+struct RemoveObject { std::string kind, namespace_, name; };
+struct PutNumber { std::string name; std::int64_t value; };
+}  // namespace change
+using Change = std::variant<change::PutPod, change::PutPodState, change::RemovePod, change::PutObject, change::RemoveObject, change::PutNumber>;
+
+class Checkpoint {
+ public:
+  struct Pod {
+    kube::ObjectPtr object;
+    std::string state;
+  };
+  struct Loaded {
+    std::vector<Pod> pods;
+    std::vector<kube::ObjectPtr> objects;
+    std::vector<std::string> lost;  // what could not be read, each with its reason: they come again from the API server
+    std::int64_t number(std::string_view name, std::int64_t otherwise = 0) const;
+    std::vector<std::pair<std::string, std::int64_t>> numbers;
+  };
+
+  // Opens or makes FOLDER/agent.db and FOLDER/node.key. A damaged database is moved aside and the node starts without it
+  // (`restored` then says so): everything in it can be had from the API server and the keeper again.
+  static Result<Checkpoint> open(const std::filesystem::path& folder, Random&, sql::Database::Options = {});
+  Result<Loaded> load();
+  // All of it or nothing; durable when it returns.
+  Result<> write(const std::vector<Change>&);
+  const std::string& restored() const { return restored_; }  // empty, or why an empty database was started
+  std::int64_t bytes() const { return database_.bytes(); }
+
+ private:
+  Checkpoint(sql::Database database, NodeKey key, Random& random) : database_(std::move(database)), key_(std::move(key)), random_(&random) {}
+  Result<> apply(const Change&);
+  sql::Database database_;
+  NodeKey key_;
+  Random* random_;
+  std::string restored_;
+};
+
+}  // namespace skerry::agent

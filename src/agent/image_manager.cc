@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/image_manager.h"
+
+#include <fcntl.h>
+
+#include <chrono>
+#include <format>
+
+#include "base/log.h"
+#include "os/file.h"
+#include "wasm/inspect.h"
+
+namespace skerry::agent {
+namespace {
+
+// What of a module's kind this node runs, given the pod's annotation.
+Result<sandbox::GuestKind> judge_kind(const wasm::Inspection& module, const std::string& reference, bool wagi) {
+  switch (module.kind) {
+    case wasm::Kind::HttpHandler:
+      if (wagi)
+        return Fail({Errc::Unsupported, std::format("image {} exports handle_request: it is an http-wasm handler; remove the annotation skerry.dev/handler: wagi", reference)});
+      return sandbox::GuestKind::HttpHandler;
+    case wasm::Kind::Command:
+      if (wagi) return sandbox::GuestKind::Wagi;
+      return Fail({Errc::Unsupported, std::format("image {} is a WASI command (_start, no handle_request): running commands to their end is not served yet; if it answers "
+                                                  "CGI requests, set the annotation skerry.dev/handler: wagi", reference)});
+    case wasm::Kind::SocketServer:
+      return Fail({Errc::Unsupported, std::format("image {} opens sockets by itself: socket guests are not served yet; build it as an http-wasm handler or with WAGI", reference)});
+    case wasm::Kind::Library:
+      break;
+  }
+  return Fail({Errc::Unsupported, std::format("image {} exports neither handle_request nor _start: there is nothing to run; build it as an http-wasm handler", reference)});
+}
+
+std::string_view reason_of(const Error& error, PullPolicy pull) {
+  switch (error.code) {
+    case Errc::NotFound: return pull == PullPolicy::Never ? "ErrImageNeverPull" : "ErrImagePull";
+    case Errc::Unsupported: return "Unsupported";
+    case Errc::Invalid: return "InvalidImage";
+    case Errc::Exhausted: return "CompileLimit";
+    case Errc::Corrupt: return "ImageCorrupt";
+    default: return "ErrImagePull";
+  }
+}
+
+}  // namespace
+
+ImageManager::ImageManager(rt::Loop& loop, Options options, Send send)
+    : loop_(loop), options_(std::move(options)), send_(std::move(send)), tasks_(loop), pool_({.name = "images", .threads = 1}) {
+  std::error_code ignored;
+  index_seen_ = std::filesystem::last_write_time(options_.image_folder / "index.json", ignored);
+}
+
+Result<ImageManager::Built> ImageManager::build(const oci::ImageStore& store, const wasm::NativeBuild& native, const std::string& reference, bool wagi) {
+  const auto begin = std::chrono::steady_clock::now();
+  Built out;
+  TRY(out.image, store.resolve(reference));
+  TRY(const auto bytes, os::read_small_file(out.image.path, oci::ImageStore::kModuleBytesMax));
+  const wasm::Sha256 module_hash = wasm::sha256(bytes);
+  if ("sha256:" + wasm::to_hex(module_hash) != out.image.digest)
+    return Fail({Errc::Corrupt, std::format("image {}: the file {} does not have the hash in its name: add the image again with `skerry image add`", reference, out.image.path.string())});
+  TRY(const auto module, wasm::inspect(bytes));
+  TRY(out.kind, judge_kind(module, reference, wagi));
+  TRY(const auto file, wasm::ensure_native(native, out.image.path, module_hash));
+  out.native = std::make_shared<os::UniqueFd>(file.fd);
+  out.hash = file.hash;
+  out.key = wasm::cache_key(module_hash, native.options);
+  out.took = std::chrono::steady_clock::now() - begin;
+  return out;
+}
+
+void ImageManager::prepare(const std::string& reference, PullPolicy pull, bool wagi, Done done) {
+  auto& waiters = waiting_[{reference, wagi}];
+  waiters.push_back(std::move(done));
+  if (waiters.size() == 1) tasks_.spawn("prepare image", prepare_one(reference, pull, wagi));
+}
+
+rt::Task<> ImageManager::prepare_one(std::string reference, PullPolicy pull, bool wagi) {
+  auto outcome = co_await work(reference, pull, wagi);
+  auto node = waiting_.extract({reference, wagi});
+  if (node.empty() || !outcome) co_return Result<>{};
+  for (const Done& done : node.mapped()) done(*outcome);
+  co_return Result<>{};
+}
+
+rt::Task<ImageManager::Outcome> ImageManager::work(std::string reference, PullPolicy pull, bool wagi) {
+  Outcome out;
+  auto built = co_await pool_.run<Built>([folder = options_.image_folder, native = options_.build, reference, wagi]() -> Result<Built> {
+    TRY(const auto store, oci::ImageStore::open(folder));
+    auto made = build(store, native, reference, wagi);
+    if (!made) return Fail(std::move(made).error());
+    return made;
+  });
+  if (!built) {
+    out.reason = reason_of(built.error(), pull);
+    out.image = Fail(std::move(built).error());
+    co_return out;
+  }
+  Loaded& loaded = loaded_[built->key];
+  loaded.unused_since.reset();
+  if (loaded.key.empty() || loaded.state == Loaded::State::Failed) {
+    loaded.key = built->key;
+    loaded.name = reference.substr(0, sandbox::kImageNameMax);
+    loaded.native = std::move(*built->native);
+    loaded.hash = built->hash;
+    loaded.settled = std::make_unique<rt::Event>(loop_);
+    put(loaded);
+  }
+  if (loaded.state == Loaded::State::Sent) {
+    CO_TRY(const bool in_time, co_await loaded.settled->wait_for(options_.load_timeout));
+    if (!in_time) {
+      out.reason = "TemplateTimeout";
+      out.image = Fail({Errc::Timeout, std::format("the keeper did not load image {} within {}", reference, to_human(options_.load_timeout))});
+      co_return out;
+    }
+  }
+  const auto found = loaded_.find(built->key);
+  if (found == loaded_.end() || found->second.state != Loaded::State::Ready) {
+    out.reason = "InvalidImage";
+    out.image = Fail({Errc::Invalid, std::format("image {} cannot be loaded: {}", reference, found == loaded_.end() ? "dropped" : found->second.failure)});
+    co_return out;
+  }
+  const oci::Reference& r = built->image.reference;
+  out.image = PreparedImage{.image_id = std::format("{}/{}@{}", r.registry, r.repository, built->image.digest), .key = built->key, .kind = built->kind};
+  out.event_text = std::format("Container image \"{}\" already present on machine; ready after {}", reference, to_human(built->took));
+  co_return out;
+}
+
+void ImageManager::put(Loaded& image) {
+  image.state = Loaded::State::Sent;
+  image.settled->reset();
+  const int fd = image.native.get();
+  send_(sandbox::PutImage{.key = image.key, .name = image.name, .sha256 = image.hash}, std::span(&fd, 1));
+}
+
+void ImageManager::on_ready(const std::string& key) {
+  const auto it = loaded_.find(key);
+  if (it == loaded_.end() || !it->second.settled) return;
+  it->second.state = Loaded::State::Ready;
+  it->second.settled->set();
+}
+void ImageManager::on_failed(const std::string& key, const std::string& text) {
+  const auto it = loaded_.find(key);
+  if (it == loaded_.end() || !it->second.settled) return;
+  LOG_WARN("image cannot be loaded", {"image", it->second.name}, {"reason", text});
+  it->second.state = Loaded::State::Failed;
+  it->second.failure = text;
+  it->second.settled->set();
+}
+
+void ImageManager::refill() {
+  for (auto& [key, image] : loaded_)
+    if (image.native) put(image);
+}
+
+void ImageManager::sweep(const std::function<bool(const std::string&)>& used, Instant now) {
+  for (auto it = loaded_.begin(); it != loaded_.end();) {
+    Loaded& image = it->second;
+    if (used(it->first) || image.state == Loaded::State::Sent) {
+      image.unused_since.reset();
+    } else if (!image.unused_since) {
+      image.unused_since = now;
+    } else if (now - *image.unused_since >= options_.unused_after) {
+      send_(sandbox::DropImage{.key = it->first}, {});
+      it = loaded_.erase(it);
+      continue;
+    }
+    ++it;
+  }
+}
+
+bool ImageManager::changed() {
+  std::error_code error;
+  const auto time = std::filesystem::last_write_time(options_.image_folder / "index.json", error);
+  if (error || time == index_seen_) return false;
+  index_seen_ = time;
+  return true;
+}
+
+std::vector<oci::Image> ImageManager::list() const {
+  auto store = oci::ImageStore::open(options_.image_folder);
+  if (!store) return {};
+  auto images = store->list();
+  return images ? std::move(*images) : std::vector<oci::Image>{};
+}
+
+}  // namespace skerry::agent

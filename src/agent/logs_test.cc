@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/logs.h"
+
+#include <gmock/gmock.h>
+
+#include <cstdlib>
+#include <format>
+#include <fstream>
+#include <sstream>
+
+#include "os/file.h"
+
+namespace skerry::agent {
+namespace {
+
+const Time kStart = *from_rfc3339("2026-11-23T10:00:00Z");
+
+class LogsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    char name[] = "/tmp/skerry-logs-XXXXXX";
+    folder_ = ::mkdtemp(name);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+  LogFolder logs() const { return LogFolder({.folder = folder_, .bytes_max = 1000, .files_max = 3}); }
+  void append(std::uint32_t attempt, std::string_view text) {
+    auto fd = logs().open(kPlace, attempt).value();
+    ASSERT_TRUE(os::write_all(fd.get(), text));
+  }
+  static std::string lines(int from, int to) {
+    std::string out;
+    for (int i = from; i < to; ++i) out += std::format("{} stdout F line {}\n", to_rfc3339_nano(kStart + std::chrono::seconds(i)), i);
+    return out;
+  }
+  std::string read(const LogQuery& query, std::uint32_t attempt = 0) {
+    auto stream = open_log_stream(logs().files(kPlace, attempt), query, [] { return false; });
+    std::string out;
+    for (;;) {
+      auto chunk = rt::Loop::run_one(stream->next());
+      if (!chunk || !*chunk) break;
+      out += ***chunk;
+    }
+    return out;
+  }
+  const LogPlace kPlace{"default", "web", "u-1", "app"};
+  std::filesystem::path folder_;
+};
+
+TEST_F(LogsTest, PrintsLinesWithoutCriPrefixAndJoinsParts) {
+  append(0, "2026-11-23T10:00:00.000000001Z stdout F hello\n2026-11-23T10:00:01.0Z stderr P half \n2026-11-23T10:00:01.1Z stderr F done\nnot a CRI line\n");
+  EXPECT_EQ(read({}), "hello\nhalf done\nnot a CRI line\n");
+  EXPECT_EQ(read({.timestamps = true}), "2026-11-23T10:00:00.000000001Z hello\n2026-11-23T10:00:01.0Z half done\nnot a CRI line\n");
+}
+
+TEST_F(LogsTest, TailsOverRotatedFiles) {
+  append(0, lines(0, 30));
+  EXPECT_TRUE(logs().rotate(kPlace, 0, kStart).value());
+  append(0, lines(30, 33));
+  EXPECT_FALSE(logs().rotate(kPlace, 0, kStart).value());
+  EXPECT_EQ(read({.tail_lines = 1}), "line 32\n");
+  EXPECT_EQ(read({.tail_lines = 3}), "line 30\nline 31\nline 32\n");
+  EXPECT_EQ(read({.tail_lines = 5}), "line 28\nline 29\nline 30\nline 31\nline 32\n");
+  EXPECT_EQ(read({.tail_lines = 0}), "");
+  EXPECT_EQ(read({.tail_lines = 1000}), read({}));
+}
+
+TEST_F(LogsTest, KeepsSoManyFilesOfAnAttemptAndTwoAttempts) {
+  for (int i = 0; i < 6; ++i) {
+    append(0, lines(0, 40));
+    ASSERT_TRUE(logs().rotate(kPlace, 0, kStart + std::chrono::seconds(i)).value());
+  }
+  append(0, "x\n");
+  EXPECT_EQ(logs().files(kPlace, 0).size(), 3u);
+  append(1, "x\n");
+  EXPECT_EQ(logs().files(kPlace, 0).size(), 3u);
+  append(2, "x\n");
+  EXPECT_EQ(logs().files(kPlace, 0).size(), 0u);
+  EXPECT_EQ(logs().files(kPlace, 1).size(), 1u);
+}
+
+TEST_F(LogsTest, HonoursSinceAndLimit) {
+  append(0, lines(0, 10));
+  EXPECT_EQ(read({.since = kStart + 8s}), "line 8\nline 9\n");
+  EXPECT_EQ(read({.limit_bytes = 9}), "line 0\nli");
+}
+
+TEST_F(LogsTest, QueryIsParsedStrictly) {
+  auto target = http::Target::parse("/containerLogs/a/b/c?tailLines=5&sinceSeconds=60&follow=true&timestamps=true&limitBytes=10").value();
+  auto query = LogQuery::parse(target, kStart).value();
+  EXPECT_EQ(query.tail_lines, 5u);
+  EXPECT_EQ(query.since, kStart - 60s);
+  EXPECT_TRUE(query.follow && query.timestamps);
+  EXPECT_FALSE(LogQuery::parse(http::Target::parse("/x?tailLines=-1").value(), kStart));
+  EXPECT_FALSE(LogQuery::parse(http::Target::parse("/x?sinceTime=now").value(), kStart));
+}
+
+// Goal: a followed log goes on over a rotation and ends when the container does. Method: rotate while it is followed.
+TEST_F(LogsTest, FollowsOverARotation) {
+  append(0, lines(0, 40));
+  bool alive = true;
+  auto stream = open_log_stream(logs().files(kPlace, 0), {.tail_lines = 1, .follow = true}, [&] { return alive; });
+  EXPECT_EQ(***rt::Loop::run_one(stream->next()), "line 39\n");
+  ASSERT_TRUE(logs().rotate(kPlace, 0, kStart).value());
+  append(0, lines(40, 41));
+  EXPECT_EQ(***rt::Loop::run_one(stream->next()), "line 40\n");
+  alive = false;
+  EXPECT_FALSE(*rt::Loop::run_one(stream->next()));
+}
+
+}  // namespace
+}  // namespace skerry::agent

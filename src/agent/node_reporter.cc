@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/node_reporter.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+
+namespace skerry::agent {
+
+NodeReporter::NodeReporter(rt::Loop& loop, client::Client& api, Clock& clock, Random& random, const AgentOptions& options, Images images)
+    : api_(api), clock_(clock), random_(random), options_(options), images_(std::move(images)), status_(options),
+      changed_(loop), registered_event_(loop), tasks_(loop) {
+  machine_ = read_machine(options.data_folder.string());
+}
+
+void NodeReporter::start() {
+  tasks_.spawn("node status", run_status());
+  tasks_.spawn("node lease", run_lease());
+}
+
+rt::Task<> NodeReporter::register_node() {
+  auto created = co_await api_.create(client::kNodes, "", status_.node(machine_, images_(), clock_.now()));
+  if (created) {
+    uid_ = (*created)->uid;
+    LOG_INFO("node registered", {"node", options_.node_name});
+    co_return Result<>{};
+  }
+  if (created.error().code != Errc::AlreadyExists && created.error().code != Errc::Conflict) co_return Fail(std::move(created).error());
+  CO_TRY(auto node, co_await api_.patch(client::kNodes, "", options_.node_name, client::PatchType::Strategic, status_.metadata_patch()));
+  uid_ = node->uid;
+  CO_TRY_OK(co_await api_.patch_status(client::kNodes, "", options_.node_name, client::PatchType::Strategic, status_.status_patch(machine_, images_(), clock_.now())));
+  LOG_INFO("node taken over", {"node", options_.node_name});
+  co_return Result<>{};
+}
+
+rt::Task<> NodeReporter::run_status() {
+  Duration backoff = 500ms;
+  for (;;) {
+    changed_.reset();
+    machine_ = read_machine(options_.data_folder.string());
+    Result<> done;
+    if (!registered_) {
+      done = co_await register_node();
+      if (done) {
+        registered_ = true;
+        registered_event_.set();
+        said_ = status_.essence(machine_, images_());
+        said_at_ = clock_.instant();
+      }
+    } else {
+      std::string essence = status_.essence(machine_, images_());
+      if (essence != said_ || clock_.instant() - said_at_ >= options_.status_period_max) {
+        auto patched = co_await api_.patch_status(client::kNodes, "", options_.node_name, client::PatchType::Strategic,
+                                                  status_.status_patch(machine_, images_(), clock_.now()));
+        if (patched) {
+          said_ = std::move(essence);
+          said_at_ = clock_.instant();
+        } else {
+          if (patched.error().code == Errc::NotFound) registered_ = false;  // somebody deleted the Node: register again
+          done = Fail(std::move(patched).error());
+        }
+      }
+    }
+    if (!done) {
+      LOG_WARN("node not reported", {"reason", done.error()}, {"again in", backoff});
+      // Jittered: a fleet comes back at once.
+      CO_TRY_OK(co_await rt::sleep_for(backoff + Duration(static_cast<std::int64_t>(random_.below(static_cast<std::uint64_t>(backoff.count()))))));
+      backoff = std::min<Duration>(backoff * 2, 10s);
+      continue;
+    }
+    backoff = 500ms;
+    CO_TRY_OK(co_await changed_.wait_for(options_.status_period));
+  }
+}
+
+rt::Task<> NodeReporter::renew() {
+  if (lease_known_) {
+    auto renewed = co_await api_.patch(client::kLeases, "kube-node-lease", options_.node_name, client::PatchType::Merge, lease_renewal(options_.node_name, clock_.now()));
+    if (renewed) co_return Result<>{};
+    if (renewed.error().code != Errc::NotFound) co_return Fail(std::move(renewed).error());
+    lease_known_ = false;
+  }
+  auto created = co_await api_.create(client::kLeases, "kube-node-lease", lease_body(options_.node_name, uid_, clock_.now()));
+  if (!created && created.error().code != Errc::AlreadyExists) co_return Fail(std::move(created).error());
+  lease_known_ = true;
+  if (!created) {
+    CO_TRY_OK(co_await api_.patch(client::kLeases, "kube-node-lease", options_.node_name, client::PatchType::Merge, lease_renewal(options_.node_name, clock_.now())));
+  }
+  co_return Result<>{};
+}
+
+rt::Task<> NodeReporter::run_lease() {
+  CO_TRY_OK(co_await registered_event_.wait());
+  for (;;) {
+    auto renewed = co_await renew();
+    if (renewed.has_value() != reachable_) {
+      reachable_ = renewed.has_value();
+      if (reachable_) LOG_INFO("API server reached", {"node", options_.node_name});
+      else LOG_WARN("API server away: the node goes on by itself", {"reason", renewed.error()});
+    }
+    CO_TRY_OK(co_await rt::sleep_for(renewed ? options_.lease_period : std::min<Duration>(options_.lease_period, 2s)));
+  }
+}
+
+}  // namespace skerry::agent

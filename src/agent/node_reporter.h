@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Keeps this node's Node and Lease at the API server: registers (or takes over what is there), renews the Lease, reports the
+// status when it changed and now and then. Owner: the agent, on its loop.
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "agent/node_status.h"
+#include "base/random.h"
+#include "client/client.h"
+#include "rt/loop.h"
+#include "rt/task_group.h"
+
+namespace skerry::agent {
+
+class NodeReporter {
+ public:
+  using Images = std::function<std::vector<NodeImage>()>;
+  NodeReporter(rt::Loop&, client::Client&, Clock&, Random&, const AgentOptions&, Images);
+  void start();
+  rt::Task<> stop() { return tasks_.stop(); }
+  // Says the status soon (readiness or images changed).
+  void touch() { changed_.set(); }
+  NodeStatus& status() { return status_; }
+  const MachineFacts& machine() const { return machine_; }
+  const std::string& node_uid() const { return uid_; }
+  bool reachable() const { return reachable_; }  // the last exchange with the API server was answered
+
+ private:
+  rt::Task<> run_status();
+  rt::Task<> run_lease();
+  rt::Task<> register_node();
+  rt::Task<> renew();
+
+  client::Client& api_;
+  Clock& clock_;
+  Random& random_;
+  const AgentOptions& options_;
+  Images images_;
+  NodeStatus status_;
+  MachineFacts machine_;
+  std::string uid_, said_;
+  Instant said_at_{};
+  bool registered_ = false, reachable_ = false, lease_known_ = false;
+  rt::Event changed_, registered_event_;
+  rt::TaskGroup tasks_;
+};
+
+}  // namespace skerry::agent
