@@ -10,3 +10,7 @@ elseif(SKERRY_SANITIZE STREQUAL "thread")
 elseif(NOT SKERRY_SANITIZE STREQUAL "")
   message(FATAL_ERROR "SKERRY_SANITIZE=${SKERRY_SANITIZE} is unknown; use address, thread, or leave it empty")
 endif()
+if(SKERRY_FUZZ)
+  # Coverage in every module; the driver is linked into the targets of fuzz/ alone.
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
