@@ -13,9 +13,6 @@ int cmd_image_add(const ImageAddOptions&);
 int cmd_image_list(const ImageListOptions&);
 int cmd_image_remove(const ImageRemoveOptions&);
 
-// The kernel's host name as Kubernetes names a node: lower case. Invalid: it is no such name, with the remedy.
-Result<std::string> host_name();
-
 // "skerry: <sentence>" on standard error, and kExitFailed.
 int fail(const Error&);
 

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "cli/cmd.h"
+#include "cli/layout.h"
 #include "cli/restart_policy.h"
 #include "os/file.h"
 #include "os/spawn.h"

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/layout.h"
 
+#include <unistd.h>
+
+#include <array>
+#include <cctype>
+#include <cerrno>
 #include <format>
 
 #include "os/file.h"
@@ -14,6 +19,17 @@ Result<Programs> find_programs() {
     if (!std::filesystem::exists(program))
       return Fail({Errc::NotFound, std::format("{} is missing; skerry needs its two sibling programs beside itself: install the whole package", program.string())});
   return out;
+}
+
+Result<std::string> host_name() {
+  std::array<char, 256> buffer{};
+  if (::gethostname(buffer.data(), buffer.size() - 1) != 0) return Fail(errno_error(errno, "read the host name"));
+  std::string name = buffer.data();
+  for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  const bool good = !name.empty() && std::isalnum(static_cast<unsigned char>(name.front())) && std::isalnum(static_cast<unsigned char>(name.back())) &&
+                    name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-.") == std::string::npos;
+  if (!good) return Fail({Errc::Invalid, "the host name \"" + name + "\" cannot name a node; give --node-name with letters, digits, '-' and '.'"});
+  return name;
 }
 
 }  // namespace skerry::cli

@@ -2,6 +2,7 @@
 // Where things lie: the sibling programs beside this executable, and the data folder's parts.
 #pragma once
 #include <filesystem>
+#include <string>
 
 #include "base/error.h"
 
@@ -12,6 +13,9 @@ struct Programs {
 };
 // From the folder of the running executable. NotFound: names the missing file and the remedy.
 Result<Programs> find_programs();
+
+// The kernel's host name as Kubernetes names a node: lower case. Invalid: it is no such name, with the remedy.
+Result<std::string> host_name();
 
 struct DataLayout {
   std::filesystem::path root;

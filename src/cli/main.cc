@@ -1,9 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <unistd.h>
-
-#include <array>
-#include <cctype>
-#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <variant>
@@ -16,17 +11,6 @@ namespace skerry::cli {
 int fail(const Error& error) {
   std::fprintf(stderr, "skerry: %s\n", error.what.c_str());
   return kExitFailed;
-}
-
-Result<std::string> host_name() {
-  std::array<char, 256> buffer{};
-  if (::gethostname(buffer.data(), buffer.size() - 1) != 0) return Fail(errno_error(errno, "read the host name"));
-  std::string name = buffer.data();
-  for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  const bool good = !name.empty() && std::isalnum(static_cast<unsigned char>(name.front())) && std::isalnum(static_cast<unsigned char>(name.back())) &&
-                    name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-.") == std::string::npos;
-  if (!good) return Fail({Errc::Invalid, "the host name \"" + name + "\" cannot name a node; give --node-name with letters, digits, '-' and '.'"});
-  return name;
 }
 
 namespace {

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+// `skerry node`: builds the real world of the agent: network, Services, the way to the API server, and :10250.
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <format>
+
+#include "agent/agent.h"
+#include "base/log.h"
+#include "base/random.h"
+#include "cli/cmd.h"
+#include "cli/credentials.h"
+#include "cli/daemon.h"
+#include "cli/kubeconfig.h"
+#include "cli/layout.h"
+#include "client/client.h"
+#include "http/client.h"
+#include "http/server.h"
+#include "kube/json.h"
+#include "net/pod_network.h"
+#include "net/service_proxy.h"
+#include "os/file.h"
+#include "rt/blocking_pool.h"
+
+namespace skerry::cli {
+namespace {
+
+// The address from which this machine reaches others: a connected datagram socket asks the routing table, and sends nothing.
+// Without any route, loopback.
+std::string own_address() {
+  os::UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(9);
+  inet_pton(AF_INET, "192.0.2.1", &to.sin_addr);  // TEST-NET-1 (RFC 5737): routed like any far address
+  socklen_t length = sizeof to;
+  std::array<char, INET_ADDRSTRLEN> text{};
+  if (!fd || ::connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to) != 0 || ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&to), &length) != 0 ||
+      inet_ntop(AF_INET, &to.sin_addr, text.data(), text.size()) == nullptr)
+    return "127.0.0.1";
+  return text.data();
+}
+
+std::string config_text(const NodeOptions& o) {
+  kube::JsonEdit edit;
+  auto root = edit.root();
+  root.set("dataDir", o.data_dir.string());
+  root.set("kubeconfig", o.kubeconfig.string());
+  root.set("nodeName", o.node_name);
+  root.set("nodeAddress", o.node_address);
+  root.set("port", static_cast<std::int64_t>(o.port));
+  auto overcommit = root.object("overcommit");
+  overcommit.set("cpu", o.overcommit.cpu);
+  overcommit.set("memory", o.overcommit.memory);
+  root.set("podCidr", o.pod_cidr);
+  root.set("serviceCidr", o.service_cidr);
+  root.set("podNamespace", o.pod_namespace);
+  root.set("cgroup", o.cgroup);
+  root.set("podsMax", static_cast<std::int64_t>(o.pods_max));
+  root.set("onExit", o.on_exit == OnExit::Stop ? "stop" : "keep");
+  return edit.dump();
+}
+
+// In the order of construction; destroyed the other way round.
+class NodeProcess {
+ public:
+  NodeProcess(rt::Loop& loop, NodeOptions options) : loop_(loop), options_(std::move(options)), nft_pool_({.name = "nft"}) {}
+
+  Result<> open() {
+    const DataLayout layout{options_.data_dir};
+    TRY(const auto programs, find_programs());
+    TRY_OK(os::make_folders(layout.node(), 0700));
+    TRY_OK(open_network());
+    TRY_OK(open_client());
+    agent::AgentOptions agent{
+        .node_name = options_.node_name,
+        .node_address = options_.node_address,
+        .node_port = options_.port,
+        .data_folder = layout.node(),
+        .image_folder = layout.images(),
+        .keeper_program = programs.sandbox,
+        .keeper_arguments = {"--cgroup", options_.cgroup},
+        .compile_program = programs.compiler,
+        .version = "v" SKERRY_VERSION,
+        .overcommit = {options_.overcommit.cpu, options_.overcommit.memory},
+        .pods_max = options_.pods_max,
+    };
+    agent_.emplace(loop_, agent::AgentDeps{.api = *client_, .network = *network_, .services = &*proxy_, .clock = clock_, .random = random_}, std::move(agent));
+    TRY(const auto serving, node_serving_pair(layout, options_.node_name, options_.node_address, clock_.now()));
+    front_.emplace(loop_, agent_->node_api(),
+                   http::Server::Options{.name = "node api",
+                                         .address = options_.node_address,
+                                         .port = options_.port,
+                                         .tls = http::ServerTls{.certificate_pem = serving.certificate_pem, .key_pem = serving.key_pem, .client_ca_pem = ca_pem_},
+                                         .connections_max = 512});
+    return {};
+  }
+
+  rt::Task<> start() {
+    proxy_->start();
+    proxy_started_ = true;
+    CO_TRY_OK(co_await agent_->start());
+    agent_started_ = true;
+    CO_TRY_OK(front_->start());
+    front_started_ = true;
+    LOG_INFO("skerry is ready", {"node", options_.node_name}, {"address", options_.node_address}, {"port", front_->port()});
+    co_return Result<>{};
+  }
+
+  rt::Task<> stop() {
+    const auto said = [](std::string_view part, const Result<>& result) {
+      if (!result) LOG_WARN("stopping failed", {"part", part}, {"error", result.error()});
+    };
+    const bool stop_pods = options_.on_exit == OnExit::Stop;
+    if (front_started_) said("node api", co_await front_->stop());
+    if (agent_started_) said("agent", co_await agent_->stop(stop_pods ? agent::OnStop::StopPods : agent::OnStop::KeepPods));
+    if (proxy_started_) said("services", co_await proxy_->stop());
+    if (stop_pods && proxy_started_) {
+      // Nothing serves any more: the kernel is left as it was found.
+      said("nftables", proxy_->remove());
+      said("network", network_->remove());
+    }
+    co_return Result<>{};
+  }
+
+ private:
+  Result<> open_network() {
+    const auto pods = os::Ipv4Range::parse(options_.pod_cidr), services = os::Ipv4Range::parse(options_.service_cidr);
+    if (!pods || !services)
+      return Fail({Errc::Invalid, std::format("--pod-cidr {} and --service-cidr {} must be network addresses, without host bits", options_.pod_cidr, options_.service_cidr)});
+    TRY(auto network, net::PodNetwork::open({.name = options_.pod_namespace, .pods = *pods, .services = *services}));
+    network_.emplace(std::move(network));
+    net::ServiceProxy::Options proxy;
+    proxy.rules.pods = *pods;
+    proxy.rules.services = *services;
+    proxy_.emplace(loop_, nft_pool_, std::move(proxy));
+    return {};
+  }
+
+  Result<> open_client() {
+    TRY(const auto config, read_kubeconfig(options_.kubeconfig));
+    ca_pem_ = config.ca_pem;
+    TRY(transport_, http::HttpsTransport::create(loop_, {.host = config.host,
+                                                         .port = config.port,
+                                                         .tls = http::ClientTls{.ca_pem = config.ca_pem, .certificate_pem = config.client_certificate_pem, .key_pem = config.client_key_pem, .server_name = {}},
+                                                         .bearer_token = config.token,
+                                                         .user_agent = "skerry-node/" SKERRY_VERSION}));
+    client_.emplace(*transport_);
+    return {};
+  }
+
+  rt::Loop& loop_;
+  NodeOptions options_;
+  SystemClock clock_;
+  SystemRandom random_;
+  rt::BlockingPool nft_pool_;
+  std::optional<net::PodNetwork> network_;
+  std::optional<net::ServiceProxy> proxy_;
+  std::string ca_pem_;
+  std::unique_ptr<http::HttpsTransport> transport_;
+  std::optional<client::Client> client_;
+  std::optional<agent::Agent> agent_;
+  std::optional<http::Server> front_;
+  bool proxy_started_ = false, agent_started_ = false, front_started_ = false;
+};
+
+// `skerry up` starts server and node together: the kubeconfig may not be there yet.
+Result<> wait_for_kubeconfig(const std::filesystem::path& path) {
+  constexpr int kTries = 200;
+  for (int i = 0; i < kTries; ++i) {
+    if (std::filesystem::exists(path)) return {};
+    ::usleep(25'000);
+  }
+  return Fail({Errc::NotFound, std::format("{} does not exist; give --kubeconfig a file that names the server and this node's credentials", path.string())});
+}
+
+}  // namespace
+
+int cmd_node(const NodeOptions& given) {
+  NodeOptions options = given;
+  if (options.verbose) set_log_level(LogLevel::Debug);
+  if (options.node_name.empty()) {
+    auto name = host_name();
+    if (!name) return fail(name.error());
+    options.node_name = std::move(*name);
+  }
+  if (options.node_address.empty()) options.node_address = own_address();
+  if (options.kubeconfig.empty()) options.kubeconfig = DataLayout{options.data_dir}.node_kubeconfig();
+  if (options.print_config) {
+    std::printf("%s\n", config_text(options).c_str());
+    return kExitOk;
+  }
+  if (::geteuid() != 0) return fail({Errc::Denied, "`skerry node` needs root: pods get namespaces, control groups and addresses. Run it with sudo"});
+  if (auto there = wait_for_kubeconfig(options.kubeconfig); !there) return fail(there.error());
+  rt::Loop loop;
+  NodeProcess node(loop, options);
+  if (auto opened = node.open(); !opened) return fail(opened.error());
+  auto ended = run_daemon(loop, [&] { return node.start(); }, [&] { return node.stop(); });
+  return ended ? kExitOk : fail(ended.error());
+}
+
+}  // namespace skerry::cli

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/log.h"
+#include "cli/cmd.h"
+#include "cli/daemon.h"
+#include "cli/server_process.h"
+
+namespace skerry::cli {
+
+int cmd_server(const ServerOptions& options) {
+  if (options.verbose) set_log_level(LogLevel::Debug);
+  rt::Loop loop;
+  auto server = ServerProcess::open(loop, options);
+  if (!server) return fail(server.error());
+  auto ended = run_daemon(loop, [&] { return (*server)->start(); }, [&] { return (*server)->stop(); });
+  return ended ? kExitOk : fail(ended.error());
+}
+
+}  // namespace skerry::cli

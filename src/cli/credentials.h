@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// The keys and certificates of `skerry server`: an authority of its own, and what it issues. Renewed at each start when a
+// third of their life is left. Blocking.
+#pragma once
+#include <string>
+
+#include "base/error.h"
+#include "cli/layout.h"
+#include "cli/options.h"
+#include "pki/certificate.h"
+
+namespace skerry::cli {
+
+struct ServerCredentials {
+  std::string ca_pem;
+  pki::KeyPair server;          // of the API
+  pki::KeyPair kubelet_client;  // what the API shows to nodes (CN kube-apiserver-kubelet-client)
+};
+
+// Also writes DATA/admin.kubeconfig, and, if the options name a node, DATA/node.kubeconfig and the node's serving
+// certificate DATA/pki/node-serving.{crt,key}.
+Result<ServerCredentials> make_server_credentials(const DataLayout&, const ServerOptions&, Time now);
+
+// The node's serving certificate for :10250: the server's, if it made one in this data folder; else one of an authority of
+// the node's own, as a kubelet without a signed certificate has it.
+Result<pki::KeyPair> node_serving_pair(const DataLayout&, const std::string& node_name, const std::string& address, Time now);
+
+}  // namespace skerry::cli

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/server_process.h"
+
+#include <format>
+#include <map>
+
+#include "apiserver/apiserver.h"
+#include "base/log.h"
+#include "base/random.h"
+#include "base/text.h"
+#include "cli/credentials.h"
+#include "cli/layout.h"
+#include "client/client.h"
+#include "control/controllers.h"
+#include "http/client.h"
+#include "http/in_process.h"
+#include "http/server.h"
+#include "os/file.h"
+#include "sql/database.h"
+#include "store/store.h"
+
+namespace skerry::cli {
+
+// In the order of construction; destroyed the other way round.
+struct ServerProcess::Parts {
+  Parts(rt::Loop& l, ServerOptions o) : loop(l), options(std::move(o)) {}
+  rt::Loop& loop;
+  ServerOptions options;
+  os::UniqueFd lock;
+  SystemClock clock;
+  SystemRandom random;
+  ServerCredentials credentials;
+  std::unique_ptr<store::Store> store;
+  std::map<std::string, std::unique_ptr<http::HttpsTransport>, std::less<>> nodes;  // by "name address:port"
+  std::optional<apiserver::ApiServer> api;
+  std::optional<http::Server> front;
+  std::optional<http::InProcessTransport> transport;
+  std::optional<client::Client> client;
+  std::optional<control::Controllers> controllers;
+
+  // The way to a node's :10250, as its Node object says. Its certificate is ours and names the node, whatever the address.
+  http::Transport* node_transport(std::string_view name) {
+    const auto id = store->find_resource("nodes");
+    const auto node = id ? store->get(*id, "", name) : nullptr;
+    if (!node) return nullptr;
+    const auto doc = node->parse();
+    const auto status = doc.root()["status"];
+    std::string_view address;
+    for (const auto entry : status["addresses"].items())
+      if (entry["type"].str() == "InternalIP") address = entry["address"].str();
+    const auto port = status.path("daemonEndpoints.kubeletEndpoint.Port").i64();
+    if (address.empty() || port <= 0 || port > 65535) return nullptr;
+    const auto key = std::format("{} {}:{}", name, address, port);
+    if (const auto known = nodes.find(key); known != nodes.end()) return known->second.get();
+    auto made = http::HttpsTransport::create(loop, {.host = std::string(address),
+                                                    .port = static_cast<std::uint16_t>(port),
+                                                    .tls = http::ClientTls{.ca_pem = credentials.ca_pem,
+                                                                           .certificate_pem = credentials.kubelet_client.certificate_pem,
+                                                                           .key_pem = credentials.kubelet_client.key_pem,
+                                                                           .server_name = std::string(name)}});
+    if (!made) {
+      LOG_ERROR("no way to a node's API", {"node", name}, {"error", made.error()});
+      return nullptr;
+    }
+    return nodes.emplace(key, std::move(*made)).first->second.get();
+  }
+};
+
+ServerProcess::ServerProcess(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+ServerProcess::~ServerProcess() = default;
+
+Result<std::unique_ptr<ServerProcess>> ServerProcess::open(rt::Loop& loop, const ServerOptions& options) {
+  auto parts = std::make_unique<Parts>(loop, options);
+  Parts& p = *parts;
+  const DataLayout layout{options.data_dir};
+  TRY_OK(os::make_folders(layout.server(), 0700));
+  auto lock = os::lock_file(layout.server() / "lock");
+  if (!lock) {
+    if (lock.error().code != Errc::AlreadyExists) return Fail(lock.error());
+    return Fail({Errc::AlreadyExists, std::format("another `skerry server` uses {}; stop it, or give --data-dir another folder", options.data_dir.string())});
+  }
+  p.lock = std::move(*lock);
+  TRY(p.credentials, make_server_credentials(layout, options, p.clock.now()));
+
+  TRY(auto opened, sql::Database::open_or_restore((layout.server() / "store.db").string(), (layout.server() / "store.good.db").string(), {}, store::Store::migrations()));
+  if (opened.restored)
+    LOG_ERROR("the store was damaged: the last good copy is used; look at what changed since, and at the disk", {"file", (layout.server() / "store.db").string()}, {"reason", opened.reason});
+  TRY(p.store, store::Store::open(loop, p.clock, std::move(opened.database), {.resources = apiserver::ApiServer::store_resources()}));
+  p.api.emplace(*p.store, p.clock, p.random,
+                apiserver::Options{.node_transport = [&p](std::string_view name) { return p.node_transport(name); },
+                                   .service_cidr = options.service_cidr,
+                                   .server_address = std::format("{}:{}", options.listen.address, options.listen.port)});
+  p.front.emplace(loop, *p.api,
+                  http::Server::Options{.name = "api",
+                                        .address = options.listen.address,
+                                        .port = options.listen.port,
+                                        .tls = http::ServerTls{.certificate_pem = p.credentials.server.certificate_pem,
+                                                               .key_pem = p.credentials.server.key_pem,
+                                                               .client_ca_pem = p.credentials.ca_pem},
+                                        .connections_max = 20'000});
+  p.transport.emplace(*p.api);
+  p.client.emplace(*p.transport);
+  p.controllers.emplace(loop, *p.client, p.clock, p.random, control::Controllers::Options{});
+  return std::unique_ptr<ServerProcess>(new ServerProcess(std::move(parts)));
+}
+
+rt::Task<> ServerProcess::start() {
+  Parts& p = *parts_;
+  p.store->start();
+  CO_TRY_OK(co_await p.api->bootstrap());
+  CO_TRY_OK(p.front->start());
+  p.controllers->start();
+  LOG_INFO("server is ready", {"address", std::format("{}:{}", p.options.listen.address, p.front->port())}, {"revision", p.store->revision().value()},
+           {"kubeconfig", DataLayout{p.options.data_dir}.admin_kubeconfig().string()});
+  co_return Result<>{};
+}
+
+rt::Task<> ServerProcess::stop() {
+  Parts& p = *parts_;
+  // Whatever fails to stop is said, and the rest stops all the same.
+  const auto said = [](std::string_view part, const Result<>& result) {
+    if (!result) LOG_WARN("stopping failed", {"part", part}, {"error", result.error()});
+  };
+  said("controllers", co_await p.controllers->stop());
+  said("api", co_await p.front->stop());
+  said("store", co_await p.store->stop());
+  co_return Result<>{};
+}
+
+}  // namespace skerry::cli
