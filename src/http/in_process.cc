@@ -64,6 +64,20 @@ rt::Task<Answer> answer(Handler& handler, Request request) {
   co_return Answer{internal_error(), true};
 }
 
+rt::Task<std::optional<Chunk>> next_chunk(Stream& stream) {
+  std::string failure;
+  try {
+    co_return co_await stream.next();
+  } catch (const boost::system::system_error& e) {
+    if (e.code() == boost::asio::error::operation_aborted) throw;  // cancellation
+    failure = e.what();
+  } catch (const std::exception& e) {
+    failure = e.what();
+  }
+  LOG_ERROR("stream threw", {"error", failure});
+  co_return Fail({Errc::Internal, "the stream failed: " + failure});
+}
+
 std::unique_ptr<Stream> stream_of(Chunk chunk) { return std::make_unique<OneChunk>(std::move(chunk)); }
 
 rt::Task<std::string> collect(std::unique_ptr<Stream> stream, std::uint64_t bytes_max) {

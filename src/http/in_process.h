@@ -23,6 +23,8 @@ struct Answer {
   bool failed = false;
 };
 rt::Task<Answer> answer(Handler&, Request);
+// The same for a stream's next chunk: an exception becomes an Error, and an error in the log.
+rt::Task<std::optional<Chunk>> next_chunk(Stream&);
 
 // A stream of one chunk, or of none.
 std::unique_ptr<Stream> stream_of(Chunk);

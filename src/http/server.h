@@ -2,7 +2,7 @@
 // HTTP/1.1 over TLS, plain TCP (loopback: metrics) or a Unix socket, in front of one Handler. Everything runs on the
 // loop that it is given. Keep-alive, chunked streams, Expect: 100-continue, HEAD; an Upgrade request reaches the Handler
 // like any other (it answers 501). A stream ends when its client goes away, also while the stream waits.
-// Every limit is in Options; what exceeds one is answered (408, 413, 431) or closed, and counted.
+// Every limit is in Options; what exceeds one is answered (413, 431) or closed (time), and counted.
 #pragma once
 #include <cstdint>
 #include <memory>

@@ -17,7 +17,7 @@ class Folder {
   // Made with mode 0700 if absent.
   static Result<Folder> open(std::filesystem::path);
 
-  // ca.crt and ca.key; created when both are absent. Corrupt when one is missing or broken: an authority is never
+  // ca.crt and ca.key; created when there is no ca.crt. Corrupt when the key is missing or either is broken: an authority is never
   // replaced silently, because every issued certificate would end with it; the text says what to restore.
   Result<CertificateAuthority> authority(std::string_view common_name, Time now) const;
   // NAME.crt and NAME.key, issued or renewed when renewal_reason() says so.

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "http/tls.h"
+
+#include <arpa/inet.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
+
+#include <format>
+
+namespace skerry::http {
+namespace {
+
+template <auto F>
+struct Free {
+  template <class T>
+  void operator()(T* p) const { F(p); }
+};
+using BioPtr = std::unique_ptr<BIO, Free<BIO_free_all>>;
+using X509Ptr = std::unique_ptr<X509, Free<X509_free>>;
+using KeyPtr = std::unique_ptr<EVP_PKEY, Free<EVP_PKEY_free>>;
+using StoreContextPtr = std::unique_ptr<X509_STORE_CTX, Free<X509_STORE_CTX_free>>;
+
+BioPtr memory_bio(const std::string& text) { return BioPtr(BIO_new_mem_buf(text.data(), static_cast<int>(text.size()))); }
+
+// All certificates of a PEM text. Invalid: none, or a broken one.
+Result<std::vector<X509Ptr>> read_certificates(const std::string& pem, std::string_view what) {
+  std::vector<X509Ptr> out;
+  const auto bio = memory_bio(pem);
+  while (X509* certificate = PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr)) out.emplace_back(certificate);
+  const auto error = ERR_peek_last_error();
+  const bool at_end = ERR_GET_REASON(error) == PEM_R_NO_START_LINE;
+  const std::string text = tls_error_text();
+  if (out.empty() || !at_end) return Fail({Errc::Invalid, std::format("the {} is not PEM with certificates: {}", what, text)});
+  return out;
+}
+
+Result<> use_pair(SSL_CTX* context, const std::string& certificate_pem, const std::string& key_pem) {
+  TRY(const auto chain, read_certificates(certificate_pem, "certificate"));
+  const auto bio = memory_bio(key_pem);
+  // The pass-phrase callback refuses, so that an encrypted key is an error and no prompt.
+  const KeyPtr key(PEM_read_bio_PrivateKey(bio.get(), nullptr, [](char*, int, int, void*) { return -1; }, nullptr));
+  if (!key) {
+    ERR_clear_error();
+    return Fail({Errc::Invalid, "the private key is not an unencrypted PEM key"});
+  }
+  if (SSL_CTX_use_certificate(context, chain.front().get()) != 1)
+    return Fail({Errc::Invalid, "the certificate cannot be used: " + tls_error_text()});
+  for (std::size_t i = 1; i < chain.size(); ++i)
+    if (SSL_CTX_add1_chain_cert(context, chain[i].get()) != 1)
+      return Fail({Errc::Invalid, "the certificate's chain cannot be used: " + tls_error_text()});
+  if (SSL_CTX_use_PrivateKey(context, key.get()) != 1 || SSL_CTX_check_private_key(context) != 1) {
+    ERR_clear_error();
+    return Fail({Errc::Invalid, "the private key does not belong to the certificate"});
+  }
+  return {};
+}
+
+Result<std::shared_ptr<X509_STORE>> make_store(const std::string& ca_pem) {
+  TRY(const auto authorities, read_certificates(ca_pem, "certificate authority"));
+  std::shared_ptr<X509_STORE> store(X509_STORE_new(), X509_STORE_free);
+  for (const auto& authority : authorities)
+    if (X509_STORE_add_cert(store.get(), authority.get()) != 1)
+      return Fail({Errc::Invalid, "the certificate authority cannot be used: " + tls_error_text()});
+  return store;
+}
+
+Result<std::shared_ptr<SSL_CTX>> make_context(const SSL_METHOD* method) {
+  std::shared_ptr<SSL_CTX> context(SSL_CTX_new(method), SSL_CTX_free);
+  if (!context) return Fail({Errc::Internal, "no TLS context: " + tls_error_text()});
+  SSL_CTX_set_min_proto_version(context.get(), TLS1_2_VERSION);
+  SSL_CTX_set_options(context.get(), SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+  // Idle connections give their record buffers back: there are thousands.
+  SSL_CTX_set_mode(context.get(), SSL_MODE_RELEASE_BUFFERS);
+  if (SSL_CTX_set1_groups_list(context.get(), "X25519:P-256") != 1)
+    return Fail({Errc::Internal, "TLS groups: " + tls_error_text()});
+  return context;
+}
+
+std::vector<std::string> name_entries(X509* certificate, int nid) {
+  std::vector<std::string> out;
+  X509_NAME* name = X509_get_subject_name(certificate);
+  for (int at = -1; (at = X509_NAME_get_index_by_NID(name, nid, at)) >= 0;) {
+    unsigned char* text = nullptr;
+    const int size = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at)));
+    if (size < 0) continue;
+    std::string value(reinterpret_cast<const char*>(text), static_cast<std::size_t>(size));
+    OPENSSL_free(text);
+    if (value.find('\0') == value.npos) out.push_back(std::move(value));
+  }
+  return out;
+}
+
+bool is_address(const std::string& text) {
+  unsigned char bytes[16];
+  return inet_pton(AF_INET, text.c_str(), bytes) == 1 || inet_pton(AF_INET6, text.c_str(), bytes) == 1;
+}
+
+}  // namespace
+
+std::string tls_error_text() {
+  const auto error = ERR_peek_last_error();
+  ERR_clear_error();
+  if (error == 0) return "no reason given";
+  const char* reason = ERR_reason_error_string(error);
+  return reason ? reason : std::format("error {:#x}", error);
+}
+
+Result<TlsContext> make_server_context(const ServerTls& options) {
+  TlsContext out;
+  TRY(out.context, make_context(TLS_server_method()));
+  SSL_CTX* context = out.context.get();
+  TRY_OK(use_pair(context, options.certificate_pem, options.key_pem));
+  SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE);
+  // Resumption by tickets alone: nothing is kept here for each client.
+  SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+  SSL_CTX_set_num_tickets(context, 1);
+  constexpr unsigned char kSessionContext[] = "skerry";
+  SSL_CTX_set_session_id_context(context, kSessionContext, sizeof kSessionContext - 1);
+  if (!options.client_ca_pem.empty()) {
+    TRY(out.client_ca, make_store(options.client_ca_pem));
+    TRY(const auto authorities, read_certificates(options.client_ca_pem, "client certificate authority"));
+    for (const auto& authority : authorities) SSL_CTX_add_client_CA(context, authority.get());
+    // Accepted here, judged in verified_client(): an unknown client must get an HTTP 401 with a reason.
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER, [](int, X509_STORE_CTX*) { return 1; });
+  }
+  return out;
+}
+
+Result<TlsContext> make_client_context(const ClientTls& options) {
+  if (options.ca_pem.empty()) return Fail({Errc::Invalid, "no certificate authority is given for the server"});
+  TlsContext out;
+  TRY(out.context, make_context(TLS_client_method()));
+  TRY(const auto store, make_store(options.ca_pem));
+  SSL_CTX_set1_cert_store(out.context.get(), store.get());
+  SSL_CTX_set_verify(out.context.get(), SSL_VERIFY_PEER, nullptr);
+  if (!options.certificate_pem.empty() || !options.key_pem.empty())
+    TRY_OK(use_pair(out.context.get(), options.certificate_pem, options.key_pem));
+  return out;
+}
+
+ClientIdentity verified_client(SSL* ssl, X509_STORE* store) {
+  if (store == nullptr) return {};
+  const X509Ptr certificate(SSL_get1_peer_certificate(ssl));
+  if (!certificate) return {};
+  const StoreContextPtr context(X509_STORE_CTX_new());
+  if (!context || X509_STORE_CTX_init(context.get(), store, certificate.get(), SSL_get_peer_cert_chain(ssl)) != 1) return {};
+  X509_STORE_CTX_set_purpose(context.get(), X509_PURPOSE_SSL_CLIENT);
+  if (X509_verify_cert(context.get()) != 1) {
+    ERR_clear_error();
+    return {};
+  }
+  const auto names = name_entries(certificate.get(), NID_commonName);
+  if (names.size() != 1) return {};
+  return {names.front(), name_entries(certificate.get(), NID_organizationName)};
+}
+
+Result<> expect_server_name(SSL* ssl, const std::string& name) {
+  if (is_address(name)) {
+    if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name.c_str()) != 1)
+      return Fail({Errc::Internal, "TLS: cannot expect the address " + name});
+    return {};
+  }
+  SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+  if (SSL_set1_host(ssl, name.c_str()) != 1 || SSL_set_tlsext_host_name(ssl, name.c_str()) != 1)
+    return Fail({Errc::Invalid, "TLS: cannot expect the name " + name});
+  return {};
+}
+
+}  // namespace skerry::http
