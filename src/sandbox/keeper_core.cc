@@ -313,6 +313,7 @@ void KeeperCore::on_slot_serving(SlotId slot, Instant now) {
 }
 
 void KeeperCore::on_slot_exited(SlotId slot, SlotExit exit, Instant now) {
+  if (slot >= slots_.size()) return;
   const Slot s = slots_[slot];
   if (s.state == Slot::State::Free) return;
   if (s.state == Slot::State::Forking) --images_[s.image].forking;

@@ -39,7 +39,7 @@ struct SlotExit {
   int code = -1, signal = 0;  // -1 and 0: unknown
   bool oom_killed = false;
   std::uint64_t requests_lost = 0;
-  std::string text;
+  std::string text = {};
 };
 
 namespace action {
