@@ -36,7 +36,7 @@ layers=$(grep -E '^src/[a-z]+/CMakeLists\.txt$' "$all" | xargs -r sed -nE 's/^ *
     in_comment = 0
     split(FILENAME, part, "/")
     module = part[1] == "src" ? part[2] : ""
-    is_test = FILENAME ~ /_test\.cc$|^tests\//
+    is_test = FILENAME ~ /_test\.cc$|^tests\/|\/(testing|fake)_/
     is_header = FILENAME ~ /\.h$/
     long = FILENAME ~ /^src\// ? 800 : 1200
     if ($0 !~ /SPDX-License-Identifier: Apache-2\.0/) complain("the first line must be: // SPDX-License-Identifier: Apache-2.0")
