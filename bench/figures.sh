@@ -61,12 +61,6 @@ no_pods() { [ -z "$(k get pods -l "app=$1" -o name)" ]; }
 addresses() { k get pods -l "app=$1" -o json | jq -r '.items[].status | select(.podIP != null) | .podIP + ":8080"' | shuf; }
 bench_service() { printf 'apiVersion: v1\nkind: Service\nmetadata: {name: %s}\nspec: {selector: {app: %s}, ports: [{port: 80, targetPort: 8080}]}\n---\n' "$1" "$1"; }
 
-# How many sandboxes serve a pod: the processes whose control group is a pod's, or, by the node's own count, those awake.
-awake_pods() {
-  curl -sS --max-time 5 -k --cert "$CLUSTER_DIR/client.crt" --key "$CLUSTER_DIR/client.key" "https://127.0.0.1:$CLUSTER_NODE_PORT/metrics" 2>/dev/null |
-    awk '/^skerry_pods_awake/ { sum += $NF; seen = 1 } END { if (seen) print sum; else print -1 }'
-}
-
 # --- cold start ---
 # cold_summary FILE : of the JSON lines of cold_rounds: the median over rounds of P50, and the median of P99.
 cold_p() { jq -r ".$2" "$1" | median; }

@@ -61,6 +61,18 @@ launch_cluster() {
   wait_until 30 node_is_ready || die "the node did not become Ready within 30 s (log: $CLUSTER_LOG)."
   # shellcheck disable=SC2034
   CLUSTER_NODE=$(k get nodes -o name | head -n 1)
+  local part
+  for part in certificate key; do
+    k config view --raw -o json | jq -r ".users[0].user.\"client-$part-data\"" | base64 -d >"$CLUSTER_DIR/admin.$part"
+  done
+}
+# node_get PATH : from the node's own API, as the administrator.
+node_get() {
+  curl -sS --fail --max-time 5 -k --cert "$CLUSTER_DIR/admin.certificate" --key "$CLUSTER_DIR/admin.key" "https://127.0.0.1:$CLUSTER_NODE_PORT$1"
+}
+# awake_pods : how many pods have a process now; -1 if the node does not say.
+awake_pods() {
+  { node_get /metrics || true; } | awk '$1 == "skerry_agent_containers_awake" { seen = 1; n = $2 } END { print seen ? n : -1 }'
 }
 cluster_says_ready() {
   process_gone "$CLUSTER_PID" && return 0
