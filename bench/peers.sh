@@ -51,11 +51,18 @@ crun_times() {
 # --- nginx: one worker, `return 200` with the same 1 KB, in the pods' own network namespace, behind the same veth ---
 NGINX_DIR=
 NGINX_ADDRESS=
+# last_address CIDR : the last one but a few of the range, which no pod has yet.
+last_address() {
+  local a b c d bits n
+  IFS=./ read -r a b c d bits <<<"$1"
+  n=$(((a << 24) + (b << 16) + (c << 8) + d + (1 << (32 - bits)) - 5))
+  echo "$((n >> 24 & 255)).$((n >> 16 & 255)).$((n >> 8 & 255)).$((n & 255))"
+}
 nginx_start() {
   [ -z "$NGINX_DIR" ] || return 0
   command -v nginx >/dev/null || die "nginx, a peer of the hot path, is not installed; run scripts/setup bench."
   NGINX_DIR=$(mktemp -d /var/tmp/skerry-nginx-XXXXXX)
-  NGINX_ADDRESS=$CLUSTER_NODE_PREFIX.250.250:8080
+  NGINX_ADDRESS=$(last_address "$(k get "$CLUSTER_NODE" -o jsonpath='{.spec.podCIDR}')"):8080
   mkdir "$NGINX_DIR/temp"
   cat >"$NGINX_DIR/nginx.conf" <<CONF
 worker_processes 1;
@@ -71,7 +78,7 @@ http {
   server { listen $NGINX_ADDRESS; location / { return 200 "$(head -c 1024 /dev/zero | tr '\0' x)"; } }
 }
 CONF
-  nsenter --net="/run/netns/$CLUSTER_ID" nginx -c "$NGINX_DIR/nginx.conf" -p "$NGINX_DIR" 2>"$NGINX_DIR/start.log" ||
+  nsenter --net="/run/skerry/$CLUSTER_ID" nginx -c "$NGINX_DIR/nginx.conf" -p "$NGINX_DIR" 2>"$NGINX_DIR/start.log" ||
     die "nginx did not start: $(cat "$NGINX_DIR/start.log" "$NGINX_DIR/error.log" 2>/dev/null)"
   wait_until 5 curl -sSf -o /dev/null "http://$NGINX_ADDRESS/" || die "nginx does not answer at $NGINX_ADDRESS."
 }

@@ -122,9 +122,9 @@ stop_cluster() {
     kill -KILL $left 2>/dev/null || true
     rc=1
   fi
-  if ip netns list 2>/dev/null | awk '{print $1}' | grep -qx "$CLUSTER_ID"; then
-    say "skerry up left the network namespace $CLUSTER_ID behind"
-    ip netns delete "$CLUSTER_ID" || true
+  if [ -e "/run/skerry/$CLUSTER_ID" ]; then
+    say "skerry up left the network namespace /run/skerry/$CLUSTER_ID behind"
+    umount "/run/skerry/$CLUSTER_ID" && rm -f "/run/skerry/$CLUSTER_ID"
     rc=1
   fi
   left=$(find /sys/fs/cgroup -maxdepth 3 -type d -name "$CLUSTER_ID" 2>/dev/null || true)
