@@ -62,9 +62,6 @@ addresses() { k get pods -l "app=$1" -o json | jq -r '.items[].status | select(.
 bench_service() { printf 'apiVersion: v1\nkind: Service\nmetadata: {name: %s}\nspec: {selector: {app: %s}, ports: [{port: 80, targetPort: 8080}]}\n---\n' "$1" "$1"; }
 
 # --- cold start ---
-# cold_summary FILE : of the JSON lines of cold_rounds: the median over rounds of P50, and the median of P99.
-cold_p() { jq -r ".$2" "$1" | median; }
-
 figure_cold_start() {
   local kind rounds spaced peers_each out=$BENCH_DIR/cold i floor native wasm
   rounds=$([ "$BENCH_QUICK" = 1 ] && echo 2 || echo 10)
@@ -78,29 +75,30 @@ figure_cold_start() {
   load --mode cold "$(addresses warm)" >/dev/null
   for i in $(seq "$rounds"); do
     # The warm pod counts as awake.
-    cold_round cold 0 1 >>"$out"
-    [ "$i" -gt "$spaced" ] || cold_round cold 20 1 >>"$out.spaced"
-    load --mode cold "$(addresses warm)" --rounds 100 >>"$out.warm"
+    cold_round cold 0 1 "$out"
+    [ "$i" -gt "$spaced" ] || cold_round cold 20 1 "$out.spaced"
+    load --mode cold "$(addresses warm)" --rounds 100 --samples "$out.warm" >/dev/null
     crun_times native "$peers_each" >>"$out.native"
     crun_times wasm "$peers_each" >>"$out.wasm"
   done
-  floor=$(cold_p "$out.warm" p50_us)
+  floor=$(percentile 0.5 <"$out.warm")
   native=$(median <"$out.native")
   wasm=$(median <"$out.wasm")
   note "cold start: warm pod, new connection: P50 $floor µs; crun run: native $native µs, the wasm of edge-report $wasm µs"
-  row cold-start-p50 "$(cold_p "$out" p50_us)" µs "crun run, native" "$native" "<" 1000
-  row cold-start-p99 "$(cold_p "$out" p99_us)" µs "crun run, native, P99" "$(percentile 0.99 <"$out.native")" "<" 5000
-  row cold-start-spaced-p50 "$(cold_p "$out.spaced" p50_us)" µs "crun run, Wasm" "$wasm" "<" 1000
-  row cold-start-spaced-p99 "$(cold_p "$out.spaced" p99_us)" µs "crun run, Wasm, P99" "$(percentile 0.99 <"$out.wasm")" "<" 5000
-  row cold-start-floor-p50 "$floor" µs "a cold pod" "$(cold_p "$out" p50_us)" "" ""
+  row cold-start-p50 "$(percentile 0.5 <"$out")" µs "crun run, native" "$native" "<" 1000
+  row cold-start-p99 "$(percentile 0.99 <"$out")" µs "crun run, native, P99" "$(percentile 0.99 <"$out.native")" "<" 5000
+  row cold-start-spaced-p50 "$(percentile 0.5 <"$out.spaced")" µs "crun run, Wasm" "$wasm" "<" 1000
+  row cold-start-spaced-p99 "$(percentile 0.99 <"$out.spaced")" µs "crun run, Wasm, P99" "$(percentile 0.99 <"$out.wasm")" "<" 5000
+  row cold-start-floor-p50 "$floor" µs "a cold pod" "$(percentile 0.5 <"$out")" "" ""
   undeploy cold warm
 }
 
-# cold_round NAME SPACING AWAKE : one call to every pod of the deployment, once no pods but AWAKE others have a process.
+# cold_round NAME SPACING AWAKE SAMPLES : one call to every pod of the deployment, once no pods but AWAKE others have a
+# process; every latency goes to the file SAMPLES.
 cold_round() {
   wait_until 30 awake_is "$3" || die "$(awake_pods) pods have a process 30 s after the last call instead of $3; log: $CLUSTER_LOG"
   addresses "$1" >"$BENCH_DIR/targets"
-  load --mode cold --targets "$BENCH_DIR/targets" --spacing "$2"
+  load --mode cold --targets "$BENCH_DIR/targets" --spacing "$2" --samples "$4" >/dev/null || die "not every pod answered"
 }
 awake_is() { [ "$(awake_pods)" = "$1" ]; }
 
@@ -135,11 +133,11 @@ YAML
   for i in $(seq "$rounds"); do
     wait_until 30 awake_is 0 || die "pods are still awake; log: $CLUSTER_LOG"
     shuf "$BENCH_DIR/services" >"$BENCH_DIR/targets"
-    load --mode cold --targets "$BENCH_DIR/targets" >>"$out"
-    cold_round one 0 0 >>"$out.direct"
+    load --mode cold --targets "$BENCH_DIR/targets" --samples "$out" >/dev/null || die "not every Service answered"
+    cold_round one 0 0 "$out.direct"
   done
-  row cold-start-service-p50 "$(cold_p "$out" p50_us)" µs "the pod's own address" "$(cold_p "$out.direct" p50_us)" "<" 1200
-  row cold-start-service-p99 "$(cold_p "$out" p99_us)" µs "the pod's own address" "$(cold_p "$out.direct" p99_us)" "" ""
+  row cold-start-service-p50 "$(percentile 0.5 <"$out")" µs "the pod's own address" "$(percentile 0.5 <"$out.direct")" "<" 1200
+  row cold-start-service-p99 "$(percentile 0.99 <"$out")" µs "the pod's own address" "$(percentile 0.99 <"$out.direct")" "" ""
   k delete pods,services -l app=one --wait=true >/dev/null
   wait_until 60 no_pods one || die "pods of one did not go away"
 }

@@ -44,7 +44,8 @@ using Steady = std::chrono::steady_clock;
 using Point = Steady::time_point;
 
 struct Options {
-  std::string mode = "closed", path = "/", method = "GET", host, body_file, content_type = "application/json", netns;
+  std::string mode = "closed", path = "/", method = "GET", host, body_file, content_type = "application/json", netns,
+              samples;
   std::vector<std::string> targets;
   std::string targets_file;
   std::size_t connections = 1, rounds = 1;
@@ -84,6 +85,12 @@ class Latencies {
     const auto at = values_.begin() + static_cast<std::ptrdiff_t>(rank);
     std::nth_element(values_.begin(), at, values_.end());
     return static_cast<double>(*at) / 1000;
+  }
+  void append_to(const std::string& path) const {
+    std::ofstream file(path, std::ios::app);
+    for (const auto v : values_) file << static_cast<double>(v) / 1000 << '\n';
+    file.close();
+    if (!file) die(std::format("cannot write {}", path));
   }
   double mean_us() const {
     double sum = 0;
@@ -506,6 +513,7 @@ int main(int argc, char** argv) {
   app.add_option("--timeout", options.timeout_ms, "Milliseconds after which a request has failed")
       ->capture_default_str();
   app.add_option("--errors-max", options.errors_max, "So many may fail")->capture_default_str();
+  app.add_option("--samples", options.samples, "File to which every latency is appended, in microseconds");
   app.add_option("--netns", options.netns, "Network namespace to call from (a file)")->check(CLI::ExistingFile);
   CLI11_PARSE(app, argc, argv);
 
@@ -539,6 +547,7 @@ int main(int argc, char** argv) {
     auto generator = std::make_unique<Generator>(options, addresses, totals);
     seconds = generator->run();
   }
+  if (!options.samples.empty()) totals.latencies.append_to(options.samples);
   std::puts(to_json(options.mode, seconds, totals).c_str());
   if (totals.errors > options.errors_max) {
     std::fprintf(stderr, "skerry-bench-load: %llu requests failed; the first: %s\n",
