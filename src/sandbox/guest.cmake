@@ -1,7 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-# The guest side of a sandbox.
+# The guest side of a sandbox: target skerry_sandbox_guest (with libwasmedge), and the stand-in for libLLVM to link first.
 include(llvm_stub)
 skerry_llvm_stub(skerry_llvm_stub)
+find_library(SKERRY_LLHTTP libllhttp.a REQUIRED)
+find_program(SKERRY_WAT2WASM wat2wasm REQUIRED)
+
+# skerry_native(OUT WAT [option …]) compiles a .wat of this folder to native code with our own compiler, when building.
+function(skerry_native variable wat)
+  get_filename_component(name ${wat} NAME_WE)
+  set(base ${CMAKE_CURRENT_BINARY_DIR}/native/${name})
+  file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/native)
+  add_custom_command(OUTPUT ${base}.so ${base}.wasm
+    COMMAND ${SKERRY_WAT2WASM} ${CMAKE_CURRENT_SOURCE_DIR}/${wat} -o ${base}.wasm
+    COMMAND ${CMAKE_COMMAND} -E env ASAN_OPTIONS=detect_leaks=0 $<TARGET_FILE:skerry-compile> --in ${base}.wasm --out ${base}.so --generic-binary ${ARGN}
+    DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${wat} skerry-compile
+    COMMENT "Native code of ${wat}" VERBATIM)
+  set(${variable} ${base}.so PARENT_SCOPE)
+endfunction()
+
+skerry_native(trampoline trampoline.wat --not-interruptible --unchecked)
+skerry_native(drain drain.wat)
+set_source_files_properties(guest.cc PROPERTIES OBJECT_DEPENDS "${trampoline};${drain}"
+  COMPILE_DEFINITIONS "SKERRY_TRAMPOLINE_FILE=\"${trampoline}\";SKERRY_DRAIN_FILE=\"${drain}\"")
+
+skerry_module(sandbox_guest LAYER 3
+  SOURCES cgi_environment.cc cgi_response.cc deadline.cc guest.cc guest_http_handler.cc guest_log.cc guest_runtime.cc guest_wagi.cc
+          guest_wasi.cc http_message.cc http_server.cc zero_map.cc
+  DEPS base metrics_page sandbox_wire wasm wasm_cache
+  PRIVATE_LIBS ${SKERRY_LLHTTP})
+# asm() embeds the helpers' native code, which link-time optimisation would drop.
+set_source_files_properties(guest.cc PROPERTIES COMPILE_OPTIONS -fno-lto)
+
+# Serves one module by hand and for benches.
+add_executable(skerry-guest-serve EXCLUDE_FROM_ALL guest_serve_main.cc)
+target_link_libraries(skerry-guest-serve PRIVATE skerry_sandbox_guest)
+skerry_link_llvm_stub(skerry-guest-serve skerry_llvm_stub)
+skerry_native(static_guest testdata/static.wat)
+add_custom_target(skerry_bench_guests DEPENDS ${static_guest})
 
 add_executable(skerry_stub_probe EXCLUDE_FROM_ALL stub_probe.cc)
 target_link_libraries(skerry_stub_probe PRIVATE skerry_wasm)

@@ -4,11 +4,14 @@
 #include <dlfcn.h>
 #include <wasmedge/wasmedge.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <format>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "base/check.h"
 
@@ -33,8 +36,15 @@ WasmEdge_ValType val_type(char letter) { return letter == 'I' ? WasmEdge_ValType
 
 constexpr std::size_t kParamsMax = 9;  // path_open
 
+std::uintptr_t host_stack_floor = 0;
+bool host_stack_refused = false;
+
 WasmEdge_Result call_host(void* data, const WasmEdge_CallingFrameContext* frame, const WasmEdge_Value* in, WasmEdge_Value* out) {
   const auto& function = *static_cast<const HostFunction*>(data);
+  if (reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)) < host_stack_floor) [[unlikely]] {
+    host_stack_refused = true;
+    return WasmEdge_ResultGen(WasmEdge_ErrCategory_UserLevelError, kHostRefusalCode);
+  }
   std::uint64_t params[kParamsMax];
   std::size_t n = 0;
   for (const char* p = function.params; *p != '\0'; ++p, ++n) {
@@ -130,6 +140,25 @@ Module::Module(Module&& other) noexcept : ast_(other.ast_) { other.ast_ = nullpt
 Module::~Module() {
   if (ast_ != nullptr) WasmEdge_ASTModuleDelete(static_cast<WasmEdge_ASTModuleContext*>(ast_));
 }
+
+std::uint32_t Module::memory_pages_min(std::string_view name) const {
+  const auto* ast = static_cast<const WasmEdge_ASTModuleContext*>(ast_);
+  constexpr std::uint32_t kExportsMax = 4096;
+  const auto count = std::min(WasmEdge_ASTModuleListExportsLength(ast), kExportsMax);
+  std::vector<const WasmEdge_ExportTypeContext*> exports(count);
+  WasmEdge_ASTModuleListExports(ast, exports.data(), count);
+  for (const auto* e : exports) {
+    if (WasmEdge_ExportTypeGetExternalType(e) != WasmEdge_ExternalType_Memory) continue;
+    const auto found = WasmEdge_ExportTypeGetExternalName(e);
+    if (std::string_view(found.Buf, found.Length) != name) continue;
+    const auto* type = WasmEdge_ExportTypeGetMemoryType(ast, e);
+    return type == nullptr ? 0 : WasmEdge_MemoryTypeGetLimit(type).Min;
+  }
+  return 0;
+}
+
+void set_host_stack_floor(std::uintptr_t lowest) { host_stack_floor = lowest; }
+bool take_host_stack_refusal() { return std::exchange(host_stack_refused, false); }
 
 HostModule::HostModule(std::string_view name, std::span<const HostFunction> functions) {
   auto* module = WasmEdge_ModuleInstanceCreate(wrap(name));

@@ -63,6 +63,11 @@ struct HostFunction {
   HostStatus (*call)(Frame&, const std::uint64_t* params, std::uint64_t* result);
 };
 
+// A host function that is called with less stack left than this address says refuses, so that the engine's jump out of a
+// stack overflow never leaves a host function in the middle. take_… tells (once) that a refusal had this reason.
+void set_host_stack_floor(std::uintptr_t lowest);
+bool take_host_stack_refusal();
+
 class Module;
 class HostModule;
 class Instance;
@@ -87,6 +92,8 @@ class Module {
   static Result<Module> load(const std::string& path, std::string_view name);
   Module(Module&&) noexcept;
   ~Module();
+  // Pages that the exported memory `name` asks for; 0 if there is none.
+  std::uint32_t memory_pages_min(std::string_view name) const;
 
  private:
   friend class Instantiator;

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// An HTTP/1.1 server for one single-threaded process: epoll, llhttp, keep-alive, pipelining, chunked bodies, Expect,
+// limits and timeouts on every part, back-pressure, drain. The handler is called with a whole request and fills the
+// response before it returns. No allocation on a request's path once the buffers have grown.
+//
+//   connection:  accept ─ [Waiting] ─first byte─ [Head] ─ [Body] ─ handler ─ response ─ [Waiting] …
+//                any refusal, drain or idleness: response, half-close ─ [Lingering] until the peer closes, or 2 s
+#pragma once
+#include <llhttp.h>
+#include <netinet/in.h>
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "metrics/page.h"
+#include "sandbox/http_message.h"
+
+namespace skerry::sandbox {
+
+class RequestHandler {
+ public:
+  // Fills the response; must not throw. `arena` lives until the next request.
+  virtual void handle(Request&, Response&, Arena&) = 0;
+
+ protected:
+  ~RequestHandler() = default;
+};
+
+// What the process has to do besides HTTP.
+class ServerEvents {
+ public:
+  virtual void control_readable() {}  // the control descriptor
+  virtual bool asked_to_stop() { return false; }
+
+ protected:
+  ~ServerEvents() = default;
+};
+
+class HttpServer {
+ public:
+  struct Options {
+    std::uint32_t header_bytes_max = 16u << 10;
+    std::uint16_t header_count_max = 100;
+    std::uint64_t body_bytes_max = 4u << 20;
+    std::uint64_t response_bytes_max = 16u << 20;
+    std::uint32_t connections_max = 4096;
+    std::uint64_t header_timeout_ms = 10'000;
+    std::uint64_t body_timeout_ms = 30'000;
+    std::uint64_t keep_alive_timeout_ms = 60'000;
+    std::uint64_t write_timeout_ms = 30'000;
+    std::uint64_t linger_timeout_ms = 2'000;
+    std::uint64_t idle_after_ms = 0;  // 0: never
+  };
+  HttpServer(const Options&, RequestHandler&, ServerEvents&, metrics::Block&);
+  ~HttpServer();
+  HttpServer(const HttpServer&) = delete;
+  HttpServer& operator=(const HttpServer&) = delete;
+
+  // Serves until idle for idle_after, or asked to stop and drained. Owns neither descriptor; control may be -1.
+  void run(int listener, int control);
+
+ private:
+  struct Connection;
+  struct Timer;
+  class Parsing;
+  friend class Parsing;
+  friend struct StreamOf;
+  enum TimerKind : std::uint8_t { kHeadTimer, kBodyTimer, kKeepAliveTimer, kWriteTimer, kLingerTimer, kTimerCount, kNoTimer };
+
+  void accept_some();
+  void on_event(Connection&, std::uint32_t events);
+  void read_some(Connection&, bool hung_up);
+  void feed(Connection&, const char* data, std::size_t size);
+  void finish_request(Connection&);
+  void refuse(Connection&, int status, std::string_view text);
+  void render(Connection&, Request*, Response&);
+  void render_head(Connection&, Response&, bool head_only, bool chunked, bool with_length);
+  bool flush_stream(Connection&, Response&);
+  bool send_output(Connection&);      // what render() left in output_; false: the connection is gone
+  bool send_pending(Connection&);     // what an earlier send left over
+  void half_close(Connection&);
+  void close_now(Connection&);
+  void set_timer(Connection&, TimerKind);
+  void run_timers();
+  int wait_time_ms() const;
+  void start_drain();
+  void poll_listener(bool on);
+  void refresh_clock();
+
+  const Options options_;
+  RequestHandler& handler_;
+  ServerEvents& events_;
+  metrics::Block& metrics_;
+  int epoll_ = -1, listener_ = -1;
+  bool listener_polled_ = false, draining_ = false;
+  std::uint64_t now_ns_ = 0, now_ms_ = 0, last_use_ms_ = 0;
+  std::uint32_t open_ = 0;
+
+  struct TimerList {
+    Connection* first = nullptr;
+    Connection* last = nullptr;
+  };
+  TimerList timers_[kTimerCount];
+  std::uint64_t timer_length_ms_[kTimerCount] = {};
+  std::vector<std::unique_ptr<Connection>> connections_;
+  std::vector<Connection*> free_, dying_;
+
+  llhttp_settings_t settings_;
+  std::unique_ptr<char[]> read_buffer_;
+  const char* head_base_ = nullptr;  // where the current request's head begins, while feed() runs
+  Buffer output_;
+  Arena arena_;
+  Request request_;
+  Response response_;
+  char date_[64] = {};
+  std::size_t date_size_ = 0;
+  std::uint64_t date_second_ = 0;
+};
+
+}  // namespace skerry::sandbox
