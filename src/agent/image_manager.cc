@@ -13,25 +13,6 @@
 namespace skerry::agent {
 namespace {
 
-// What of a module's kind this node runs, given the pod's annotation.
-Result<sandbox::GuestKind> judge_kind(const wasm::Inspection& module, const std::string& reference, bool wagi) {
-  switch (module.kind) {
-    case wasm::Kind::HttpHandler:
-      if (wagi)
-        return Fail({Errc::Unsupported, std::format("image {} exports handle_request: it is an http-wasm handler; remove the annotation skerry.dev/handler: wagi", reference)});
-      return sandbox::GuestKind::HttpHandler;
-    case wasm::Kind::Command:
-      if (wagi) return sandbox::GuestKind::Wagi;
-      return Fail({Errc::Unsupported, std::format("image {} is a WASI command (_start, no handle_request): running commands to their end is not served yet; if it answers "
-                                                  "CGI requests, set the annotation skerry.dev/handler: wagi", reference)});
-    case wasm::Kind::SocketServer:
-      return Fail({Errc::Unsupported, std::format("image {} opens sockets by itself: socket guests are not served yet; build it as an http-wasm handler or with WAGI", reference)});
-    case wasm::Kind::Library:
-      break;
-  }
-  return Fail({Errc::Unsupported, std::format("image {} exports neither handle_request nor _start: there is nothing to run; build it as an http-wasm handler", reference)});
-}
-
 std::string_view reason_of(const Error& error, PullPolicy pull) {
   switch (error.code) {
     case Errc::NotFound: return pull == PullPolicy::Never ? "ErrImageNeverPull" : "ErrImagePull";
@@ -60,7 +41,9 @@ Result<ImageManager::Built> ImageManager::build(const oci::ImageStore& store, co
   if ("sha256:" + wasm::to_hex(module_hash) != out.image.digest)
     return Fail({Errc::Corrupt, std::format("image {}: the file {} does not have the hash in its name: add the image again with `skerry image add`", reference, out.image.path.string())});
   TRY(const auto module, wasm::inspect(bytes));
-  TRY(out.kind, judge_kind(module, reference, wagi));
+  if (auto wanted = wasm::refuse_kind(module.kind, wagi ? wasm::Handler::Wagi : wasm::Handler::Detected); !wanted)
+    return Fail(std::move(wanted).error().with("image " + reference));
+  out.kind = module.kind == wasm::Kind::HttpHandler ? sandbox::GuestKind::HttpHandler : sandbox::GuestKind::Wagi;
   TRY(const auto file, wasm::ensure_native(native, out.image.path, module_hash));
   out.native = std::make_shared<os::UniqueFd>(file.fd);
   out.hash = file.hash;
@@ -149,8 +132,28 @@ void ImageManager::on_failed(const std::string& key, const std::string& text) {
 }
 
 void ImageManager::refill() {
-  for (auto& [key, image] : loaded_)
-    if (image.native) put(image);
+  for (auto& [key, image] : loaded_) {
+    if (!image.native) continue;
+    const bool was_ready = image.state == Loaded::State::Ready;
+    put(image);
+    if (was_ready) on_ready(key);  // it loaded before; the keeper holds its pods back until it has again
+  }
+}
+
+void ImageManager::adopt(const std::string& key, const std::string& name, bool ready) {
+  Loaded& image = loaded_[key];
+  if (!image.key.empty()) return;
+  image.key = key;
+  image.name = name.substr(0, sandbox::kImageNameMax);
+  image.settled = std::make_unique<rt::Event>(loop_);
+  auto native = wasm::verify_native((options_.build.folder / (key + ".so")).string());
+  if (native) {
+    image.native = os::UniqueFd(native->fd);
+    image.hash = native->hash;
+  } else {
+    LOG_WARN("native code of a running image is not on the disk", {"image", name}, {"reason", native.error()});
+  }
+  if (ready) on_ready(key);
 }
 
 void ImageManager::sweep(const std::function<bool(const std::string&)>& used, Instant now) {

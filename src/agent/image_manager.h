@@ -43,6 +43,8 @@ class ImageManager {
 
   // `done` is called later, on the loop, once.
   void prepare(const std::string& reference, PullPolicy, bool wagi, Done done);
+  // An image that a running keeper holds already (Dump): its native code is opened, to fill a later keeper. Blocking; once.
+  void adopt(const std::string& key, const std::string& name, bool ready);
   // The keeper's words.
   void on_ready(const std::string& key);
   void on_failed(const std::string& key, const std::string& text);

@@ -226,9 +226,9 @@ void PodCore::on_exited(std::size_t i, Exit exit, Now now) {
 
 void PodCore::on_stopped(std::size_t i, Exit exit, Now now) {
   Container& c = containers_[i];
-  c.in_keeper = false;
   c.awake = 0;
   if (c.stage != Stage::Stopping) return;
+  c.in_keeper = true;  // it is still in the keeper's table, stopped: end_pod() drops it
   set_ended(c, exit, now, exit.signal != 0 || exit.code != 0 ? "Error" : "Completed");
   c.end = c.last;
   c.last.reset();

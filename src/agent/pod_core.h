@@ -113,6 +113,7 @@ class PodCore {
   void on_stopped(std::size_t container, Exit, Now);  // the answer to Stop, or that the keeper holds it no longer
   // Under memory pressure: the pod ends as Failed, reason Evicted.
   void evict(std::string message, Now);
+  void repeat_status() { posted_.clear(); }  // the server says something else: tell it again
 
   std::vector<Command> poll(Now, const References&);
   std::optional<Instant> deadline() const;  // when poll() must be called at the latest; nothing: only after an input

@@ -1,0 +1,418 @@
+// SPDX-License-Identifier: Apache-2.0
+// The pods' side of the agent: what happens to them goes into their cores, what their cores decide is made durable and done.
+#include <algorithm>
+#include <format>
+
+#include "agent/agent_state.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "metrics/page.h"
+#include "os/fd.h"
+
+namespace skerry::agent {
+namespace {
+constexpr std::uint8_t kPutPodCommand = 4, kStopPodCommand = 5;  // their place in sandbox::Command, counted from 1
+}
+
+std::string essence_of(const kube::Object& object) {
+  const kube::JsonDoc doc = object.parse();
+  kube::JsonEdit edit = kube::JsonEdit::copy(doc.root());
+  kube::MutJson root = edit.root();
+  root.remove("status");
+  if (kube::MutJson meta = root["metadata"]) {
+    meta.remove("resourceVersion");
+    meta.remove("managedFields");
+  }
+  return edit.dump();
+}
+
+// --- inputs -----------------------------------------------------------------------------------------------------------
+
+PodEntry* Agent::State::find(const std::string& uid) {
+  const auto it = entries.find(uid);
+  return it == entries.end() ? nullptr : it->second.get();
+}
+void Agent::State::mark(const std::string& uid) {
+  dirty.insert(uid);
+  work.set();
+}
+void Agent::State::mark_all() {
+  for (const auto& [uid, entry] : entries) dirty.insert(uid);
+  work.set();
+}
+
+void Agent::State::on_pod(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
+  if (before && (!after || after->uid != before->uid)) {
+    refused.erase(before->uid);
+    if (PodEntry* old = find(before->uid)) {
+      old->core.on_vanished();
+      status.forget(before->uid);
+      mark(before->uid);
+    }
+  }
+  if (!after) return;
+  PodEntry* entry = find(after->uid);
+  if (entry == nullptr) return add_pod(after);
+  auto plan = plan_pod(*after, plan_options);
+  if (!plan) {
+    LOG_WARN("a newer version of a pod is not usable: the former holds", {"pod", after->name}, {"reason", plan.error()});
+    return;
+  }
+  entry->core.on_desired(after, std::move(*plan));
+  mark(after->uid);
+}
+
+// A pod that cannot be taken at all is told so, and goes when it is deleted.
+void Agent::State::refuse_pod(const kube::ObjectPtr& object, std::string reason, std::string message) {
+  const PodName name{object->uid, object->namespace_, object->name};
+  if (object->deleting) {
+    status.remove(name);
+    return;
+  }
+  if (!refused.emplace(object->uid, std::pair(reason, message)).second) return;
+  LOG_WARN("pod refused", {"pod", object->name}, {"namespace", object->namespace_}, {"reason", message});
+  kube::JsonEdit patch;
+  patch.root().object("metadata").set("uid", object->uid);
+  kube::MutJson out = patch.root().object("status");
+  out.set("phase", "Pending");
+  out.set("reason", reason);
+  out.set("message", message);
+  status.post(name, patch.dump(), StatusWriter::Urgency::Now);
+  events.post({.warning = true, .object = name, .field_path = "", .reason = std::move(reason), .message = std::move(message)});
+}
+
+void Agent::State::add_pod(const kube::ObjectPtr& object) {
+  if (object->phase == "Succeeded" || object->phase == "Failed") {  // it ended before we knew it
+    if (object->deleting) status.remove({object->uid, object->namespace_, object->name});
+    return;
+  }
+  auto plan = plan_pod(*object, plan_options);
+  if (!plan) return refuse_pod(object, "Unsupported", plan.error().what);
+  if (entries.size() >= options.pods_max) return refuse_pod(object, "OutOfpods", std::format("This node runs {} pods already, which is its limit", entries.size()));
+  std::vector<KeeperId> ids;
+  for (std::size_t i = 0; i < plan->containers.size(); ++i) {
+    by_keeper_id[next_keeper_id] = {object->uid, i};
+    ids.emplace_back(next_keeper_id++);
+  }
+  references.want(*plan);
+  entries[object->uid] = std::make_unique<PodEntry>(PodCore(core_options, object, std::move(*plan), std::move(ids)));
+  mark(object->uid);
+}
+
+void Agent::State::on_image(const std::string& uid, std::size_t container, const ImageManager::Outcome& outcome) {
+  PodEntry* entry = find(uid);
+  if (entry == nullptr) return;
+  if (outcome.image) entry->core.on_image_ready(container, *outcome.image, outcome.event_text);
+  else entry->core.on_image_failed(container, outcome.reason, outcome.image.error().what, now());
+  mark(uid);
+}
+
+void Agent::State::on_keeper(sandbox::Event event) {
+  if (auto* x = std::get_if<sandbox::ImageReady>(&event)) return images.on_ready(x->key);
+  if (auto* x = std::get_if<sandbox::ImageFailed>(&event)) {
+    images.on_failed(x->key, x->text);
+    for (auto& [uid, entry] : entries)
+      for (std::size_t i = 0; i < entry->core.containers(); ++i)
+        if (entry->core.serving(i) && entry->core.image_key(i) == x->key) {
+          entry->core.on_image_failed(i, "InvalidImage", x->text, now());
+          mark(uid);
+        }
+    return;
+  }
+  const std::uint64_t id = std::visit([](const auto& e) -> std::uint64_t {
+    if constexpr (requires { e.id; }) return e.id;
+    return 0;
+  }, event);
+  const auto known = by_keeper_id.find(id);
+  PodEntry* entry = known == by_keeper_id.end() ? nullptr : find(known->second.first);
+  if (entry == nullptr) return;
+  const std::size_t i = known->second.second;
+  const std::string& uid = known->second.first;
+  ContainerRuntime& c = entry->containers[i];
+  if (auto* x = std::get_if<sandbox::PodAwake>(&event)) {
+    if (std::ranges::find(c.pids, x->row.pid) == c.pids.end()) {
+      c.pids.push_back(x->row.pid);
+      entry->core.on_awake(i);
+    }
+    if (x->cold_start_us > 0) cold_start.observe(std::chrono::microseconds(x->cold_start_us));
+    awake_changed = true;
+    work.set();
+  } else if (std::get_if<sandbox::PodIdle>(&event) != nullptr) {
+    c.pids.clear();
+    entry->core.on_idle(i);
+    awake_changed = true;
+    work.set();
+  } else if (auto* exited = std::get_if<sandbox::PodExited>(&event)) {
+    std::erase(c.pids, exited->row.pid);
+    requests_lost.add(exited->requests_lost);
+    if (exited->code != 0 || exited->signal != 0) exits.add();
+    // code -1, signal 0: a sandbox of an earlier keeper whose end nobody saw. It is gone; that is all we know.
+    Exit exit{.code = exited->code == -1 && exited->signal == 0 ? 0 : std::max(exited->code, 0), .signal = exited->signal, .out_of_memory = exited->oom_killed,
+              .requests_lost = exited->requests_lost, .message = std::move(exited->text)};
+    if (c.trimming && exit.signal == 9 && !exit.out_of_memory) exit.signal = 0;  // our own kill
+    entry->core.on_exited(i, std::move(exit), now());
+    awake_changed = true;
+    mark(uid);
+  } else if (std::get_if<sandbox::PodStopped>(&event) != nullptr) {
+    c.pids.clear();
+    if (c.trimming) {
+      c.trimming = false;
+      entry->core.on_idle(i);
+      if (entry->core.serving(i)) send_put(c);
+      else entry->core.on_stopped(i, {}, now());
+    } else {
+      entry->core.on_stopped(i, {}, now());
+    }
+    awake_changed = true;
+    mark(uid);
+  } else if (auto* held = std::get_if<sandbox::PodHeld>(&event)) {
+    LOG_INFO("pod held back by the keeper", {"pod", entry->core.object()->name}, {"failures", held->failures}, {"for", std::chrono::milliseconds(held->delay_ms)});
+  } else if (auto* refused_by = std::get_if<sandbox::Refused>(&event)) {
+    LOG_WARN("the keeper refused", {"pod", entry->core.object()->name}, {"reason", refused_by->text});
+    if (refused_by->command == kPutPodCommand) entry->core.on_place_failed(i, refused_by->text, now());
+    if (refused_by->command == kStopPodCommand) entry->core.on_stopped(i, {}, now());
+    mark(uid);
+  }
+}
+
+// A new keeper: images first, then every container that was in the old one's table; sandboxes that live are claimed by id.
+void Agent::State::refill() {
+  images.refill();
+  for (auto& [uid, entry] : entries)
+    for (std::size_t i = 0; i < entry->core.containers(); ++i) {
+      ContainerRuntime& c = entry->containers[i];
+      c.trimming = false;
+      c.pids.clear();
+      entry->core.on_idle(i);  // the new keeper says who is awake
+      if (!c.placed) continue;
+      send_put(c);
+      if (!entry->core.serving(i)) keeper->send(sandbox::StopPod{c.spec.id, static_cast<std::uint32_t>(entry->core.plan().grace / 1ms)});
+    }
+  awake_changed = true;
+  work.set();
+}
+
+// --- decisions and their execution ----------------------------------------------------------------------------------------
+
+void Agent::State::poll_pod(PodEntry& entry, std::vector<Change>& write, std::vector<Command>& commands) {
+  // An address is only a number until it is on the disk: it is chosen here, so that it is written with the rest.
+  for (int round = 0; round < 4; ++round) {
+    bool again = false;
+    for (Command& command : entry.core.poll(now(), references)) {
+      if (std::holds_alternative<command::AllocateAddress>(command)) {
+        auto address = addresses.allocate(entry.core.object()->uid);
+        if (address) entry.core.on_address(address->str());
+        else entry.core.on_address_failed(address.error().what, now());
+        again = true;
+      } else {
+        commands.push_back(std::move(command));
+      }
+    }
+    if (!again) break;
+  }
+  const std::string& uid = entry.core.object()->uid;
+  if (std::ranges::any_of(commands, [](const Command& c) { return std::holds_alternative<command::Forget>(c); })) {
+    write.push_back(change::RemovePod{uid});
+    return;
+  }
+  std::string state = entry.core.save(), essence = essence_of(*entry.core.object());
+  if (essence != entry.essence) {
+    write.push_back(change::PutPod{entry.core.object(), state});
+  } else if (state != entry.saved) {
+    write.push_back(change::PutPodState{uid, state});
+  }
+  entry.essence = std::move(essence);
+  entry.saved = std::move(state);
+}
+
+rt::Task<> Agent::State::pump() {
+  for (;;) {
+    std::optional<Instant> deadline;
+    for (const auto& [uid, entry] : entries)
+      if (const auto at = entry->core.deadline(); at && (!deadline || *at < *deadline)) deadline = at;
+    if (!work.is_set() && dirty.empty()) {
+      if (deadline) {
+        CO_TRY_OK(co_await work.wait_for(std::clamp<Duration>(*deadline - deps.clock.instant(), 1ms, 60s)));
+      } else {
+        CO_TRY_OK(co_await work.wait());
+      }
+    }
+    work.reset();
+    const Instant t = deps.clock.instant();
+    for (const auto& [uid, entry] : entries)
+      if (const auto at = entry->core.deadline(); at && *at <= t) dirty.insert(uid);
+    if (awake_changed) update_awake();
+
+    std::vector<Change> write = std::exchange(changes, {});
+    std::vector<std::pair<std::string, std::vector<Command>>> todo;
+    for (const std::string& uid : std::exchange(dirty, {})) {
+      PodEntry* entry = find(uid);
+      if (entry == nullptr) continue;
+      std::vector<Command> commands;
+      poll_pod(*entry, write, commands);
+      if (!commands.empty()) todo.emplace_back(uid, std::move(commands));
+    }
+    if (next_keeper_id != saved_keeper_id) {
+      saved_keeper_id = next_keeper_id;
+      write.push_back(change::PutNumber{"next-keeper-id", static_cast<std::int64_t>(next_keeper_id)});
+    }
+    if (!write.empty()) {
+      // Durable before acted upon. Nothing new is begun while the disk refuses; what serves goes on serving.
+      const auto batch = std::make_shared<const std::vector<Change>>(std::move(write));
+      for (Duration pause = 200ms;; pause = std::min<Duration>(pause * 2, 10s)) {
+        auto done = co_await disk->run<void>([this, batch]() -> Result<> { return checkpoint->write(*batch); });
+        if (done) {
+          checkpoint_writes.add();
+          break;
+        }
+        if (disk_trouble.empty()) LOG_ERROR("the checkpoint cannot be written: nothing new is started", {"reason", done.error()});
+        disk_trouble = done.error().what;
+        reporter.status().set_ready(false, "the checkpoint cannot be written: " + disk_trouble);
+        reporter.touch();
+        CO_TRY_OK(co_await rt::sleep_for(pause));
+      }
+      if (!disk_trouble.empty()) {
+        disk_trouble.clear();
+        reporter.status().set_ready(true, "");
+        reporter.touch();
+      }
+    }
+    for (auto& [uid, commands] : todo)
+      for (Command& command : commands) execute(uid, command);
+  }
+}
+
+LogPlace Agent::State::place_of(const PodEntry& entry, std::size_t i) const {
+  const PodPlan& plan = entry.core.plan();
+  return {plan.namespace_, plan.name, plan.uid, plan.containers[i].name};
+}
+PodName Agent::State::name_of(const PodEntry& entry) const {
+  const kube::Object& o = *entry.core.object();
+  return {o.uid, o.namespace_, o.name};
+}
+
+void Agent::State::send_put(ContainerRuntime& c) {
+  const int fds[] = {c.listener.get(), c.assignment.get(), c.metrics.get(), c.log.get()};
+  keeper->send(sandbox::PutPod{.spec = c.spec}, std::span(fds, c.log ? 4 : 3));
+}
+
+Result<> Agent::State::put(PodEntry& entry, command::Put& put) {
+  ContainerRuntime& c = entry.containers[put.container];
+  TRY(const int assignment, sandbox::seal_assignment(put.assignment));
+  c.assignment.reset(assignment);
+  if (!c.metrics || c.spec.workers != put.assignment.workers) {
+    TRY(const int page, metrics::create_page(put.assignment.workers));
+    c.metrics.reset(page);
+  }
+  TRY(c.log, logs.open(place_of(entry, put.container), put.attempt));
+  c.spec = {.id = put.id.value(),
+            .image = put.image_key,
+            .memory_bytes_max = put.assignment.memory_bytes_max,
+            .cpu_millis_max = static_cast<std::uint32_t>(std::min<std::int64_t>(put.cpu_millis_max, 1'000'000)),
+            .cpu_millis_requested = static_cast<std::uint32_t>(std::min<std::int64_t>(put.cpu_millis_request, 1'000'000)),
+            .workers = put.assignment.workers};
+  c.placed = true;
+  send_put(c);
+  return {};
+}
+
+void Agent::State::execute(const std::string& uid, Command& command) {
+  PodEntry* entry = find(uid);
+  if (entry == nullptr) return;
+  if (auto* x = std::get_if<command::PrepareImage>(&command)) {
+    references.want(entry->core.plan());
+    images.prepare(x->image, x->pull, x->wagi, [this, uid, container = x->container](const ImageManager::Outcome& outcome) { on_image(uid, container, outcome); });
+  } else if (auto* open = std::get_if<command::OpenListener>(&command)) {
+    ContainerRuntime& c = entry->containers[open->container];
+    const auto address = os::Ipv4::parse(open->address);
+    CHECK(address.has_value());
+    auto socket = deps.network.listen(*address, open->port);
+    if (socket) {
+      c.listener = std::move(*socket);
+      entry->core.on_listening(open->container);
+    } else {
+      entry->core.on_listen_failed(open->container, socket.error().what, now());
+    }
+    mark(uid);
+  } else if (auto* p = std::get_if<command::Put>(&command)) {
+    auto done = put(*entry, *p);
+    if (done) {
+      pods_started.add();
+      entry->core.on_placed(p->container, now());
+    } else {
+      entry->core.on_place_failed(p->container, done.error().what, now());
+    }
+    mark(uid);
+  } else if (auto* relog = std::get_if<command::Relog>(&command)) {
+    ContainerRuntime& c = entry->containers[relog->container];
+    auto file = logs.open(place_of(*entry, relog->container), relog->attempt);
+    if (!file) {
+      LOG_WARN("log not opened", {"reason", file.error()});
+      return;
+    }
+    c.log = std::move(*file);
+    const int fd = c.log.get();
+    keeper->send(sandbox::Relog{relog->id.value()}, std::span(&fd, 1));
+  } else if (auto* stop_pod = std::get_if<command::Stop>(&command)) {
+    keeper->send(sandbox::StopPod{stop_pod->id.value(), static_cast<std::uint32_t>(stop_pod->grace / 1ms)});
+  } else if (auto* drop = std::get_if<command::Drop>(&command)) {
+    ContainerRuntime& c = entry->containers[drop->container];
+    c.placed = false;
+    c.pids.clear();
+    keeper->send(sandbox::DropPod{drop->id.value()});
+    awake_changed = true;
+  } else if (std::get_if<command::Release>(&command) != nullptr) {
+    for (ContainerRuntime& c : entry->containers) c = ContainerRuntime{};
+    addresses.release(uid);
+    awake_changed = true;
+  } else if (auto* post = std::get_if<command::PostStatus>(&command)) {
+    const bool settle = !entry->core.ready() && !entry->core.ended();
+    status.post(name_of(*entry), std::move(post->json), settle ? StatusWriter::Urgency::MaySettle : StatusWriter::Urgency::Now);
+  } else if (auto* event = std::get_if<command::PostEvent>(&command)) {
+    events.post({.warning = event->type == command::PostEvent::Type::Warning, .object = name_of(*entry),
+                 .field_path = std::format("spec.containers{{{}}}", event->container), .reason = std::move(event->reason), .message = std::move(event->message)});
+  } else if (std::get_if<command::Delete>(&command) != nullptr) {
+    status.remove(name_of(*entry));
+  } else if (std::get_if<command::Forget>(&command) != nullptr) {
+    forget(uid);
+  }
+}
+
+void Agent::State::forget(const std::string& uid) {
+  const auto it = entries.find(uid);
+  if (it == entries.end()) return;
+  const PodEntry& entry = *it->second;
+  for (std::size_t i = 0; i < entry.core.containers(); ++i) by_keeper_id.erase(entry.core.keeper_id(i).value());
+  if (auto removed = logs.remove(entry.core.object()->namespace_, entry.core.object()->name, uid); !removed)
+    LOG_WARN("logs not removed", {"reason", removed.error()});
+  addresses.release(uid);
+  status.forget(uid);
+  entries.erase(it);
+}
+
+// --- NodeView -------------------------------------------------------------------------------------------------------------
+
+std::vector<ContainerView> Agent::State::containers() const {
+  std::vector<ContainerView> out;
+  out.reserve(entries.size());
+  for (const auto& [uid, entry] : entries)
+    for (std::size_t i = 0; i < entry->core.containers(); ++i) {
+      const ContainerRuntime& c = entry->containers[i];
+      out.push_back({.place = place_of(*entry, i), .attempt = entry->core.restarts(i), .awake = entry->core.awake(i), .serving = entry->core.serving(i),
+                     .metrics_fd = c.metrics.get(), .pids = c.pids, .started = std::nullopt});
+    }
+  return out;
+}
+std::vector<kube::ObjectPtr> Agent::State::pods() const {
+  std::vector<kube::ObjectPtr> out;
+  for (const auto& [uid, entry] : entries) out.push_back(entry->core.object());
+  return out;
+}
+std::string Agent::State::health() const {
+  if (!started) return "the agent is not running";
+  if (!disk_trouble.empty()) return "the checkpoint cannot be written: " + disk_trouble;
+  if (!keeper->connected()) return "no keeper: idle pods do not wake; a new one is being started";
+  return "";
+}
+
+}  // namespace skerry::agent

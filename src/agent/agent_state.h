@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// The agent's inside; only agent.cc and agent_pods.cc include it. One loop, no locks.
+//
+//   informers, keeper, images, timers ── on_* ──▶ PodCore ──┐
+//                                        dirty set          │ poll()
+//   pump(): all dirty pods' commands ◀──────────────────────┘
+//           one checkpoint write for all of them, then the commands are carried out
+#pragma once
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "agent/agent.h"
+#include "agent/api_writers.h"
+#include "agent/checkpoint.h"
+#include "agent/image_manager.h"
+#include "agent/keeper_driver.h"
+#include "agent/logs.h"
+#include "agent/node_api.h"
+#include "agent/node_reporter.h"
+#include "agent/pod_core.h"
+#include "agent/reference_cache.h"
+#include "client/informer.h"
+#include "metrics/registry.h"
+#include "net/address_pool.h"
+#include "net/pod_network.h"
+#include "net/service_proxy.h"
+#include "rt/blocking_pool.h"
+#include "rt/task_group.h"
+
+namespace skerry::agent {
+
+// What the agent holds of one container beside its core: the descriptors that fill a keeper.
+struct ContainerRuntime {
+  os::UniqueFd listener, assignment, metrics, log;
+  sandbox::PodSpec spec;
+  bool placed = false;    // in the keeper's table, or to be put into a new one
+  bool trimming = false;  // stopped to free memory; put again when it has ended
+  std::vector<std::int32_t> pids;
+};
+
+struct PodEntry {
+  PodEntry(PodCore c) : core(std::move(c)), containers(core.containers()) {}
+  PodCore core;
+  std::vector<ContainerRuntime> containers;
+  std::string saved;    // the state on the disk
+  std::string essence;  // of the object on the disk: what of it matters
+};
+
+struct Agent::State final : public NodeView {
+  State(rt::Loop&, AgentDeps, AgentOptions);
+
+  // agent.cc
+  rt::Task<> start();
+  rt::Task<> stop(OnStop);
+  rt::Task<> restore();
+  rt::Task<> meet_keeper();
+  rt::Task<> reconcile_after_list();
+  rt::Task<> run_ticks();
+  void tick(Instant now);
+  void tick_minute();
+  void relieve_memory(Instant now);
+  void rotate_logs(Time now);
+  void on_service(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
+  void on_slice(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
+  void store_object(std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr);
+  void update_awake();
+
+  // agent_pods.cc
+  void on_pod(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
+  void add_pod(const kube::ObjectPtr&);
+  void refuse_pod(const kube::ObjectPtr&, std::string reason, std::string message);
+  void on_keeper(sandbox::Event);
+  void on_image(const std::string& uid, std::size_t container, const ImageManager::Outcome&);
+  void refill();
+  void mark(const std::string& uid);
+  void mark_all();
+  rt::Task<> pump();
+  void poll_pod(PodEntry&, std::vector<Change>&, std::vector<Command>&);
+  void execute(const std::string& uid, Command&);
+  Result<> put(PodEntry&, command::Put&);
+  void send_put(ContainerRuntime&);
+  void forget(const std::string& uid);
+  LogPlace place_of(const PodEntry&, std::size_t container) const;
+  PodName name_of(const PodEntry&) const;
+  PodEntry* find(const std::string& uid);
+  Now now() const { return {deps.clock.now(), deps.clock.instant()}; }
+
+  // NodeView
+  std::vector<ContainerView> containers() const override;
+  std::vector<kube::ObjectPtr> pods() const override;
+  const MachineFacts& machine() const override { return reporter.machine(); }
+  const std::string& node_name() const override { return options.node_name; }
+  std::string health() const override;
+
+  rt::Loop& loop;
+  AgentDeps deps;
+  AgentOptions options;
+  PodCore::Options core_options;
+  PlanOptions plan_options;
+  bool started = false;
+
+  metrics::Registry registry;
+  std::unique_ptr<rt::BlockingPool> disk;
+  std::optional<Checkpoint> checkpoint;
+  os::UniqueFd lock;
+  std::string disk_trouble;  // why the checkpoint cannot be written, or empty
+  net::AddressPool addresses;
+  LogFolder logs;
+  NodeApi node_api;
+  NodeReporter reporter;
+  StatusWriter status;
+  EventWriter events;
+  ReferenceCache references;
+  ImageManager images;
+  std::unique_ptr<KeeperDriver> keeper;
+  client::Informer pod_informer, service_informer, slice_informer;
+
+  std::unordered_map<std::string, std::unique_ptr<PodEntry>> entries;                    // by uid
+  std::unordered_map<std::uint64_t, std::pair<std::string, std::size_t>> by_keeper_id;  // uid and container
+  std::unordered_set<std::string> dirty;
+  std::map<std::string, std::pair<std::string, std::string>> refused;  // pods that cannot even be planned: uid → reason, message
+  std::vector<Change> changes;                                          // for the next write
+  std::map<std::tuple<std::string, std::string, std::string>, kube::ObjectPtr> slow_changes;  // Services and slices: every few seconds
+  std::vector<kube::ObjectPtr> restored_services, restored_slices;
+  std::uint64_t next_keeper_id = 1, saved_keeper_id = 0;
+  bool awake_changed = false, pods_listed = false;
+  std::vector<NodeImage> node_images;
+  Instant slow_at{}, minute_at{}, rotate_at{}, refilled_at{};
+  int pressure_ticks = 0;
+  rt::Event work;
+  rt::TaskGroup tasks;
+
+  metrics::CounterValue &pods_started, &exits, &requests_lost, &drift, &checkpoint_writes, &evictions, &trims;
+  metrics::Histogram& cold_start;
+};
+
+// What of an object matters to the node: all but status, resourceVersion and managedFields.
+std::string essence_of(const kube::Object&);
+
+}  // namespace skerry::agent
