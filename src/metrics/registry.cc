@@ -118,7 +118,7 @@ T& Registry::series(Series<T>& in, Series<T>& overflow, Labels labels, Args&&...
   return made;
 }
 
-Counter& Registry::counter(std::string_view name, std::string_view help, Labels labels) {
+CounterValue& Registry::counter(std::string_view name, std::string_view help, Labels labels) {
   return series(family(name, Type::Counter, help).counters, overflow_[std::string(name)].counters, std::move(labels));
 }
 Gauge& Registry::gauge(std::string_view name, std::string_view help, Labels labels) {

@@ -18,7 +18,7 @@ namespace skerry::metrics {
 
 using Labels = std::vector<std::pair<std::string, std::string>>;  // name, value; values are any UTF-8
 
-class Counter {
+class CounterValue {  // not Counter: page.h has an enumeration of that name
  public:
   void add(std::uint64_t n = 1) { value_ += n; }
   std::uint64_t value() const { return value_; }
@@ -40,6 +40,11 @@ class Gauge {
 class Histogram {
  public:
   explicit Histogram(std::vector<double> bounds);  // upper bounds, ascending, without +Inf
+  // From counts kept elsewhere: buckets are not cumulative, one more than bounds.
+  Histogram(std::vector<double> bounds, std::vector<std::uint64_t> buckets, double sum)
+      : bounds_(std::move(bounds)), buckets_(std::move(buckets)), sum_(sum) {
+    for (const std::uint64_t n : buckets_) count_ += n;
+  }
   void observe(double value);
   void observe(Duration length) { observe(std::chrono::duration<double>(length).count()); }  // in seconds
   std::uint64_t count() const { return count_; }
@@ -83,7 +88,7 @@ class Registry {
 
   // The series of this name and labels, made at the first call. The same name must come with the same type. Beyond
   // series_max a series is shared by all that came too late, is not exposed, and is counted.
-  Counter& counter(std::string_view name, std::string_view help, Labels labels = {});
+  CounterValue& counter(std::string_view name, std::string_view help, Labels labels = {});
   Gauge& gauge(std::string_view name, std::string_view help, Labels labels = {});
   Histogram& histogram(std::string_view name, std::string_view help, std::vector<double> bounds, Labels labels = {});
   // Families that are computed when they are asked for; `write` must use names that nobody else uses.
@@ -100,7 +105,7 @@ class Registry {
   struct Family {
     Type type;
     std::string help;
-    Series<Counter> counters;
+    Series<CounterValue> counters;
     Series<Gauge> gauges;
     Series<Histogram> histograms;
   };
