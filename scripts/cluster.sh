@@ -72,7 +72,7 @@ node_get() {
 }
 # awake_pods : how many pods have a process now; -1 if the node does not say.
 awake_pods() {
-  { node_get /metrics || true; } | awk '$1 == "skerry_agent_containers_awake" { seen = 1; n = $2 } END { print seen ? n : -1 }'
+  { node_get /metrics || true; } | awk '$1 ~ /^skerry_(pods|agent_containers)_awake$/ { seen = 1; n = $2 } END { print seen ? n : -1 }'
 }
 cluster_says_ready() {
   process_gone "$CLUSTER_PID" && return 0
