@@ -20,6 +20,43 @@ std::string take_dump(char* text, std::size_t length) {
   return out;
 }
 
+// How many bytes at the front of `text` are one well-formed UTF-8 character (RFC 3629); 0: none.
+std::size_t utf8_length(std::string_view text) {
+  const auto at = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U; };
+  const auto tail = [&](std::size_t i) { return (at(i) & 0xc0U) == 0x80U; };
+  const unsigned a = at(0);
+  if (a < 0x80) return 1;
+  if (a >= 0xc2 && a <= 0xdf) return tail(1) ? 2 : 0;
+  if (a >= 0xe0 && a <= 0xef) {
+    const bool overlong = a == 0xe0 && at(1) < 0xa0, surrogate = a == 0xed && at(1) >= 0xa0;
+    return tail(1) && tail(2) && !overlong && !surrogate ? 3 : 0;
+  }
+  if (a >= 0xf0 && a <= 0xf4) {
+    const bool overlong = a == 0xf0 && at(1) < 0x90, beyond = a == 0xf4 && at(1) >= 0x90;
+    return tail(1) && tail(2) && tail(3) && !overlong && !beyond ? 4 : 0;
+  }
+  return 0;
+}
+
+// A string value. JSON cannot hold ill-formed UTF-8, and text from outside (a query, a path, a guest) may be anything:
+// each byte that fits nowhere becomes U+FFFD, as Go's encoder does it.
+yyjson_mut_val* string_value(yyjson_mut_doc* doc, std::string_view text) {
+  for (std::size_t i = 0, n; i < text.size(); i += n) {
+    n = utf8_length(text.substr(i));
+    if (n != 0) continue;
+    std::string repaired(text.substr(0, i));
+    while (i < text.size()) {
+      n = utf8_length(text.substr(i));
+      if (n == 0) repaired += "\xef\xbf\xbd";
+      else repaired += text.substr(i, n);
+      i += n == 0 ? 1 : n;
+    }
+    return yyjson_mut_strncpy(doc, repaired.data(), repaired.size());
+  }
+  // A view without a text (Json::str() of something missing) is the empty string; yyjson would refuse the null pointer.
+  return yyjson_mut_strncpy(doc, text.data() == nullptr ? "" : text.data(), text.size());
+}
+
 // yyjson parses without recursion, but its copy and compare functions, and our walkers, recurse.
 bool too_deep(std::string_view text) {
   std::size_t depth = 0;
@@ -201,10 +238,10 @@ namespace {
 void put(yyjson_mut_doc* doc, yyjson_mut_val* object, std::string_view key, yyjson_mut_val* value) {
   CHECK(yyjson_mut_is_obj(object) && value != nullptr);
   if (yyjson_mut_obj_getn(object, key.data(), key.size()) != nullptr) {
-    CHECK(yyjson_mut_obj_replace(object, yyjson_mut_strncpy(doc, key.data(), key.size()), value));
+    CHECK(yyjson_mut_obj_replace(object, string_value(doc, key), value));
     return;
   }
-  CHECK(yyjson_mut_obj_add(object, yyjson_mut_strncpy(doc, key.data(), key.size()), value));
+  CHECK(yyjson_mut_obj_add(object, string_value(doc, key), value));
 }
 yyjson_mut_val* copy_of(yyjson_mut_doc* doc, Json value) {
   return value ? yyjson_val_mut_copy(doc, value.raw()) : yyjson_mut_null(doc);
@@ -224,7 +261,7 @@ MutJson MutJson::array(std::string_view key) {
   put(doc_, value_, key, yyjson_mut_arr(doc_));
   return (*this)[key];
 }
-void MutJson::set(std::string_view key, std::string_view v) { put(doc_, value_, key, yyjson_mut_strncpy(doc_, v.data(), v.size())); }
+void MutJson::set(std::string_view key, std::string_view v) { put(doc_, value_, key, string_value(doc_, v)); }
 void MutJson::set(std::string_view key, std::int64_t v) { put(doc_, value_, key, yyjson_mut_sint(doc_, v)); }
 void MutJson::set(std::string_view key, bool v) { put(doc_, value_, key, yyjson_mut_bool(doc_, v)); }
 void MutJson::set(std::string_view key, double v) { put(doc_, value_, key, yyjson_mut_real(doc_, v)); }
@@ -233,12 +270,12 @@ void MutJson::set(std::string_view key, MutJson v) { put(doc_, value_, key, copy
 void MutJson::set_null(std::string_view key) { put(doc_, value_, key, yyjson_mut_null(doc_)); }
 namespace {
 yyjson_mut_val* put_new(yyjson_mut_doc* doc, yyjson_mut_val* object, std::string_view key, yyjson_mut_val* value) {
-  CHECK(yyjson_mut_obj_add(object, yyjson_mut_strncpy(doc, key.data(), key.size()), value));
+  CHECK(yyjson_mut_obj_add(object, string_value(doc, key), value));
   return value;
 }
 }  // namespace
 void MutJson::append(std::string_view key, std::string_view v) {
-  put_new(doc_, value_, key, yyjson_mut_strncpy(doc_, v.data(), v.size()));
+  put_new(doc_, value_, key, string_value(doc_, v));
 }
 void MutJson::append(std::string_view key, std::int64_t v) { put_new(doc_, value_, key, yyjson_mut_sint(doc_, v)); }
 void MutJson::append(std::string_view key, bool v) { put_new(doc_, value_, key, yyjson_mut_bool(doc_, v)); }
@@ -258,7 +295,7 @@ void MutJson::clear() {
   else yyjson_mut_arr_clear(value_);
 }
 
-void MutJson::push(std::string_view v) { CHECK(yyjson_mut_arr_append(value_, yyjson_mut_strncpy(doc_, v.data(), v.size()))); }
+void MutJson::push(std::string_view v) { CHECK(yyjson_mut_arr_append(value_, string_value(doc_, v))); }
 void MutJson::push(std::int64_t v) { CHECK(yyjson_mut_arr_append(value_, yyjson_mut_sint(doc_, v))); }
 void MutJson::push(Json v) { CHECK(yyjson_mut_arr_append(value_, copy_of(doc_, v))); }
 void MutJson::push(MutJson v) { CHECK(yyjson_mut_arr_append(value_, copy_of(doc_, v))); }

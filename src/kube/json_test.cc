@@ -45,6 +45,15 @@ TEST(JsonEdit, EditsInPlaceAndKeepsOrder) {
   EXPECT_EQ(keys, "abmetadata");
 }
 
+TEST(JsonEdit, ReplacesIllFormedUtf8) {
+  EXPECT_EQ(json_quote("a\xff z\xc3"), "\"a\xef\xbf\xbd z\xef\xbf\xbd\"");
+  EXPECT_EQ(json_quote("\xed\xa0\x80"), "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"");  // a surrogate
+  EXPECT_EQ(json_quote("Größe \xf0\x9f\x8c\x8a"), "\"Größe \xf0\x9f\x8c\x8a\"");
+  JsonEdit edit;
+  edit.root().set("k\xfe", "\xc0\x80");
+  EXPECT_TRUE(JsonDoc::parse(edit.dump()));
+}
+
 TEST(Object, IndexesWhatSelectorsNeed) {
   const auto object = Object::from_json(R"({"kind":"Pod","metadata":{"name":"p","namespace":"n","uid":"u","resourceVersion":"12",
     "labels":{"z":"1","a":"2"}},"spec":{"nodeName":"edge"},"status":{"phase":"Running"}})").value();
