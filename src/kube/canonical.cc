@@ -11,36 +11,12 @@
 
 #include "base/check.h"
 #include "kube/codec.h"
+#include "kube/json_text.h"
 
 namespace skerry::kube {
 namespace {
 
 constexpr std::size_t kFieldsMax = 128;
-
-void append_quoted(std::string& out, std::string_view text) {
-  static constexpr char kHex[] = "0123456789abcdef";
-  out += '"';
-  std::size_t from = 0;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const auto c = static_cast<unsigned char>(text[i]);
-    if (c >= 0x20 && c != '"' && c != '\\') continue;
-    out.append(text, from, i - from);
-    from = i + 1;
-    switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
-      default:
-        out += "\\u00";
-        out += kHex[c >> 4];
-        out += kHex[c & 15];
-    }
-  }
-  out.append(text, from);
-  out += '"';
-}
 
 // The two kinds of trees behind one set of names.
 struct Frozen {
