@@ -52,7 +52,8 @@ class Informer {
  private:
   rt::Task<> run();
   rt::Task<> list_once();
-  rt::Task<> watch_once(Revision);
+  rt::Task<> watch_once(Revision from);
+  void note(std::string_view step, const Error&);
   rt::Loop& loop_;
   Client& client_;
   Options options_;

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/informer_core.h"
+
+#include <algorithm>
+#include <format>
+
+#include "base/check.h"
+
+namespace skerry::client {
+namespace {
+
+// A watch that the server ends sooner than this without a word is no progress.
+constexpr Duration kShortWatch = 1s;
+
+bool differs(const kube::ObjectPtr& a, const kube::ObjectPtr& b) { return a->uid != b->uid || a->revision != b->revision; }
+
+}  // namespace
+
+std::string object_key(std::string_view namespace_, std::string_view name) {
+  return namespace_.empty() ? std::string(name) : std::format("{}/{}", namespace_, name);
+}
+
+InformerCore::Action InformerCore::poll(Instant now) {
+  if (state_ == State::Listing || state_ == State::Watching) return {Act::Wait};
+  if (not_before_ && now < *not_before_) return {.act = Act::Sleep, .until = *not_before_};
+  not_before_.reset();
+  if (state_ == State::NeedList) {
+    state_ = State::Listing;
+    return {Act::List};
+  }
+  state_ = State::Watching;
+  watch_began_ = now;
+  progress_ = false;
+  return {.act = Act::Watch, .revision = revision_};
+}
+
+void InformerCore::fail(State next, Instant now) {
+  state_ = next;
+  backoff_ = backoff_ == Duration::zero() ? options_.backoff_min : std::min(backoff_ * 2, options_.backoff_max);
+  // Between half and the whole of it: thousands of nodes must not come back in step.
+  const auto half = static_cast<std::uint64_t>(std::max<Duration::rep>(backoff_.count() / 2, 1));
+  not_before_ = now + backoff_ / 2 + Duration(static_cast<Duration::rep>(random_.below(half + 1)));
+}
+
+Result<std::vector<Change>> InformerCore::on_list(std::vector<kube::ObjectPtr> items, kube::Revision revision, Instant now) {
+  CHECK(state_ == State::Listing);
+  if (items.size() > options_.objects_max) {
+    fail(State::NeedList, now);
+    return Fail({Errc::Exhausted, std::format("the list has {} objects, and the limit is {}", items.size(), options_.objects_max)});
+  }
+  Cache fresh;
+  for (auto& item : items) {
+    std::string key = object_key(item->namespace_, item->name);
+    fresh.insert_or_assign(std::move(key), std::move(item));
+  }
+  std::vector<Change> out;
+  for (const auto& [key, before] : cache_)
+    if (!fresh.contains(key)) out.push_back({before, nullptr});
+  for (const auto& [key, after] : fresh) {
+    const auto at = cache_.find(key);
+    if (at == cache_.end()) out.push_back({nullptr, after});
+    else if (differs(at->second, after)) out.push_back({at->second, after});
+  }
+  cache_ = std::move(fresh);
+  revision_ = revision;
+  synced_ = true;
+  ++lists_;
+  state_ = State::NeedWatch;
+  return out;
+}
+
+void InformerCore::on_list_failed(const Error&, Instant now) {
+  CHECK(state_ == State::Listing);
+  fail(State::NeedList, now);
+}
+
+std::optional<Change> InformerCore::on_event(const WatchEvent& event) {
+  CHECK(state_ == State::Watching);
+  progress_ = true;
+  backoff_ = Duration::zero();
+  if (event.revision > revision_) revision_ = event.revision;
+  if (event.type == WatchEvent::Type::Bookmark) return std::nullopt;
+  const std::string key = object_key(event.object->namespace_, event.object->name);
+  const auto at = cache_.find(key);
+  if (event.type == WatchEvent::Type::Deleted) {
+    // A deletion carries a newer revision than what is known, but the same uid.
+    if (at == cache_.end()) return std::nullopt;
+    Change out{at->second, nullptr};
+    cache_.erase(at);
+    return out;
+  }
+  if (at == cache_.end()) {
+    cache_.emplace(key, event.object);
+    return Change{nullptr, event.object};
+  }
+  // Seen already: a server may repeat events after a resume.
+  if (!differs(at->second, event.object) || (at->second->uid == event.object->uid && event.object->revision < at->second->revision))
+    return std::nullopt;
+  Change out{at->second, event.object};
+  at->second = event.object;
+  return out;
+}
+
+void InformerCore::on_watch_ended(const std::optional<Error>& error, Instant now) {
+  CHECK(state_ == State::Watching);
+  if (error && error->code == Errc::Gone) {
+    // The first list follows at once; a server that says Gone again and again is backed off from.
+    if (progress_) state_ = State::NeedList, backoff_ = Duration::zero();
+    else if (backoff_ == Duration::zero()) state_ = State::NeedList, backoff_ = options_.backoff_min;
+    else fail(State::NeedList, now);
+    return;
+  }
+  if (!error && (progress_ || now - watch_began_ >= kShortWatch)) {
+    state_ = State::NeedWatch;
+    return;
+  }
+  fail(State::NeedWatch, now);
+}
+
+void InformerCore::restore(std::vector<kube::ObjectPtr> items, kube::Revision revision) {
+  CHECK(state_ == State::NeedList && lists_ == 0);
+  for (auto& item : items) {
+    std::string key = object_key(item->namespace_, item->name);
+    cache_.insert_or_assign(std::move(key), std::move(item));
+  }
+  revision_ = revision;
+  if (revision.value() != 0) state_ = State::NeedWatch;
+}
+
+}  // namespace skerry::client

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/informer_core.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <format>
+
+namespace skerry::client {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using Act = InformerCore::Act;
+
+kube::ObjectPtr pod(std::string name, std::uint64_t revision, std::string uid = "") {
+  return kube::Object::from_json(std::format(R"({{"kind":"Pod","apiVersion":"v1","metadata":{{"namespace":"d","name":"{}","uid":"{}","resourceVersion":"{}"}}}})",
+                                             name, uid.empty() ? "uid-" + name : uid, revision)).value();
+}
+WatchEvent event(WatchEvent::Type type, kube::ObjectPtr object) {
+  const auto revision = object->revision;
+  return {type, std::move(object), revision};
+}
+std::string show(const Change& change) {
+  const auto side = [](const kube::ObjectPtr& o) { return o ? std::format("{}@{}", o->name, o->revision.value()) : std::string("-"); };
+  return side(change.before) + ">" + side(change.after);
+}
+std::vector<std::string> show(const std::vector<Change>& changes) {
+  std::vector<std::string> out;
+  for (const auto& change : changes) out.push_back(show(change));
+  return out;
+}
+const Error kLost{Errc::Unavailable, "lost"};
+const Error kGone{Errc::Gone, "too old"};
+
+struct Core : ::testing::Test {
+  SeededRandom random{1};
+  InformerCore core{{.backoff_min = 100ms, .backoff_max = 1s, .objects_max = 5}, random};
+  Instant now{};
+
+  std::vector<std::string> list(std::vector<kube::ObjectPtr> items, std::uint64_t revision) {
+    EXPECT_EQ(core.poll(now).act, Act::List);
+    return show(core.on_list(std::move(items), kube::Revision(revision), now).value());
+  }
+  void watch(std::uint64_t from) {
+    const auto action = core.poll(now);
+    EXPECT_EQ(action.act, Act::Watch);
+    EXPECT_EQ(action.revision, kube::Revision(from));
+  }
+  std::string on(WatchEvent::Type type, kube::ObjectPtr object) {
+    const auto change = core.on_event(event(type, std::move(object)));
+    return change ? show(*change) : "";
+  }
+};
+
+TEST_F(Core, ListsThenWatchesFromTheListsRevision) {
+  EXPECT_FALSE(core.synced());
+  EXPECT_THAT(list({pod("a", 3), pod("b", 5)}, 9), ElementsAre("->a@3", "->b@5"));
+  EXPECT_TRUE(core.synced());
+  watch(9);
+  EXPECT_EQ(core.poll(now).act, Act::Wait);
+  EXPECT_EQ(on(WatchEvent::Type::Added, pod("c", 10)), "->c@10");
+  EXPECT_EQ(on(WatchEvent::Type::Modified, pod("a", 11)), "a@3>a@11");
+  EXPECT_EQ(on(WatchEvent::Type::Deleted, pod("b", 12)), "b@5>-");
+  EXPECT_EQ(core.revision(), kube::Revision(12));
+  EXPECT_EQ(core.cache().size(), 2U);
+}
+
+TEST_F(Core, ResumesFromTheLastRevisionAlsoOfBookmarks) {
+  list({}, 9);
+  watch(9);
+  EXPECT_EQ(on(WatchEvent::Type::Added, pod("c", 10)), "->c@10");
+  EXPECT_FALSE(core.on_event({WatchEvent::Type::Bookmark, nullptr, kube::Revision(50)}).has_value());
+  core.on_watch_ended(std::nullopt, now);
+  watch(50);
+  core.on_watch_ended(kLost, now);
+  const auto action = core.poll(now);
+  ASSERT_EQ(action.act, Act::Sleep);
+  EXPECT_GE(action.until, now + 50ms);
+  EXPECT_LE(action.until, now + 100ms);
+  now = action.until;
+  watch(50);
+}
+
+TEST_F(Core, ReportsOnlyRealDifferences) {
+  list({pod("a", 3)}, 9);
+  watch(9);
+  EXPECT_EQ(on(WatchEvent::Type::Added, pod("a", 3)), "");     // repeated
+  EXPECT_EQ(on(WatchEvent::Type::Modified, pod("a", 2)), "");  // older
+  EXPECT_EQ(on(WatchEvent::Type::Deleted, pod("x", 10)), "");  // never known
+  EXPECT_EQ(on(WatchEvent::Type::Added, pod("a", 11, "other")), "a@3>a@11");
+}
+
+TEST_F(Core, AfterGoneItListsOnceAndDiffs) {
+  list({pod("a", 3), pod("b", 4), pod("c", 5)}, 9);
+  watch(9);
+  on(WatchEvent::Type::Modified, pod("a", 10));
+  core.on_watch_ended(kGone, now);
+  EXPECT_THAT(list({pod("a", 10), pod("b", 20), pod("d", 21)}, 30), ElementsAre("c@5>-", "b@4>b@20", "->d@21"));
+  watch(30);
+  core.on_watch_ended(kGone, now);  // no progress: this one at once, the next with back-off
+  EXPECT_THAT(list({pod("a", 10), pod("b", 20), pod("d", 21)}, 31), IsEmpty());
+  watch(31);
+  core.on_watch_ended(kGone, now);
+  EXPECT_EQ(core.poll(now).act, Act::Sleep);
+  EXPECT_EQ(core.relists(), 3U);
+}
+
+TEST_F(Core, BacksOffWithJitterUpToItsLimitAndResetsOnProgress) {
+  Duration last{};
+  for (int i = 0; i < 8; ++i) {
+    EXPECT_EQ(core.poll(now).act, Act::List);
+    core.on_list_failed(kLost, now);
+    const auto action = core.poll(now);
+    ASSERT_EQ(action.act, Act::Sleep);
+    last = action.until - now;
+    const Duration whole = std::min<Duration>(100ms * (1 << i), 1s);
+    EXPECT_GE(last, whole / 2);
+    EXPECT_LE(last, whole);
+    EXPECT_EQ(core.poll(action.until - 1ns).act, Act::Sleep);
+    now = action.until;
+  }
+  list({}, 1);
+  watch(1);
+  on(WatchEvent::Type::Added, pod("a", 2));
+  core.on_watch_ended(kLost, now);
+  const auto action = core.poll(now);
+  ASSERT_EQ(action.act, Act::Sleep);
+  EXPECT_LE(action.until - now, 100ms);
+}
+
+TEST_F(Core, AWatchThatEndsAtOnceWithoutAWordBacksOff) {
+  list({}, 1);
+  watch(1);
+  core.on_watch_ended(std::nullopt, now);
+  EXPECT_EQ(core.poll(now).act, Act::Sleep);
+  now += 1s;
+  watch(1);
+  now += 5s;
+  core.on_watch_ended(std::nullopt, now);
+  watch(1);
+}
+
+TEST_F(Core, TwoNodesDoNotComeBackInStep) {
+  SeededRandom other_random{2};
+  InformerCore other{{.backoff_min = 100ms, .backoff_max = 1s}, other_random};
+  for (InformerCore* one : {&core, &other}) {
+    EXPECT_EQ(one->poll(now).act, Act::List);
+    one->on_list_failed(kLost, now);
+  }
+  EXPECT_NE(core.poll(now).until, other.poll(now).until);
+}
+
+TEST_F(Core, BoundsWhatItHolds) {
+  std::vector<kube::ObjectPtr> many;
+  for (int i = 0; i < 6; ++i) many.push_back(pod(std::format("p{}", i), 1));
+  EXPECT_EQ(core.poll(now).act, Act::List);
+  EXPECT_EQ(core.on_list(many, kube::Revision(1), now).error().code, Errc::Exhausted);
+  EXPECT_EQ(core.poll(now).act, Act::Sleep);
+}
+
+TEST_F(Core, ARestoredCacheWatchesFirst) {
+  core.restore({pod("a", 3)}, kube::Revision(9));
+  EXPECT_EQ(core.cache().size(), 1U);
+  watch(9);
+  core.on_watch_ended(kGone, now);
+  EXPECT_THAT(list({pod("a", 4)}, 20), ElementsAre("a@3>a@4"));
+}
+
+TEST(ObjectKey, TellsNamespacedFromClusterScoped) {
+  EXPECT_EQ(object_key("d", "a"), "d/a");
+  EXPECT_EQ(object_key("", "a"), "a");
+}
+
+}  // namespace
+}  // namespace skerry::client
