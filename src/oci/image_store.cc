@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "oci/image_store.h"
+
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <format>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "kube/json.h"
+#include "os/file.h"
+
+namespace skerry::oci {
+namespace {
+
+namespace fs = std::filesystem;
+constexpr std::size_t kIndexBytesMax = 16 * 1024 * 1024;
+constexpr std::size_t kKindBytesMax = 64;
+
+std::string sha256_hex(std::string_view bytes) {
+  std::array<unsigned char, 32> digest{};
+  unsigned size = 0;
+  CHECK(EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size, EVP_sha256(), nullptr) == 1);
+  return to_hex({reinterpret_cast<const char*>(digest.data()), digest.size()});
+}
+
+fs::path blob_folder(const fs::path& folder) { return folder / "blobs" / "sha256"; }
+fs::path blob_path(const fs::path& folder, std::string_view digest) { return blob_folder(folder) / digest.substr(digest.find(':') + 1); }
+
+std::string to_text(const std::vector<Image>& images) {
+  kube::JsonEdit edit;
+  edit.root().set("version", 1);
+  kube::MutJson list = edit.root().array("images");
+  for (const auto& image : images) {
+    kube::MutJson one = list.push_object();
+    one.set("ref", image.reference.text());
+    one.set("digest", image.digest);
+    one.set("size", static_cast<std::int64_t>(image.size));
+    one.set("kind", image.kind);
+    one.set("source", image.source);
+    one.set("added", to_rfc3339_nano(image.added));
+  }
+  return edit.dump() + "\n";
+}
+
+Result<std::vector<Image>> parse_index(const fs::path& folder, std::string_view text) {
+  TRY(const auto doc, kube::JsonDoc::parse(text));
+  const auto bad = [](std::string_view why) { return Fail({Errc::Corrupt, std::string(why)}); };
+  if (doc.root()["version"].i64() != 1 || !doc.root()["images"].is_array()) return bad("it is not an image index of version 1");
+  std::vector<Image> out;
+  for (const kube::Json item : doc.root()["images"].items()) {
+    Image image;
+    auto reference = Reference::parse(item["ref"].str());
+    if (!reference) return bad(reference.error().what);
+    image.reference = std::move(*reference);
+    image.digest = item["digest"].str();
+    if (!is_digest(image.digest)) return bad("an image has no digest");
+    image.path = blob_path(folder, image.digest);
+    const auto size = item["size"].i64(-1);
+    const auto added = from_rfc3339(item["added"].str());
+    if (size < 0 || !added) return bad("an image has no size or no date");
+    image.size = static_cast<std::uint64_t>(size);
+    image.kind = item["kind"].str();
+    image.source = item["source"].str();
+    image.added = *added;
+    out.push_back(std::move(image));
+    if (out.size() > ImageStore::kImagesMax) return bad("it names too many images");
+  }
+  return out;
+}
+
+// The index, or the one before it when it is broken. An absent index is an empty one, unless an old one is there.
+Result<std::vector<Image>> read_index(const fs::path& folder) {
+  std::string reason;
+  for (const std::string_view name : {"index.json", "index.json.old"}) {
+    const auto text = os::read_small_file(folder / name, kIndexBytesMax);
+    if (!text && text.error().code == Errc::NotFound) continue;
+    if (!text && text.error().code != Errc::Exhausted) return Fail(text.error());
+    auto images = text ? parse_index(folder, *text) : Result<std::vector<Image>>(Fail(text.error()));
+    if (images) {
+      if (!reason.empty()) LOG_WARN("image index broken, the former one is used", {"folder", folder.string()}, {"error", reason});
+      return images;
+    }
+    reason += std::format("{}{}: {}", reason.empty() ? "" : "; ", name, images.error().what);
+  }
+  if (reason.empty()) return std::vector<Image>();
+  return Fail({Errc::Corrupt, std::format("the image index in {} is broken ({}); delete index.json and index.json.old there and add the images again",
+                                          folder.string(), reason)});
+}
+
+Result<> write_index(const fs::path& folder, std::vector<Image> images) {
+  std::ranges::sort(images, {}, [](const Image& image) { return image.reference.text(); });
+  const fs::path index = folder / "index.json";
+  // The last good one is kept: a copy, so that index.json is there at every moment.
+  const auto current = os::read_small_file(index, kIndexBytesMax);
+  if (current && parse_index(folder, *current)) TRY_OK(os::write_file_atomically(folder / "index.json.old", *current, 0644));
+  return os::write_file_atomically(index, to_text(images), 0644);
+}
+
+// Waits for other writers: they hold it for the time of one copy.
+Result<os::UniqueFd> lock(const fs::path& folder) {
+  TRY(auto fd, os::open_file(folder / "lock", O_RDWR | O_CREAT, 0644));
+  while (::flock(fd.get(), LOCK_EX) != 0)
+    if (errno != EINTR) return Fail(errno_error(errno, std::format("lock {}", (folder / "lock").string())));
+  return fd;
+}
+
+Result<std::string> read_module(const fs::path& file) {
+  std::error_code ignored;
+  const auto size = fs::file_size(file, ignored);  // asked first: what is too large is not read
+  auto bytes = ignored || size <= ImageStore::kModuleBytesMax ? os::read_small_file(file, ImageStore::kModuleBytesMax)
+                                                              : Result<std::string>(Fail({Errc::Exhausted, ""}));
+  if (!bytes && bytes.error().code == Errc::Exhausted)
+    return Fail({Errc::Exhausted, std::format("{}: a module may have at most {} MiB", file.string(), ImageStore::kModuleBytesMax >> 20)});
+  return bytes;
+}
+
+Result<> unlink_if_there(const fs::path& path) {
+  if (::unlink(path.c_str()) == 0 || errno == ENOENT) return {};
+  return Fail(errno_error(errno, std::format("delete {}", path.string())));
+}
+
+}  // namespace
+
+Result<ImageStore> ImageStore::open(fs::path folder) {
+  TRY_OK(os::make_folders(blob_folder(folder), 0755));
+  return ImageStore(std::move(folder));
+}
+
+Result<Image> ImageStore::add(const fs::path& file, std::string_view reference_text, const Inspect& inspect, Time now) {
+  TRY(auto reference, Reference::parse(reference_text));
+  TRY(const std::string bytes, read_module(file));
+  constexpr std::string_view kMagic("\0asm", 4);
+  if (!bytes.starts_with(kMagic))
+    return Fail({Errc::Invalid, std::format("{} is not a WebAssembly module (it does not begin with \\0asm); build it for wasm32-wasi", file.string())});
+  auto kind = inspect(bytes);
+  if (!kind) return Fail(kind.error().with(file.string()));
+  if (kind->empty() || kind->size() > kKindBytesMax) return Fail({Errc::Internal, "the inspection gave no kind"});
+  const std::string digest = "sha256:" + sha256_hex(bytes);
+  if (!reference.digest.empty() && reference.digest != digest)
+    return Fail({Errc::Invalid, std::format("{} has the digest {}, and the reference asks for {}", file.string(), digest, reference.digest)});
+  Image image{.reference = std::move(reference), .digest = digest, .path = blob_path(folder_, digest), .size = bytes.size(),
+              .kind = std::move(*kind), .source = "sideload", .added = now};
+  TRY(const auto held, lock(folder_));
+  TRY(auto images, read_index(folder_));
+  // A blob of that size is not taken on trust: bytes that rotted are replaced.
+  const auto present = os::read_small_file(image.path, kModuleBytesMax);
+  if (!present || *present != bytes) TRY_OK(os::write_file_atomically(image.path, bytes, 0644));
+  std::erase_if(images, [&](const Image& other) { return other.reference == image.reference; });
+  if (images.size() >= kImagesMax)
+    return Fail({Errc::Exhausted, std::format("{} images are stored, which is the limit; remove some (skerry image rm REF)", images.size())});
+  images.push_back(image);
+  TRY_OK(write_index(folder_, std::move(images)));
+  return image;
+}
+
+Result<std::vector<Image>> ImageStore::list() const { return read_index(folder_); }
+
+Result<Image> ImageStore::resolve(std::string_view reference_text) const {
+  TRY(const auto wanted, Reference::parse(reference_text));
+  TRY(const auto images, read_index(folder_));
+  for (const auto& image : images) {
+    const bool same_name = image.reference.registry == wanted.registry && image.reference.repository == wanted.repository;
+    if (!same_name) continue;
+    // A digest decides alone, as in every registry.
+    if (wanted.digest.empty() ? image.reference.tag == wanted.tag : image.digest == wanted.digest) return image;
+  }
+  return Fail({Errc::NotFound, std::format("the image {} is not on this node; add it with: skerry image add FILE {}", wanted.text(), wanted.text())});
+}
+
+Result<> ImageStore::remove(std::string_view reference_text) {
+  TRY(const auto reference, Reference::parse(reference_text));
+  TRY(const auto held, lock(folder_));
+  TRY(auto images, read_index(folder_));
+  const auto at = std::ranges::find_if(images, [&](const Image& image) { return image.reference == reference; });
+  if (at == images.end()) return Fail({Errc::NotFound, std::format("the image {} is not stored; skerry image ls shows what is", reference.text())});
+  const Image gone = *at;
+  images.erase(at);
+  const bool shared = std::ranges::any_of(images, [&](const Image& image) { return image.digest == gone.digest; });
+  TRY_OK(write_index(folder_, std::move(images)));
+  if (shared) return {};
+  return unlink_if_there(gone.path);
+}
+
+Result<std::size_t> ImageStore::collect() {
+  TRY(const auto held, lock(folder_));
+  TRY(const auto images, read_index(folder_));  // a broken index deletes nothing
+  std::size_t deleted = 0;
+  std::error_code error;
+  for (fs::directory_iterator at(blob_folder(folder_), error), end; !error && at != end; at.increment(error)) {
+    const std::string name = at->path().filename().string();
+    if (std::ranges::any_of(images, [&](const Image& image) { return image.path.filename() == name; })) continue;
+    TRY_OK(unlink_if_there(at->path()));
+    ++deleted;
+  }
+  if (error) return Fail({Errc::Unavailable, std::format("cannot read {}: {}", blob_folder(folder_).string(), error.message())});
+  return deleted;
+}
+
+Result<> ImageStore::verify(const Image& image) {
+  const auto bytes = read_module(image.path);
+  if (bytes && "sha256:" + sha256_hex(*bytes) == image.digest) return {};
+  return Fail({Errc::Corrupt, std::format("the stored module of {} is {}; add it again (skerry image add FILE {})", image.reference.text(),
+                                          bytes ? "not what was added: its bytes changed on the disk" : "unreadable: " + bytes.error().what,
+                                          image.reference.text())});
+}
+
+}  // namespace skerry::oci

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "oci/image_store.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <fstream>
+#include <thread>
+
+#include "os/file.h"
+
+namespace skerry::oci {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+const Time kNow = Time{} + std::chrono::hours(24 * 365 * 56);
+Result<std::string> takes(std::string_view) { return std::string("http-wasm"); }
+Result<std::string> refuses(std::string_view) { return Fail({Errc::Unsupported, "a component; build a core module"}); }
+
+struct Store : ::testing::Test {
+  fs::path root = [] {
+    char name[] = "/tmp/skerry-oci-XXXXXX";
+    return fs::path(::mkdtemp(name));
+  }();
+  ~Store() override { fs::remove_all(root); }
+  fs::path folder = root / "images";
+  ImageStore store = ImageStore::open(folder).value();
+
+  fs::path module(const std::string& name, const std::string& body = "body") {
+    std::ofstream(root / name, std::ios::binary) << std::string("\0asm\1\0\0\0", 8) << body;
+    return root / name;
+  }
+  std::size_t blobs() const { return static_cast<std::size_t>(std::distance(fs::directory_iterator(folder / "blobs/sha256"), fs::directory_iterator())); }
+  void spoil(const fs::path& path) { std::ofstream(path, std::ios::trunc) << "{\"version\":1,\"images\":[{"; }
+};
+
+TEST_F(Store, AddsAndResolvesByTagAndDigest) {
+  const auto added = store.add(module("a.wasm"), "registry.example.com/edge:latest", takes, kNow).value();
+  const auto reopened = ImageStore::open(folder).value();
+  const auto found = reopened.resolve("registry.example.com/edge").value();
+  EXPECT_EQ(found.digest, added.digest);
+  EXPECT_EQ(found.kind, "http-wasm");
+  EXPECT_EQ(found.source, "sideload");
+  EXPECT_EQ(found.size, 12U);
+  EXPECT_EQ(found.added, kNow);
+  EXPECT_EQ(os::read_small_file(found.path).value().substr(8), "body");
+  EXPECT_TRUE(ImageStore::verify(found).has_value());
+  EXPECT_EQ(reopened.resolve("registry.example.com/edge:whatever@" + added.digest).value().path, found.path);
+  const auto missing = reopened.resolve("edge:2");
+  ASSERT_FALSE(missing.has_value());
+  EXPECT_EQ(missing.error().code, Errc::NotFound);
+  EXPECT_THAT(missing.error().what, HasSubstr("skerry image add FILE docker.io/library/edge:2"));
+}
+
+TEST_F(Store, ANewFileReplacesWhatTheReferenceNamed) {
+  const auto first = store.add(module("a.wasm", "1"), "app:1", takes, kNow).value();
+  const auto second = store.add(module("a.wasm", "2"), "docker.io/library/app:1", takes, kNow).value();
+  EXPECT_NE(first.digest, second.digest);
+  EXPECT_EQ(store.list().value().size(), 1U);
+  EXPECT_EQ(store.resolve("app:1").value().digest, second.digest);
+  EXPECT_TRUE(fs::exists(first.path));  // running pods may still use it
+  EXPECT_EQ(store.collect().value(), 1U);
+  EXPECT_FALSE(fs::exists(first.path));
+  EXPECT_TRUE(fs::exists(second.path));
+}
+
+TEST_F(Store, RemovesABlobWithItsLastReference) {
+  const auto image = store.add(module("a.wasm"), "a", takes, kNow).value();
+  ASSERT_TRUE(store.add(module("a.wasm"), "b", takes, kNow).has_value());
+  EXPECT_EQ(blobs(), 1U);
+  ASSERT_TRUE(store.remove("a").has_value());
+  EXPECT_TRUE(fs::exists(image.path));
+  ASSERT_TRUE(store.remove("b").has_value());
+  EXPECT_FALSE(fs::exists(image.path));
+  const auto again = store.remove("b");
+  ASSERT_FALSE(again.has_value());
+  EXPECT_EQ(again.error().code, Errc::NotFound);
+  EXPECT_TRUE(store.list().value().empty());
+}
+
+TEST_F(Store, RefusesWhatIsNoModule) {
+  std::ofstream(root / "text") << "hello";
+  EXPECT_EQ(store.add(root / "text", "a", takes, kNow).error().code, Errc::Invalid);
+  const auto refused = store.add(module("a.wasm"), "a", refuses, kNow);
+  EXPECT_EQ(refused.error().code, Errc::Unsupported);
+  EXPECT_THAT(refused.error().what, HasSubstr("a.wasm: a component"));
+  EXPECT_EQ(store.add(root / "none", "a", takes, kNow).error().code, Errc::NotFound);
+  EXPECT_EQ(store.add(module("a.wasm"), "A B", takes, kNow).error().code, Errc::Invalid);
+  EXPECT_EQ(store.add(module("a.wasm"), "a@sha256:" + std::string(64, '0'), takes, kNow).error().code, Errc::Invalid);
+  fs::resize_file(module("big.wasm"), ImageStore::kModuleBytesMax + 1);  // sparse
+  EXPECT_EQ(store.add(root / "big.wasm", "a", takes, kNow).error().code, Errc::Exhausted);
+  EXPECT_EQ(blobs(), 0U);
+  EXPECT_TRUE(store.list().value().empty());
+}
+
+// Goal: whatever step a writer died at, the store opens, names only whole images, and collect() cleans up.
+// Method: leave on the disk what each step leaves, then use the store.
+TEST_F(Store, ACrashAtAnyStepLeavesAGoodIndex) {
+  const auto kept = store.add(module("a.wasm", "1"), "a", takes, kNow).value();
+  std::ofstream(folder / "blobs/sha256" / (std::string(64, 'b') + ".tmp.123")) << "half a blob";  // died while writing the blob
+  std::ofstream(folder / "blobs/sha256" / std::string(64, 'c')) << "whole, but unnamed";          // died before the index
+  std::ofstream(folder / "index.json.tmp.123") << "{\"version\":1,\"im";                          // died while writing the index
+  std::ofstream(folder / "lock") << "";                                                           // its lock died with it
+  EXPECT_EQ(store.resolve("a").value().digest, kept.digest);
+  EXPECT_EQ(store.collect().value(), 2U);
+  EXPECT_EQ(blobs(), 1U);
+  ASSERT_TRUE(store.add(module("b.wasm", "2"), "b", takes, kNow).has_value());
+  EXPECT_EQ(store.list().value().size(), 2U);
+}
+
+TEST_F(Store, ABrokenIndexFallsBackToTheFormerOne) {
+  ASSERT_TRUE(store.add(module("a.wasm", "1"), "a", takes, kNow).has_value());
+  ASSERT_TRUE(store.add(module("b.wasm", "2"), "b", takes, kNow).has_value());
+  spoil(folder / "index.json");
+  EXPECT_EQ(store.list().value().size(), 1U);
+  EXPECT_TRUE(store.resolve("a").has_value());
+  ASSERT_TRUE(store.add(module("b.wasm", "2"), "b", takes, kNow).has_value());  // and is repaired by the next change
+  EXPECT_EQ(store.list().value().size(), 2U);
+  spoil(folder / "index.json");
+  EXPECT_TRUE(store.resolve("a").has_value());
+  spoil(folder / "index.json.old");
+  const auto broken = store.list();
+  ASSERT_FALSE(broken.has_value());
+  EXPECT_EQ(broken.error().code, Errc::Corrupt);
+  EXPECT_THAT(broken.error().what, HasSubstr("add the images again"));
+  EXPECT_FALSE(store.collect().has_value());
+  EXPECT_EQ(blobs(), 2U);
+}
+
+TEST_F(Store, RottenBytesAreFoundAndReplaced) {
+  const auto image = store.add(module("a.wasm"), "a", takes, kNow).value();
+  std::ofstream(image.path, std::ios::trunc) << "rot";
+  const auto verified = ImageStore::verify(image);
+  ASSERT_FALSE(verified.has_value());
+  EXPECT_EQ(verified.error().code, Errc::Corrupt);
+  ASSERT_TRUE(store.add(module("a.wasm"), "a", takes, kNow).has_value());
+  EXPECT_TRUE(ImageStore::verify(image).has_value());
+}
+
+TEST_F(Store, WritersTakeTurns) {
+  std::vector<std::thread> writers;
+  for (int w = 0; w < 4; ++w)
+    writers.emplace_back([this, file = module(std::format("{}.wasm", w), std::to_string(w)), w] {
+      auto own = ImageStore::open(folder).value();
+      for (int i = 0; i < 5; ++i) EXPECT_TRUE(own.add(file, std::format("w{}:{}", w, i), takes, kNow).has_value());
+    });
+  for (auto& writer : writers) writer.join();
+  EXPECT_EQ(store.list().value().size(), 20U);
+  EXPECT_EQ(blobs(), 4U);
+}
+
+}  // namespace
+}  // namespace skerry::oci
