@@ -60,4 +60,5 @@ function(kube_schema out_variable)
     COMMENT "Generating the Kubernetes schema table"
     VERBATIM)
   set(${out_variable} ${table} PARENT_SCOPE)
+  set(Protobuf_PROTOC_EXECUTABLE ${Protobuf_PROTOC_EXECUTABLE} PARENT_SCOPE)
 endfunction()
