@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apiserver/apiserver.h"
+
+#include <algorithm>
+#include <format>
+
+#include "apiserver/auth.h"
+#include "apiserver/call.h"
+#include "apiserver/service_addresses.h"
+#include "base/check.h"
+#include "base/log.h"
+
+namespace skerry::apiserver {
+namespace {
+
+// Subresources of pods that Kubernetes has and this server does not.
+std::string_view unserved(std::string_view subresource) {
+  if (subresource == "exec" || subresource == "attach" || subresource == "portforward") {
+    return "exec, attach and port-forward are not served yet: use kubectl logs, or reach the pod through a Service";
+  }
+  if (subresource == "ephemeralcontainers") return "ephemeral containers are not served: a Wasm pod has no shell to debug with";
+  if (subresource == "token") return "service account tokens are not served: use a client certificate or a bearer token of the server's configuration";
+  if (subresource == "proxy") return "the API does not proxy to pods, services and nodes: reach them directly";
+  if (subresource == "resize") return "pods are not resized in place: change the Deployment, whose pods are then replaced";
+  return {};
+}
+
+ApiTask<> dispatch_subresource(Call& call) {
+  const Route& route = call.route;
+  const std::string_view sub = route.subresource, verb = route.verb;
+  if (const auto sentence = unserved(sub); !sentence.empty()) co_return ApiFail(kube::status_not_implemented(sentence));
+  const auto* known = route.type->subresource(sub);
+  if (!known) co_return ApiFail(kube::status_unknown_path());
+  if (std::ranges::find(known->verbs, verb) == known->verbs.end()) co_return ApiFail(kube::status_method_not_allowed());
+  if (sub == "scale") co_return co_await scale(call);
+  if (sub == "binding") co_return co_await bind(call);
+  if (sub == "eviction") co_return co_await evict(call);
+  if (sub == "log") co_return co_await log(call);
+  if (sub == "finalize") co_return co_await finalize(call);
+  if (sub == "status") {
+    if (verb == "get") co_return co_await get(call);
+    if (verb == "update") co_return co_await update(call);
+    co_return co_await patch(call);
+  }
+  co_return ApiFail(kube::status_unknown_path());
+}
+
+ApiTask<> dispatch(Call& call) {
+  const Route& route = call.route;
+  if (!route.type) co_return ApiFail(kube::status_unknown_path());
+  // The namespace is part of the path of a namespaced object, and of no other.
+  if (route.type->namespaced ? route.namespace_.empty() && !route.name.empty() : !route.namespace_.empty()) {
+    co_return ApiFail(kube::status_unknown_path());
+  }
+  if (!route.subresource.empty()) co_return co_await dispatch_subresource(call);
+  if (!route.type->has_verb(route.verb)) co_return ApiFail(kube::status_method_not_allowed());
+  if (route.verb == "get") co_return co_await get(call);
+  if (route.verb == "list") co_return co_await list(call);
+  if (route.verb == "watch") co_return co_await watch(call);
+  if (route.verb == "create") co_return co_await create(call);
+  if (route.verb == "deletecollection") co_return co_await remove_collection(call);
+  if (route.name.empty()) co_return ApiFail(kube::status_method_not_allowed());
+  if (route.verb == "update") co_return co_await update(call);
+  if (route.verb == "patch") co_return co_await patch(call);
+  if (route.verb == "delete") co_return co_await remove(call);
+  co_return ApiFail(kube::status_method_not_allowed());
+}
+
+}  // namespace
+
+struct ApiServer::State {
+  Server server;
+  std::map<RequestKey, RequestCounter> requests;
+
+  ApiTask<> answer(http::Request request, RequestKey& key) {
+    auto target = http::Target::parse(request.target);
+    if (!target) co_return ApiFail(kube::status_bad_request(target.error().what));
+    if (target->path == "/healthz") co_return *document(server, *target, "");
+    CO_TRY_API(User user, authenticate(server.options, request));
+    auto route = parse_route(request.method, *target);
+    if (!route) {
+      CO_TRY_API_OK(authorize_path(user, request.method, target->path));
+      if (request.method == "GET" || request.method == "HEAD") {
+        if (auto found = document(server, *target, request.headers.get("Accept"))) {
+          key = {"get", "documents", 0};
+          co_return std::move(*found);
+        }
+      }
+      co_return http::make_response(404, "text/plain; charset=utf-8", "404 page not found\n");
+    }
+    // A group that is not served at all is no path of this server; an unknown resource of a served one is.
+    const auto served = kube::group_versions();
+    if (std::ranges::none_of(served, [&](const auto& g) { return g.group == route->group && g.version == route->version; })) {
+      co_return http::make_response(404, "text/plain; charset=utf-8", "404 page not found\n");
+    }
+    Call call{.server = server, .user = std::move(user), .route = std::move(*route), .target = std::move(*target), .request = std::move(request)};
+    if (call.route.type) key = {call.route.verb, call.route.type->qualified(), 0};
+    CO_TRY_API_OK(authorize(call));
+    auto response = co_await dispatch(call);
+    if (response) add_warnings(*response, call.warnings);
+    co_return response;
+  }
+};
+
+ApiServer::ApiServer(store::Store& store, const Clock& clock, Random& random, Options options)
+    : state_(new State{.server = {.store = store, .clock = clock, .random = random, .options = std::move(options), .ready_check = {}, .documents = {}}, .requests = {}}) {
+  const auto range = parse_range(state_->server.options.service_cidr);
+  CHECK(range.has_value());  // cli has checked it
+  state_->server.service_base = range->base;
+  state_->server.service_mask = range->mask;
+}
+ApiServer::~ApiServer() { CHECK(state_->server.watches == 0); }
+
+std::vector<store::ResourceOptions> ApiServer::store_resources() {
+  std::vector<store::ResourceOptions> out;
+  for (const ResourceType& type : kube::resources()) {
+    const std::string name = type.qualified();
+    if (std::ranges::find(out, name, &store::ResourceOptions::name) != out.end()) continue;  // in two versions
+    store::ResourceOptions options{.name = name};
+    if (type.kind == "Lease") options.durability = store::Durability::Coalesced;
+    if (type.kind == "Event") {
+      options.ttl = std::chrono::hours(1);
+      options.objects_max = 20'000;
+    }
+    out.push_back(std::move(options));
+  }
+  return out;
+}
+
+rt::Task<> ApiServer::bootstrap() {
+  for (const char* name : {"default", "kube-system", "kube-public", "kube-node-lease"}) {
+    http::Request request;
+    request.method = "POST";
+    request.target = "/api/v1/namespaces";
+    request.headers.set("Content-Type", kube::kJsonType);
+    request.body = std::format(R"({{"kind":"Namespace","apiVersion":"v1","metadata":{{"name":"{}"}}}})", name);
+    request.peer.in_process = true;
+    CO_TRY(const http::Response response, co_await handle(std::move(request)));
+    if (response.status != 201 && response.status != 409) {
+      co_return Fail({Errc::Internal, std::format("create namespace {}: {}", name, response.text())});
+    }
+  }
+  co_return Result<>{};
+}
+
+rt::Task<http::Response> ApiServer::handle(http::Request request) {
+  RequestKey key{"other", "", 0};
+  const Instant begin = state_->server.clock.instant();
+  auto answer = co_await state_->answer(std::move(request), key);
+  http::Response response = answer ? std::move(*answer) : respond(answer.error());
+  key.code = response.status;
+  auto& counter = state_->requests[key];
+  const Duration took = state_->server.clock.instant() - begin;
+  ++counter.count;
+  counter.total += took;
+  counter.longest = std::max(counter.longest, took);
+  if (response.status >= 500 && response.status != 501) {
+    LOG_WARN("request failed", {"verb", key.verb}, {"resource", key.resource}, {"code", response.status},
+             {"message", answer ? std::string_view("passed on from a node") : std::string_view(answer.error().message)});
+  }
+  co_return response;
+}
+
+void ApiServer::set_ready_check(std::function<std::string()> check) { state_->server.ready_check = std::move(check); }
+const std::map<RequestKey, RequestCounter>& ApiServer::requests() const { return state_->requests; }
+std::size_t ApiServer::watches() const { return state_->server.watches; }
+
+}  // namespace skerry::apiserver

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apiserver/auth.h"
+
+#include <algorithm>
+#include <format>
+
+#include "kube/selector.h"
+
+namespace skerry::apiserver {
+namespace {
+
+constexpr std::string_view kNodePrefix = "system:node:";
+constexpr std::string_view kLeaseNamespace = "kube-node-lease";
+
+bool in_group(const User& user, std::string_view group) { return std::ranges::find(user.groups, group) != user.groups.end(); }
+
+// In a time that does not depend on where they differ.
+bool same_secret(std::string_view a, std::string_view b) {
+  unsigned difference = a.size() == b.size() ? 0 : 1;
+  for (std::size_t i = 0; i < a.size(); ++i) difference |= static_cast<unsigned char>(a[i] ^ (b.empty() ? 0 : b[i % b.size()]));
+  return difference == 0;
+}
+
+// `User "x" cannot get resource "pods" in API group "" in the namespace "d": REASON`
+Status denied(const Call& call, std::string_view reason = {}) {
+  const Route& route = call.route;
+  const std::string resource = route.subresource.empty() ? route.resource : route.resource + "/" + route.subresource;
+  const std::string where = route.namespace_.empty() ? "at the cluster scope" : std::format("in the namespace \"{}\"", route.namespace_);
+  std::string text = std::format("User \"{}\" cannot {} resource \"{}\" in API group \"{}\" {}", call.user.name, route.verb, resource, route.group, where);
+  if (!reason.empty()) text += std::format(": {}", reason);
+  return kube::status_forbidden(route.group, route.resource, route.name, text);
+}
+Status restricted(const Call& call, std::string_view name, std::string_view text) {
+  return kube::status_forbidden(call.route.group, call.route.resource, name, text);
+}
+
+bool refers(Json pod_spec, std::string_view kind, std::string_view name) {
+  const bool secret = kind == "secrets";
+  for (const Json volume : pod_spec["volumes"].items()) {
+    if (secret ? volume["secret"]["secretName"].str() == name : volume["configMap"]["name"].str() == name) return true;
+    for (const Json source : volume["projected"]["sources"].items()) {
+      if (source[secret ? "secret" : "configMap"]["name"].str() == name) return true;
+    }
+  }
+  for (const char* list : {"containers", "initContainers", "ephemeralContainers"}) {
+    for (const Json container : pod_spec[list].items()) {
+      for (const Json env : container["env"].items()) {
+        if (env["valueFrom"][secret ? "secretKeyRef" : "configMapKeyRef"]["name"].str() == name) return true;
+      }
+      for (const Json from : container["envFrom"].items()) {
+        if (from[secret ? "secretRef" : "configMapRef"]["name"].str() == name) return true;
+      }
+    }
+  }
+  for (const Json pull : pod_spec["imagePullSecrets"].items()) {
+    if (secret && pull["name"].str() == name) return true;
+  }
+  return false;
+}
+
+// Does a pod that is bound to the node refer to this object?
+bool related(const Call& call, std::string_view node, std::string_view name) {
+  const auto pods = call.server.store.list(call.server.id("pods"), {.namespace_ = call.route.namespace_, .filter = [&](const kube::Object& pod) {
+                                             if (pod.node_name != node || !pod.json.contains(name)) return false;
+                                             const auto doc = pod.parse();
+                                             const Json spec = doc.root()["spec"];
+                                             if (call.route.resource == "serviceaccounts") return spec["serviceAccountName"].str() == name;
+                                             return refers(spec, call.route.resource, name);
+                                           }});
+  return pods && !pods->items.empty();
+}
+
+ApiResult<> authorize_related(const Call& call, std::string_view node) {
+  const std::string_view verb = call.route.verb;
+  std::string name = call.route.name;
+  if (verb == "list" || verb == "watch") {
+    const auto selector = kube::FieldSelector::parse(call.param("fieldSelector"), call.type());
+    if (selector) name = selector->required("metadata.name");
+  }
+  if ((verb != "get" && verb != "list" && verb != "watch") || name.empty()) {
+    return ApiFail(denied(call, "can only read namespaced object of this type"));
+  }
+  if (!related(call, node, name)) return ApiFail(denied(call, std::format("no relationship found between node '{}' and this object", node)));
+  return {};
+}
+
+ApiResult<> authorize_node(const Call& call, std::string_view node) {
+  const Route& route = call.route;
+  const std::string_view verb = route.verb, resource = route.resource, sub = route.subresource;
+  const bool reading = verb == "get" || verb == "list" || verb == "watch";
+  const bool changing = verb == "update" || verb == "patch";
+  if (route.group.empty()) {
+    if (resource == "nodes") {
+      if (sub.empty() && (reading || verb == "create" || changing)) return {};
+      if (sub == "status" && (verb == "get" || changing)) return {};
+    }
+    if (resource == "pods") {
+      // An update of a pod passes here, and is refused by admit_node_write with the sentence that says what is allowed.
+      if (sub.empty() && (reading || verb == "create" || verb == "delete" || changing)) return {};
+      if (sub == "status" && (verb == "get" || changing)) return {};
+      if (sub == "eviction" && verb == "create") return {};
+    }
+    if (resource == "services" && sub.empty() && reading) return {};
+    if (resource == "events" && sub.empty() && (verb == "create" || changing)) return {};
+    if ((resource == "secrets" || resource == "configmaps" || resource == "serviceaccounts") && sub.empty()) return authorize_related(call, node);
+  }
+  if (route.group == "coordination.k8s.io" && resource == "leases" && sub.empty()) {
+    if (verb == "get" || verb == "create" || changing || verb == "delete") {
+      if (route.namespace_ != kLeaseNamespace) return ApiFail(denied(call, "can only access leases in the \"kube-node-lease\" system namespace"));
+      if (verb != "create" && route.name != node) return ApiFail(denied(call, "can only access node lease with the same name as the requesting node"));
+      return {};
+    }
+  }
+  // A node serves cluster addresses itself, which is a work of kube-proxy and its rights elsewhere.
+  if (route.group == "discovery.k8s.io" && resource == "endpointslices" && sub.empty() && reading) return {};
+  if (route.group == "node.k8s.io" && resource == "runtimeclasses" && sub.empty() && reading) return {};
+  return ApiFail(denied(call));
+}
+
+bool kubelet_may_set(std::string_view label) {
+  const auto slash = label.find('/');
+  if (slash == label.npos) return true;
+  const std::string_view domain = label.substr(0, slash);
+  const auto within = [&](std::string_view d) { return domain == d || (domain.ends_with(d) && domain[domain.size() - d.size() - 1] == '.'); };
+  if (within("node-restriction.kubernetes.io")) return false;
+  if (!within("kubernetes.io") && !within("k8s.io")) return true;
+  for (const std::string_view allowed :
+       {"kubernetes.io/hostname", "kubernetes.io/os", "kubernetes.io/arch", "beta.kubernetes.io/os", "beta.kubernetes.io/arch",
+        "beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type", "topology.kubernetes.io/zone", "topology.kubernetes.io/region",
+        "failure-domain.beta.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/region"}) {
+    if (label == allowed) return true;
+  }
+  return within("kubelet.kubernetes.io") || within("node.kubernetes.io");
+}
+
+// Labels that differ between the two and are not a node's to change, in order.
+std::string forbidden_labels(Json now, Json before) {
+  std::vector<std::string> bad;
+  for (const auto [key, value] : now.members()) {
+    if (before[key].str() == value.str() && before[key].exists()) continue;
+    if (!kubelet_may_set(key)) bad.emplace_back(key);
+  }
+  for (const auto [key, value] : before.members()) {
+    if (!now[key].exists() && !kubelet_may_set(key)) bad.emplace_back(key);
+  }
+  std::ranges::sort(bad);
+  std::string out;
+  for (const std::string& key : bad) out += (out.empty() ? "" : ", ") + key;
+  return out;
+}
+
+ApiResult<> admit_node_object(const Call& call, std::string_view node, Json object, const ObjectPtr& old) {
+  const std::string_view name = object["metadata"]["name"].str();
+  if (name != node) return ApiFail(restricted(call, name, std::format("node \"{}\" is not allowed to modify node \"{}\"", node, name)));
+  const auto before = old ? old->parse() : kube::JsonDoc::parse("{}").value();
+  if (const auto bad = forbidden_labels(object["metadata"]["labels"], before.root()["metadata"]["labels"]); !bad.empty()) {
+    return ApiFail(restricted(call, name, std::format("node \"{}\" is not allowed to modify labels: {}", node, bad)));
+  }
+  if (old && call.route.subresource.empty()) {
+    const Json now = object["spec"]["taints"], was = before.root()["spec"]["taints"];
+    if (now.size() != was.size() || (now.size() > 0 && !now.equals(was))) {
+      return ApiFail(restricted(call, name, std::format("node \"{}\" is not allowed to modify taints", node)));
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+ApiResult<User> authenticate(const Options& options, const http::Request& request) {
+  if (request.peer.in_process) return User{"system:apiserver", {"system:masters", "system:authenticated"}};
+  const auto known = [](User user) {
+    user.groups.emplace_back("system:authenticated");
+    return user;
+  };
+  if (!request.peer.certificate_common_name.empty()) {
+    return known({request.peer.certificate_common_name, request.peer.certificate_organizations});
+  }
+  const std::string_view authorization = request.headers.get("Authorization");
+  if (authorization.size() > 7 && (authorization.starts_with("Bearer ") || authorization.starts_with("bearer "))) {
+    const std::string_view token = authorization.substr(7);
+    for (const BearerToken& one : options.tokens) {
+      if (!one.token.empty() && same_secret(one.token, token)) return known(one.user);
+    }
+  }
+  return ApiFail(kube::status_unauthorized());
+}
+
+bool is_master(const User& user) { return in_group(user, "system:masters"); }
+std::string_view node_of(const User& user) {
+  const std::string_view name = user.name;
+  return in_group(user, "system:nodes") && name.starts_with(kNodePrefix) ? name.substr(kNodePrefix.size()) : std::string_view();
+}
+
+ApiResult<> authorize(const Call& call) {
+  if (is_master(call.user)) return {};
+  if (const std::string_view node = node_of(call.user); !node.empty()) return authorize_node(call, node);
+  return ApiFail(denied(call));
+}
+
+ApiResult<> authorize_path(const User& user, std::string_view method, std::string_view path) {
+  if (is_master(user)) return {};
+  if (method == "GET" || method == "HEAD") {
+    for (const std::string_view open : {"/api", "/apis", "/openapi", "/version", "/readyz", "/livez", "/healthz"}) {
+      if (path == open || (path.starts_with(open) && path.size() > open.size() && path[open.size()] == '/')) return {};
+    }
+  }
+  return ApiFail(kube::status_forbidden("", "", "", std::format("User \"{}\" cannot {} path \"{}\"", user.name, method == "GET" ? "get" : "post", path)));
+}
+
+ApiResult<> admit_node_write(const Call& call, Json object, const ObjectPtr& old) {
+  const std::string_view node = node_of(call.user);
+  if (node.empty() || is_master(call.user)) return {};
+  const std::string_view resource = call.route.resource, name = object["metadata"]["name"].str();
+  if (resource == "nodes") return admit_node_object(call, node, object, old);
+  if (resource == "pods") {
+    if (!old) {
+      return ApiFail(restricted(call, name, std::format("pod does not have \"kubernetes.io/config.mirror\" annotation, node \"{}\" can only create mirror pods, "
+                                                        "and mirror pods are not served here", node)));
+    }
+    if (call.route.subresource != "status") {
+      return ApiFail(restricted(call, name, std::format("node \"{}\" can only update the status of pods, not the pods", node)));
+    }
+    if (old->node_name != node) {
+      return ApiFail(restricted(call, name, std::format("node \"{}\" can only update pod status for pods with spec.nodeName set to itself", node)));
+    }
+  }
+  if (resource == "leases" && name != node) {
+    return ApiFail(restricted(call, name, "can only access node lease with the same name as the requesting node"));
+  }
+  return {};
+}
+
+ApiResult<> admit_node_delete(const Call& call, const ObjectPtr& old) {
+  const std::string_view node = node_of(call.user);
+  if (node.empty() || is_master(call.user)) return {};
+  if (call.route.resource == "pods" && old->node_name != node) {
+    return ApiFail(restricted(call, old->name, std::format("node \"{}\" can only delete pods with spec.nodeName set to itself", node)));
+  }
+  return {};
+}
+
+}  // namespace skerry::apiserver

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who asks, and may they: certificates and bearer tokens; system:masters everything, a node what a node needs (the Node
+// authorizer and the NodeRestriction admission of Kubernetes), everybody else nothing.
+#pragma once
+#include "apiserver/call.h"
+
+namespace skerry::apiserver {
+
+// 401 without valid credentials. A request of this process is system:masters.
+ApiResult<User> authenticate(const Options&, const http::Request&);
+bool is_master(const User&);
+// The name of the node that this user is; empty if it is none.
+std::string_view node_of(const User&);
+
+// 403, before anything is read.
+ApiResult<> authorize(const Call&);
+// 403 for a path that is no resource: health, version and discovery are open to every known user.
+ApiResult<> authorize_path(const User&, std::string_view method, std::string_view path);
+
+// What a node may change in an object it may write. `old` is null on creation. For other users: allowed.
+ApiResult<> admit_node_write(const Call&, Json object, const ObjectPtr& old);
+ApiResult<> admit_node_delete(const Call&, const ObjectPtr& old);
+
+}  // namespace skerry::apiserver
