@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A kubeconfig file for kubectl and for the node: one cluster, one user, one context, everything embedded.
+// cli/kubeconfig.h reads such files.
 #pragma once
 #include <string>
 
@@ -19,9 +20,5 @@ struct Kubeconfig {
 };
 // YAML text. Strings are quoted as JSON strings, which YAML reads alike. The file is a secret: write it with mode 0600.
 std::string to_yaml(const Kubeconfig&);
-
-// The CA, certificate, key, token and server back from such a file (our own output, or one of kubectl's with embedded
-// *-data fields and one current context). Invalid: says what is missing.
-Result<Kubeconfig> parse_kubeconfig(std::string_view yaml);
 
 }  // namespace skerry::pki
