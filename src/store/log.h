@@ -36,6 +36,7 @@ class Log {
   Result<Meta> load(const std::function<Result<>(std::uint16_t resource, std::string_view key, std::string_view json)>&);
   Result<> write(const LogBatch&);  // one transaction, synced
   Result<> compact(std::uint32_t pages_max) { return database_.compact(pages_max); }
+  Result<> copy_to(const std::string& path) { return database_.backup_to(path); }
   std::int64_t bytes() const { return database_.bytes(); }
 
  private:

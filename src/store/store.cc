@@ -101,11 +101,11 @@ Result<> Store::load(Log& log) {
   }));
   // Between the two lie revisions that were only seen in memory (leases) before a crash. Of what is durable nothing is
   // newer than `revision`: whoever saw that much has missed nothing.
-  last_ = std::max({meta.revision, meta.reserved, std::uint64_t{1}});
+  last_ = std::max({meta.revision, meta.reserved, std::uint64_t{1}}) + options_.skip_revisions;
   reserved_ = meta.reserved;
   visible_ = Revision(last_);
   for (auto& t : tables_) {
-    const bool durable = t->options.durability == Durability::Immediate;
+    const bool durable = t->options.durability == Durability::Immediate && options_.skip_revisions == 0;
     t->source.history = History(options_.history, Revision(durable && meta.revision > 0 ? meta.revision : last_));
   }
   stats_.database_bytes = log.bytes();
@@ -436,8 +436,18 @@ rt::Task<> Store::compact() {
   co_return co_await pool_.run<void>([log] { return log->compact(10'000); });
 }
 
+rt::Task<> Store::copy() {
+  if (options_.copy_to.empty() || stats_.commits == copied_commits_) co_return Result<>{};
+  const std::uint64_t commits = stats_.commits;
+  auto log = log_;
+  const std::string path = options_.copy_to;
+  CO_TRY_OK(co_await pool_.run<void>([log, path] { return log->copy_to(path); }));
+  copied_commits_ = commits;
+  co_return Result<>{};
+}
+
 rt::Task<> Store::housekeeping() {
-  Instant flushed = clock_.instant(), compacted = flushed;
+  Instant flushed = clock_.instant(), compacted = flushed, copied = flushed;
   for (;;) {
     CO_TRY_OK(co_await rt::sleep_for(options_.sweep_every));
     CO_TRY_OK(co_await sweep(clock_.now()));
@@ -451,6 +461,10 @@ rt::Task<> Store::housekeeping() {
     if (now - compacted >= options_.compact_every && removed_since_compaction_ > 0) {
       compacted = now;
       if (auto done = co_await compact(); !done) LOG_WARN("compaction failed", {"error", done.error()});
+    }
+    if (now - copied >= options_.copy_every) {
+      copied = now;
+      if (auto done = co_await copy(); !done) LOG_WARN("copy of the store failed", {"error", done.error()});
     }
   }
 }
@@ -473,6 +487,7 @@ rt::Task<> Store::stop() {
       done = co_await pool_.run<void>([log, batch] { return log->write(batch); });
     }
     if (done) done = co_await compact();
+    if (done) done = co_await copy();
   }
   stopped_ = true;
   co_return done;

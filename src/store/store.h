@@ -78,7 +78,12 @@ class Store {
     Duration flush_every = std::chrono::seconds(60);
     Duration sweep_every = std::chrono::seconds(10);
     Duration compact_every = std::chrono::minutes(10);
+    std::string copy_to = {};  // a last good copy for Database::open_or_restore; "": none
+    Duration copy_every = std::chrono::hours(6);  // if something was written; and on stop()
+    std::uint64_t skip_revisions = 0;  // after a restore from an old copy: kAfterRestore
   };
+  // More than could have been given out since any copy was made: revisions go on above what clients have seen.
+  static constexpr std::uint64_t kAfterRestore = 1'000'000'000;
   static std::span<const std::string_view> migrations();
   // Reads everything. The database must have been opened with migrations().
   static Result<std::unique_ptr<Store>> open(rt::Loop&, const Clock&, sql::Database, Options);
@@ -91,6 +96,7 @@ class Store {
   rt::Task<> flush();   // coalesced resources to the disk, now
   rt::Task<> sweep(Time now);  // what start() does every sweep_every: expire
   rt::Task<> compact();
+  rt::Task<> copy();  // to Options.copy_to
 
   std::optional<ResourceId> find_resource(std::string_view name) const;
   ObjectPtr get(ResourceId, std::string_view namespace_, std::string_view name) const;     // committed; null: absent
@@ -147,7 +153,7 @@ class Store {
   std::uint64_t last_ = 0;      // the newest revision given out
   std::uint64_t reserved_ = 0;  // on disk: no revision above it is visible
   Revision visible_;
-  std::uint64_t removed_since_compaction_ = 0;
+  std::uint64_t removed_since_compaction_ = 0, copied_commits_ = 0;
   Stats stats_;
   rt::TaskGroup tasks_;
   rt::BlockingPool pool_;  // last: its jobs end before what they touch goes away

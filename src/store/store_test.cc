@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <format>
 
 #include "sql/faulty_vfs.h"
@@ -305,6 +306,32 @@ TEST(Store, ExpiresEventsAndBoundsTheirNumber) {
   EXPECT_EQ(w.store->get(kEvents, "d", "two"), nullptr);
   EXPECT_THAT(w.events(*watch), ElementsAre("ADDED one x", "ADDED two x", "DELETED one x", "ADDED three x", "ADDED four x", "ADDED five x",
                                             "DELETED two x"));
+}
+
+TEST(Store, GoesOnAboveAllRevisionsAfterARestoreFromItsCopy) {
+  std::string folder = "/tmp/skerry-store-copy-XXXXXX";
+  ASSERT_NE(::mkdtemp(folder.data()), nullptr);
+  const ManualClock clock;
+  rt::Loop loop;
+  Revision seen;
+  {
+    auto database = sql::Database::open(folder + "/s.db", {}, Store::migrations()).value();
+    auto store = Store::open(loop, clock, std::move(database), {.resources = {{.name = "configmaps"}}, .copy_to = folder + "/good.db"}).value();
+    ASSERT_TRUE(run_on(loop, World::put_task(*store, kMaps, "copied", "1")));
+    ASSERT_TRUE(run_on(loop, store->copy()));
+    ASSERT_TRUE(run_on(loop, World::put_task(*store, kMaps, "later", "1")));
+    seen = store->revision();
+    std::filesystem::copy_file(folder + "/good.db", folder + "/kept.db");
+    EXPECT_TRUE(run_on(loop, store->stop()));
+  }
+  std::filesystem::resize_file(folder + "/s.db", 100);
+  auto opened = sql::Database::open_or_restore(folder + "/s.db", folder + "/kept.db", {}, Store::migrations()).value();
+  EXPECT_TRUE(opened.restored);
+  auto store = Store::open(loop, clock, std::move(opened.database), {.resources = {{.name = "configmaps"}}, .skip_revisions = Store::kAfterRestore}).value();
+  EXPECT_NE(store->get(kMaps, "d", "copied"), nullptr);
+  EXPECT_GT(store->revision(), seen);
+  EXPECT_EQ(store->watch(kMaps, {}, seen).error().code, Errc::Gone);
+  std::filesystem::remove_all(folder);
 }
 
 TEST(Store, AFullDiskRefusesWritesButKeepsLeasesGoing) {

@@ -134,7 +134,7 @@ want 'service/web exposed|service/typed exposed' k expose deploy typed --port=80
 want 'replaced' k replace -f - <<<'{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"made"},"data":{"c":"3"}}'
 want '^{"c":"3"}$' k get cm made -o 'jsonpath={.data}{"\n"}'
 want 'deployment.apps "web" deleted' k delete -f "$work/app.yaml"
-want 'condition met' k wait --for=delete deploy/web --timeout=5s
+want '' k wait --for=delete deploy/web --timeout=5s
 for i in $(seq 30); do printf '{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"many-%02d","labels":{"set":"many"}}}\n' "$i"; done >"$work/many.json"
 want 'many-30 created' k create -f "$work/many.json"
 want 'many-30' k get cm -l set=many --chunk-size=7 -o name
