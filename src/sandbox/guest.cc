@@ -193,7 +193,6 @@ Result<GuestImage*> load_image(const ImageSpec& spec) {
 }
 
 void serve(GuestImage& image, const SlotLimits& limits, ServeFds fds) {
-  char top_of_stack;
   serving.image = &image;
   serving.fds = fds;
   static metrics::Block unread_block{};
@@ -238,7 +237,7 @@ void serve(GuestImage& image, const SlotLimits& limits, ServeFds fds) {
   for (const auto& [name, value] : a.env) wasi_world.env.push_back(name + "=" + value);
   serving.assignment = &a;
   serving.memory_bytes_max = limits.memory_bytes_max == 0 ? a.memory_bytes_max : std::min(limits.memory_bytes_max, a.memory_bytes_max);
-  serving.stack_top = reinterpret_cast<std::uintptr_t>(&top_of_stack);
+  serving.stack_top = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
   zero_map::enable();
   const auto outcome = image.calls->call(image.run);
   give_up(kExitGuestFailedToStart, std::format("the sandbox's loop ended: {}", to_string(outcome)));

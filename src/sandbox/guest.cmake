@@ -27,9 +27,31 @@ skerry_module(sandbox_guest LAYER 3
   SOURCES cgi_environment.cc cgi_response.cc deadline.cc guest.cc guest_http_handler.cc guest_log.cc guest_runtime.cc guest_wagi.cc
           guest_wasi.cc http_message.cc http_server.cc zero_map.cc
   DEPS base metrics_page sandbox_wire wasm wasm_cache
-  PRIVATE_LIBS ${SKERRY_LLHTTP})
+  PRIVATE_LIBS ${SKERRY_LLHTTP}
+  TESTS guest_break_test.cc guest_http_test.cc guest_test_kit.cc)
 # asm() embeds the helpers' native code, which link-time optimisation would drop.
 set_source_files_properties(guest.cc PROPERTIES COMPILE_OPTIONS -fno-lto)
+
+# Test guests in C, as users build them.
+function(skerry_guest_c variable source)
+  get_filename_component(name ${source} NAME_WE)
+  set(base ${CMAKE_CURRENT_BINARY_DIR}/native/${name})
+  add_custom_command(OUTPUT ${base}.so ${base}.wasm
+    COMMAND clang-19 --target=wasm32-wasi -O2 ${ARGN} ${CMAKE_CURRENT_SOURCE_DIR}/${source} -o ${base}.wasm
+    COMMAND ${CMAKE_COMMAND} -E env ASAN_OPTIONS=detect_leaks=0 $<TARGET_FILE:skerry-compile> --in ${base}.wasm --out ${base}.so --generic-binary
+    DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${source} skerry-compile
+    COMMENT "Native code of ${source}" VERBATIM)
+  set(${variable} ${base}.so PARENT_SCOPE)
+endfunction()
+if(SKERRY_TESTS)
+  skerry_guest_c(handler_guest testdata/handler.c -mexec-model=reactor)
+  skerry_guest_c(wagi_guest testdata/wagi.c)
+  skerry_native(hungry_guest testdata/hungry.wat)
+  skerry_native(looping_guest testdata/looping_start.wat)
+  add_custom_target(skerry_test_guests DEPENDS ${handler_guest} ${wagi_guest} ${hungry_guest} ${looping_guest})
+  add_dependencies(sandbox_guest_test skerry_test_guests)
+  target_compile_definitions(sandbox_guest_test PRIVATE SKERRY_TEST_NATIVE="${CMAKE_CURRENT_BINARY_DIR}/native")
+endif()
 
 # Serves one module by hand and for benches.
 add_executable(skerry-guest-serve EXCLUDE_FROM_ALL guest_serve_main.cc)

@@ -43,16 +43,17 @@ static void header(uint32_t kind, const char* name, const char* value) {
 static int is(const char* path) { return strcmp(uri, path) == 0; }
 static int starts(const char* path) { return strncmp(uri, path, strlen(path)) == 0; }
 
-__attribute__((noinline)) static int recurse(int n) {
-  volatile char frame[64];
-  frame[n & 63] = (char)n;
-  return n == 0x7fffffff ? 0 : recurse(n + 1) + frame[(n + 1) & 63];
-}
+// Without locals in memory, so that the native stack ends before the guest's own one does.
+__attribute__((noinline)) static int recurse(int n) { return sink == 0x7fffffff ? n : (recurse(n + 1) ^ (sink + n)) + 1; }
 __attribute__((noinline)) static int recurse_calling_host(int n) {
-  volatile char frame[64];
-  frame[n & 63] = (char)n;
-  get_uri(buffer, sizeof buffer);
-  return n == 0x7fffffff ? 0 : recurse_calling_host(n + 1) + frame[(n + 1) & 63];
+  const int length = (int)get_uri(buffer, sizeof buffer);
+  return sink == 0x7fffffff ? n : (recurse_calling_host(n + 1) ^ (length + n)) + 1;
+}
+// The guest's own stack, in its memory, ends first.
+__attribute__((noinline)) static int recurse_in_memory(int n) {
+  volatile char frame[256];
+  frame[n & 255] = (char)n;
+  return sink == 0x7fffffff ? 0 : recurse_in_memory(n + 1) + frame[(n + 1) & 255];
 }
 typedef int (*function)(int);
 typedef void (*other_function)(double, double);
@@ -174,7 +175,8 @@ EXPORT(handle_request) uint64_t handle_request(void) {
   } else if (is("/bounds")) {
     sink = *(volatile int*)0xfffffff0u;
   } else if (is("/divide")) {
-    sink = calls / (sink * 0);
+    volatile int zero = 0;
+    sink = calls / zero;
   } else if (is("/indirect")) {
     other_function f = (other_function)(uintptr_t)recurse;
     f(1.0, 2.0);
@@ -183,6 +185,8 @@ EXPORT(handle_request) uint64_t handle_request(void) {
     sink = f(1);
   } else if (is("/recurse")) {
     sink = recurse(0);
+  } else if (is("/recurse-memory")) {
+    sink = recurse_in_memory(0);
   } else if (is("/recurse-host")) {
     sink = recurse_calling_host(0);
   } else if (is("/loop")) {
