@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/events.h"
+
+#include <format>
+
+#include "base/log.h"
+#include "base/text.h"
+
+namespace skerry::control {
+
+using kube::json_quote;
+
+void EventCore::add(const Note& note, Time now, Random& random) {
+  const kube::Object& about = *note.about;
+  const std::string_view type = note.type == NoteType::Normal ? "Normal" : "Warning";
+  const std::string group = std::format("{}\n{}\n{}\n{}", about.uid, about.name, type, note.reason);
+  std::string key = group + "\n" + note.message, message = note.message;
+  if (!known_.contains(key)) {
+    Similar& similar = similar_[group];
+    if (now - similar.since > options_.similar_window) similar = {.messages = 0, .since = now};
+    if (++similar.messages > options_.similar_max) {
+      key = group + "\n*";
+      message = "(combined from similar events): " + message;
+    }
+    if (similar_.size() > options_.known_max) similar_.clear();
+  }
+  auto at = known_.find(key);
+  if (at == known_.end()) {
+    if (known_.size() >= options_.known_max) {
+      known_.erase(order_.front());
+      order_.pop_front();
+    }
+    Known made;
+    made.namespace_ = about.namespace_.empty() ? "default" : about.namespace_;
+    made.name = std::format("{}.{:016x}", about.name.substr(0, 230), random.next());
+    made.first = now;
+    const auto doc = about.parse();
+    made.body_head = std::format(
+        R"({{"apiVersion":"v1","kind":"Event","metadata":{{"name":{},"namespace":{}}},"involvedObject":{{"apiVersion":{},"kind":{},"name":{},"namespace":{},"uid":{},"resourceVersion":"{}"}},)"
+        R"("reason":{},"type":"{}","source":{{"component":{}}},"reportingComponent":{},"firstTimestamp":"{}",)",
+        json_quote(made.name), json_quote(made.namespace_), json_quote(doc.root()["apiVersion"].str()), json_quote(about.kind), json_quote(about.name),
+        json_quote(about.namespace_), json_quote(about.uid), about.revision.value(), json_quote(note.reason), type, json_quote(options_.component),
+        json_quote(options_.component), to_rfc3339(now));
+    at = known_.emplace(key, std::move(made)).first;
+    order_.push_back(key);
+  }
+  Known& known = at->second;
+  ++known.count;
+  known.last = now;
+  known.message = message;
+  if (known.queued) return;
+  if (queue_.size() >= options_.queue_max) {
+    ++dropped_;
+    return;
+  }
+  known.queued = true;
+  queue_.push_back(key);
+}
+
+std::optional<Action> EventCore::next() {
+  while (!queue_.empty()) {
+    const auto at = known_.find(queue_.front());
+    queue_.pop_front();
+    if (at == known_.end()) continue;
+    Known& known = at->second;
+    known.queued = false;
+    const std::string tail = std::format(R"("message":{},"lastTimestamp":"{}","count":{}}})", json_quote(known.message), to_rfc3339(known.last), known.count);
+    Action action{.verb = known.posted ? Verb::Patch : Verb::Create, .resource = client::kEvents, .namespace_ = known.namespace_, .name = known.name,
+                  .body = (known.posted ? "{" : known.body_head) + tail};
+    known.posted = true;
+    return action;
+  }
+  return std::nullopt;
+}
+
+EventRecorder::EventRecorder(rt::Loop& loop, client::Client& client, const Clock& clock, Random& random, EventCore::Options options)
+    : client_(client), clock_(clock), random_(random), core_(std::move(options)), work_(loop), tasks_(loop) {}
+
+void EventRecorder::start() { tasks_.spawn("events", run()); }
+rt::Task<> EventRecorder::stop() { return tasks_.stop(); }
+void EventRecorder::record(const Note& note) {
+  core_.add(note, clock_.now(), random_);
+  work_.set();
+}
+
+rt::Task<> EventRecorder::run() {
+  for (;;) {
+    CO_TRY_OK(co_await work_.wait());
+    work_.reset();
+    while (const auto action = core_.next()) {
+      // A namespace that is going takes no Events, and an Event that expired cannot be counted up: both are normal.
+      if (action->verb == Verb::Create) {
+        const auto posted = co_await client_.create(action->resource, action->namespace_, action->body);
+        if (!posted) LOG_DEBUG("event not posted", {"error", posted.error()});
+      } else {
+        const auto posted = co_await client_.patch(action->resource, action->namespace_, action->name, client::PatchType::Merge, action->body);
+        if (!posted) LOG_DEBUG("event not posted", {"error", posted.error()});
+      }
+    }
+  }
+}
+
+}  // namespace skerry::control

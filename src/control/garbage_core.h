@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// Garbage collection by ownerReferences: the graph of who owns whom, and what must go. Pure.
+// An object whose owners are all gone is deleted. One with a solid owner loses its references to owners that are gone.
+// Foreground deletion of an owner waits for those dependents that block it; Orphan takes the references away first.
+// An owner that was never seen is not believed to be absent: the shell asks the API first (`ask`).
+#pragma once
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "control/action.h"
+#include "control/views.h"
+
+namespace skerry::control {
+
+class GarbageCore {
+ public:
+  void put(const client::ResourcePath&, const ObjectPtr&);
+  void remove(const kube::Object&);
+  // The API was asked for an owner: it is not there, or only another object of its name.
+  void absent(const std::string& uid);
+
+  struct Ask {
+    OwnerReference owner;
+    std::string namespace_;  // of the dependent; a cluster-scoped owner ignores it
+  };
+  struct Verdict {
+    std::vector<Action> actions;
+    std::vector<Ask> ask;  // then look() again
+  };
+  // What is to be done about an object.
+  Verdict look(const std::string& uid) const;
+  // Objects that must be looked at since the last call.
+  std::set<std::string> take_candidates() { return std::exchange(candidates_, {}); }
+  std::size_t size() const { return objects_.size(); }
+
+ private:
+  struct Node {
+    client::ResourcePath path;
+    ObjectPtr object;
+    std::vector<OwnerReference> owners;
+    bool foreground = false, orphan = false;  // being deleted so
+  };
+  bool has_dependents(const std::string& uid) const { return dependents_.contains(uid); }
+  Action without_owners(const Node&, const std::set<std::string>& gone) const;
+  Action without_finalizer(const Node&, std::string_view finalizer) const;
+
+  std::unordered_map<std::string, Node> objects_;                       // by uid; only owners and the owned
+  std::unordered_map<std::string, std::set<std::string>> dependents_;  // owner uid to uids
+  std::set<std::string> absent_;                                        // uids known to be gone
+  std::set<std::string> candidates_;
+};
+
+}  // namespace skerry::control

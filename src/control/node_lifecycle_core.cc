@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/node_lifecycle_core.h"
+
+#include <algorithm>
+#include <format>
+
+namespace skerry::control {
+namespace {
+
+using kube::json_quote;
+using kube::JsonEdit;
+using kube::MutJson;
+
+constexpr std::string_view kNotReady = "node.kubernetes.io/not-ready", kUnreachable = "node.kubernetes.io/unreachable";
+
+// The taints that this controller owns: {key, effect}.
+struct Wanted {
+  std::string_view key, effect;
+};
+bool ours(std::string_view key) {
+  constexpr std::string_view kOurs[] = {kNotReady, kUnreachable, "node.kubernetes.io/unschedulable", "node.kubernetes.io/memory-pressure",
+                                        "node.kubernetes.io/disk-pressure", "node.kubernetes.io/pid-pressure", "node.kubernetes.io/network-unavailable"};
+  return std::ranges::find(kOurs, key) != std::end(kOurs);
+}
+
+bool autonomous(Json node) {
+  constexpr const char* kAutonomy = "skerry.dev/autonomy";
+  return node["metadata"]["labels"][kAutonomy].str() == "true" || node["metadata"]["annotations"][kAutonomy].str() == "true";
+}
+
+// How long this pod tolerates that taint; nothing: for ever.
+std::optional<Duration> tolerated(Json tolerations, std::string_view key) {
+  std::optional<Duration> shortest = Duration::zero();
+  bool found = false;
+  for (const Json toleration : tolerations.items()) {
+    const auto wanted_key = toleration["key"].str(), effect = toleration["effect"].str();
+    const bool exists = toleration["operator"].str() == "Exists";
+    if ((!effect.empty() && effect != "NoExecute") || (wanted_key.empty() ? !exists : wanted_key != key)) continue;
+    if (!exists && !toleration["value"].str().empty()) continue;  // these taints have no value
+    std::optional<Duration> here;
+    if (toleration["tolerationSeconds"].is_integer()) here = std::chrono::seconds(std::max<std::int64_t>(0, toleration["tolerationSeconds"].i64()));
+    if (!found) {
+      shortest = here;
+    } else if (here && (!shortest || *here < *shortest)) {
+      shortest = here;
+    }
+    found = true;
+  }
+  return shortest;
+}
+
+}  // namespace
+
+void NodeLifecycleCore::put_node(const ObjectPtr& object, Instant now) {
+  const auto [at, fresh] = nodes_.try_emplace(object->name);
+  Node& node = at->second;
+  const auto doc = object->parse();
+  std::string heartbeat = find_condition(doc.root(), "Ready").dump();
+  const bool unknown = find_condition(doc.root(), "Ready")["status"].str() == "Unknown";  // we wrote that
+  if (fresh || (node.heartbeat != heartbeat && !unknown) || (node.object && node.object->uid != object->uid)) node.heard = now;
+  if (fresh) node.jitter = Duration(static_cast<std::int64_t>(random_.below(static_cast<std::uint64_t>(options_.grace.count() / 20 + 1))));
+  node.heartbeat = std::move(heartbeat);
+  node.object = object;
+}
+
+void NodeLifecycleCore::remove_node(std::string_view name) {
+  if (const auto at = nodes_.find(name); at != nodes_.end()) nodes_.erase(at);
+}
+
+void NodeLifecycleCore::put_lease(const kube::Object& lease, Instant now) {
+  const auto at = nodes_.find(lease.name);
+  if (at == nodes_.end()) return;
+  const auto doc = lease.parse();
+  const auto renewed = doc.root()["spec"]["renewTime"].str();
+  if (at->second.lease == renewed) return;
+  at->second.lease = renewed;
+  at->second.heard = now;
+}
+
+bool NodeLifecycleCore::silent(const Node& node, Instant now) const { return now - node.heard > options_.grace + node.jitter; }
+
+Plan NodeLifecycleCore::poll(Time now, Instant instant) {
+  Plan plan;
+  if (polled_ && instant - *polled_ > options_.stall) {
+    const Duration gap = instant - *polled_;
+    for (auto& [name, node] : nodes_) node.heard = std::min(instant, node.heard + gap);
+  }
+  polled_ = instant;
+  std::size_t quiet = 0;
+  for (const auto& [name, node] : nodes_) quiet += silent(node, instant);
+  const bool all = quiet == nodes_.size();
+  const bool most = nodes_.size() > 2 && static_cast<double>(quiet) >= options_.disrupted * static_cast<double>(nodes_.size());
+  const Duration pause = most ? options_.eviction_pause_disrupted : options_.eviction_pause;
+  bool may_evict = !all && (!last_eviction_ || instant - *last_eviction_ >= pause);
+  for (auto& [name, node] : nodes_) {
+    bool evicted = false;
+    judge(node, may_evict, evicted, now, instant, plan);
+    if (evicted) {
+      may_evict = false;
+      last_eviction_ = instant;
+    }
+  }
+  return plan;
+}
+
+void NodeLifecycleCore::judge(Node& node, bool may_evict, bool& evicted, Time now, Instant instant, Plan& plan) const {
+  const auto doc = node.object->parse();
+  const Json root = doc.root(), spec = root["spec"];
+  const bool quiet = silent(node, instant);
+  const std::string time = to_rfc3339(now);
+  std::string ready{find_condition(root, "Ready")["status"].str()};
+
+  if (quiet && ready != "Unknown") {
+    JsonEdit edit;
+    edit.root().object("metadata").set("uid", node.object->uid);
+    MutJson conditions = edit.root().object("status").array("conditions");
+    bool seen_ready = false;
+    const auto unknown = [&](MutJson condition, std::string_view type) {
+      condition.set("type", type);
+      if (condition["status"].str() != "Unknown") condition.set("lastTransitionTime", time);
+      condition.set("status", "Unknown");
+      condition.set("reason", "NodeStatusUnknown");
+      condition.set("message", "Kubelet stopped posting node status.");
+      seen_ready = seen_ready || type == "Ready";
+    };
+    for (const Json condition : root["status"]["conditions"].items()) {
+      MutJson copy = conditions.push_object();
+      copy.assign(condition);
+      unknown(copy, condition["type"].str());
+    }
+    if (!seen_ready) unknown(conditions.push_object(), "Ready");
+    plan.actions.push_back({.verb = Verb::PatchStatus, .resource = client::kNodes, .name = node.object->name, .body = edit.dump()});
+    plan.notes.push_back({node.object, NoteType::Normal, "NodeNotReady", std::format("Node {} status is now: NodeNotReady", node.object->name)});
+    ready = "Unknown";
+  }
+
+  std::vector<Wanted> wanted;
+  if (spec["unschedulable"].boolean()) wanted.push_back({"node.kubernetes.io/unschedulable", "NoSchedule"});
+  const std::string_view fault = ready == "True" ? std::string_view() : ready == "False" ? kNotReady : kUnreachable;
+  if (!fault.empty()) wanted.push_back({fault, "NoSchedule"});
+  constexpr std::pair<const char*, std::string_view> kPressures[] = {{"MemoryPressure", "node.kubernetes.io/memory-pressure"},
+                                                                     {"DiskPressure", "node.kubernetes.io/disk-pressure"},
+                                                                     {"PIDPressure", "node.kubernetes.io/pid-pressure"},
+                                                                     {"NetworkUnavailable", "node.kubernetes.io/network-unavailable"}};
+  for (const auto& [type, key] : kPressures) {
+    if (find_condition(root, type)["status"].str() == "True") wanted.push_back({key, "NoSchedule"});
+  }
+  const auto has = [&](std::string_view key, std::string_view effect) {
+    return any_item(spec["taints"], [&](Json taint) { return taint["key"].str() == key && taint["effect"].str() == effect; });
+  };
+  if (!fault.empty() && !autonomous(root)) {
+    const bool already = has(kNotReady, "NoExecute") || has(kUnreachable, "NoExecute");
+    if (already || may_evict || ready == "False") wanted.push_back({fault, "NoExecute"});
+    evicted = !already && may_evict && ready != "False";
+  }
+
+  bool changed = false;
+  JsonEdit edit;
+  MutJson taints = edit.root().object("spec").array("taints");
+  for (const Json taint : spec["taints"].items()) {
+    const auto key = taint["key"].str(), effect = taint["effect"].str();
+    const bool keep = !ours(key) || std::ranges::any_of(wanted, [&](const Wanted& one) { return one.key == key && one.effect == effect; });
+    if (keep) taints.push(taint);
+    changed = changed || !keep;
+  }
+  for (const Wanted& one : wanted) {
+    if (has(one.key, one.effect)) continue;
+    MutJson taint = taints.push_object();
+    taint.set("key", one.key);
+    taint.set("effect", one.effect);
+    taint.set("timeAdded", time);
+    changed = true;
+  }
+  if (!changed) return;
+  edit.root().object("metadata").set("uid", node.object->uid);
+  plan.actions.push_back({.verb = Verb::Patch, .resource = client::kNodes, .name = node.object->name, .body = edit.dump()});
+}
+
+Plan NodeLifecycleCore::pods(const kube::Object& node, const std::vector<PodPtr>& pods, Time now) const {
+  Plan plan;
+  const auto doc = node.parse();
+  const Json root = doc.root();
+  if (autonomous(root)) return plan;
+  const bool unknown = find_condition(root, "Ready")["status"].str() == "Unknown";
+  for (const auto& pod : pods) {
+    if (pod->finished || pod->object->deleting) continue;
+    const auto pod_doc = pod->object->parse();
+    if (unknown && pod->ready) {
+      JsonEdit edit;
+      edit.root().object("metadata").set("uid", pod->object->uid);
+      MutJson conditions = edit.root().object("status").array("conditions");
+      for (const Json condition : pod_doc.root()["status"]["conditions"].items()) {
+        MutJson copy = conditions.push_object();
+        copy.assign(condition);
+        if (condition["type"].str() != "Ready") continue;
+        copy.set("status", "False");
+        copy.set("lastTransitionTime", to_rfc3339(now));
+      }
+      plan.actions.push_back({.verb = Verb::PatchStatus, .resource = client::kPods, .namespace_ = pod->object->namespace_, .name = pod->object->name, .body = edit.dump()});
+    }
+    for (const Json taint : root["spec"]["taints"].items()) {
+      if (taint["effect"].str() != "NoExecute" || !ours(taint["key"].str())) continue;
+      const auto patience = tolerated(pod_doc.root()["spec"]["tolerations"], taint["key"].str());
+      if (!patience) continue;
+      const Time due = from_rfc3339(taint["timeAdded"].str()).value_or(now) + *patience;
+      if (due <= now) {
+        plan.actions.push_back({.verb = Verb::Delete, .resource = client::kPods, .namespace_ = pod->object->namespace_, .name = pod->object->name, .uid = pod->object->uid});
+        plan.notes.push_back({pod->object, NoteType::Normal, "TaintManagerEviction", std::format("Marking for deletion Pod {}/{}", pod->object->namespace_, pod->object->name)});
+        break;
+      }
+      if (!plan.again || due - now < *plan.again) plan.again = due - now;
+    }
+  }
+  return plan;
+}
+
+}  // namespace skerry::control

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which nodes are alive, and what becomes of the pods of those that are not. Pure.
+//
+// A node lives while its Lease is renewed or its Ready condition is heard from. After `grace` without either: all its
+// conditions become Unknown and it gets the taint unreachable:NoSchedule; then unreachable:NoExecute, which makes its pods
+// go after their tolerationSeconds. Time is counted from what this process saw itself: after a start, and after a pause in
+// which it saw nothing (a suspended machine), every node has its whole grace again.
+// When every node is silent the fault is probably ours: nobody is evicted. Otherwise nodes are given NoExecute one at a time,
+// `eviction_pause` apart (longer while most are silent). A node with the label or annotation skerry.dev/autonomy=true keeps its pods.
+#pragma once
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/random.h"
+#include "control/action.h"
+#include "control/views.h"
+
+namespace skerry::control {
+
+class NodeLifecycleCore {
+ public:
+  struct Options {
+    Duration grace = std::chrono::seconds(40);
+    Duration eviction_pause = std::chrono::seconds(10), eviction_pause_disrupted = std::chrono::seconds(100);
+    Duration stall = std::chrono::seconds(15);  // a gap between polls that counts as our own absence
+    double disrupted = 0.55;                    // this share of nodes silent
+  };
+  NodeLifecycleCore(Options options, Random& random) : options_(options), random_(random) {}
+
+  void put_node(const ObjectPtr&, Instant now);
+  void remove_node(std::string_view name);
+  void put_lease(const kube::Object& lease, Instant now);  // of kube-node-lease
+
+  // Patches of nodes: conditions and taints. Called every few seconds.
+  Plan poll(Time now, Instant instant);
+  // Deletions of those of a node's pods whose time has come, and readiness taken from pods of a silent node.
+  Plan pods(const kube::Object& node, const std::vector<PodPtr>& pods, Time now) const;
+
+ private:
+  struct Node {
+    ObjectPtr object;
+    std::string lease, heartbeat;  // as last seen: a change is a sign of life
+    Instant heard{};
+    Duration jitter{};             // so that five thousand nodes are not judged in the same moment
+  };
+  bool silent(const Node&, Instant now) const;
+  void judge(Node&, bool may_evict, bool& evicted, Time now, Instant instant, Plan& plan) const;
+
+  Options options_;
+  Random& random_;
+  std::map<std::string, Node, std::less<>> nodes_;
+  std::optional<Instant> polled_, last_eviction_;
+};
+
+}  // namespace skerry::control
