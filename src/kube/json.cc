@@ -59,6 +59,11 @@ yyjson_mut_val* string_value(yyjson_mut_doc* doc, std::string_view text) {
 
 // yyjson parses without recursion, but its copy and compare functions, and our walkers, recurse.
 bool too_deep(std::string_view text) {
+  // What opens no more than the limit cannot be deeper than it; this settles nearly every text in a few nanoseconds.
+  std::size_t opened = 0;
+  for (const char bracket : {'{', '['})
+    for (std::size_t at = text.find(bracket); at != std::string_view::npos && opened <= kDepthMax; at = text.find(bracket, at + 1)) ++opened;
+  if (opened <= kDepthMax) return false;
   std::size_t depth = 0;
   bool in_string = false;
   for (std::size_t i = 0; i < text.size(); ++i) {

@@ -48,15 +48,35 @@ void put_special(MutJson schema, FieldType type) {
       break;
     case FieldType::Duration: schema.set("type", "string"); break;
     case FieldType::Quantity: case FieldType::IntOrString: {
+      if (type == FieldType::IntOrString) schema.set("format", "int-or-string");
       MutJson either = schema.array("oneOf");
-      either.push_object().set("type", "string");
       either.push_object().set("type", type == FieldType::Quantity ? "number" : "integer");
+      either.push_object().set("type", "string");
       break;
     }
     case FieldType::RawExtension: case FieldType::FieldsV1: schema.set("type", "object"); break;
     case FieldType::Message: break;
   }
 }
+// Types that are no messages to us, but have a name of their own in OpenAPI.
+struct NamedType {
+  FieldType type;
+  std::string_view message, description;
+};
+constexpr NamedType kNamedTypes[] = {
+    {FieldType::Quantity, "k8s.io.apimachinery.pkg.api.resource.Quantity",
+     "Quantity is a fixed-point number: a decimal with an optional suffix (100m, 128Mi, 1.5, 12e6)."},
+    {FieldType::IntOrString, "k8s.io.apimachinery.pkg.util.intstr.IntOrString", "IntOrString is an int32 or a string, such as a port or its name."},
+    {FieldType::Time, "k8s.io.apimachinery.pkg.apis.meta.v1.Time", "Time in RFC 3339, to the second."},
+    {FieldType::MicroTime, "k8s.io.apimachinery.pkg.apis.meta.v1.MicroTime", "MicroTime is Time with microseconds."},
+    {FieldType::FieldsV1, "k8s.io.apimachinery.pkg.apis.meta.v1.FieldsV1", "FieldsV1 is a set of fields, as a trie in JSON."},
+    {FieldType::RawExtension, "k8s.io.apimachinery.pkg.runtime.RawExtension", "RawExtension is any object."}};
+const NamedType* named_type(FieldType type) {
+  for (const NamedType& n : kNamedTypes)
+    if (n.type == type) return &n;
+  return nullptr;
+}
+
 void put_reference(MutJson schema, Message m) { schema.array("allOf").push_object().set("$ref", reference(m.name())); }
 
 void put_element(MutJson schema, Field f) {
@@ -66,6 +86,8 @@ void put_element(MutJson schema, Field f) {
   } else if (f.type() == FieldType::StringList) {
     schema.set("type", "array");
     schema.object("items").set("type", "string");
+  } else if (const NamedType* named = named_type(f.type())) {
+    schema.array("allOf").push_object().set("$ref", reference(named->message));
   } else {
     put_special(schema, f.type());
   }
@@ -254,6 +276,11 @@ void put_schemas(MutJson schemas, const GroupVersion& gv) {
     }
   }
   for (const std::string_view name : all) put_schema(schemas, find_message(name));
+  for (const NamedType& n : kNamedTypes) {
+    MutJson schema = schemas.append_object(schema_name(n.message));
+    schema.set("description", n.description);
+    put_special(schema, n.type);
+  }
   MutJson patch = schemas.append_object(schema_name(std::string(kMeta) + "Patch"));
   patch.set("description", "Patch is provided to give a concrete name and type to the Kubernetes PATCH request body.");
   patch.set("type", "object");

@@ -307,6 +307,9 @@ class Pruner {
 JsonEdit prune(Message m, Json value, DecodeReport& report) {
   JsonEdit out;
   MutJson root = out.root();
+  // One allocation each for values and strings of a usual object; larger ones grow as they must.
+  yyjson_mut_doc_set_val_pool_size(root.raw_doc(), 512);
+  yyjson_mut_doc_set_str_pool_size(root.raw_doc(), 4096);
   Pruner pruner(root.raw_doc(), report);
   const std::string go_type = std::format("v1.{}", m.short_name());
   if (yyjson_mut_val* made = pruner.message(m, value.raw(), nullptr, go_type)) yyjson_mut_doc_set_root(root.raw_doc(), made);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the files of validation share; nobody else includes it.
 #pragma once
+#include <charconv>
 #include <format>
 #include <initializer_list>
 #include <string>
@@ -12,11 +13,29 @@ namespace skerry::kube::validation {
 
 using Path = const std::string&;
 
+// Called for every field of every object, nearly always for nothing: plain appends, no formatting.
 inline std::string at(Path path, std::string_view member) {
-  return path.empty() ? std::string(member) : std::format("{}.{}", path, member);
+  std::string out;
+  out.reserve(path.size() + 1 + member.size());
+  out += path;
+  if (!path.empty()) out += '.';
+  out += member;
+  return out;
 }
-inline std::string at(Path path, std::size_t index) { return std::format("{}[{}]", path, index); }
-inline std::string key(Path path, std::string_view name) { return std::format("{}[{}]", path, name); }
+inline std::string key(Path path, std::string_view name) {
+  std::string out;
+  out.reserve(path.size() + 2 + name.size());
+  out += path;
+  out += '[';
+  out += name;
+  out += ']';
+  return out;
+}
+inline std::string at(Path path, std::size_t index) {
+  char digits[20];
+  const auto end = std::to_chars(digits, digits + sizeof digits, index).ptr;
+  return key(path, std::string_view(digits, end));
+}
 
 inline constexpr std::string_view kImmutable = "field is immutable";
 inline constexpr std::string_view kNotNegative = "must be greater than or equal to 0";
