@@ -51,6 +51,7 @@ auto into(ErrorCode& error) { return asio::redirect_error(asio::use_awaitable, e
 
 constexpr std::size_t kReadBytes = 512;             // to begin with: an idle connection holds no more
 constexpr std::size_t kPipelinedBytesMax = 16 * 1024;  // kept while a stream is under way
+constexpr std::size_t kSliceBytes = 256 * 1024;    // what write_timeout is for: a slow line that moves is not cut off
 constexpr std::size_t kLingerBytesMax = 1024 * 1024;
 
 std::string to_text(const Protocol::endpoint& endpoint) {
@@ -138,6 +139,8 @@ struct Server::State {
                                 bool keep_alive, bool http10, bool head_only);
   template <class S>
   rt::Task<bool> write_stream(std::shared_ptr<Session> session, std::shared_ptr<Connection<S>> c, Response response, Framing framing);
+  template <class S>
+  rt::Task<> write(Connection<S>& c, std::string_view head, std::string_view body, std::string_view tail, ErrorCode& error);
   template <class S>
   rt::Task<> refuse(Connection<S>& c, int status, std::string text);
   void note(const ErrorCode& error) {
@@ -364,15 +367,28 @@ rt::Task<bool> Server::State::read_request(Connection<S>& c, Request& request, b
   co_return true;
 }
 
+// Head, body and tail in one piece, or in slices that each have the write timeout.
+template <class S>
+rt::Task<> Server::State::write(Connection<S>& c, std::string_view head, std::string_view body, std::string_view tail, ErrorCode& error) {
+  const auto buffer = [](std::string_view text) { return asio::const_buffer(text.data(), text.size()); };
+  do {
+    const std::string_view slice = body.substr(0, kSliceBytes);
+    body.remove_prefix(slice.size());
+    c.lowest().expires_after(options.write_timeout);
+    co_await asio::async_write(c.stream, std::array{buffer(head), buffer(slice), buffer(body.empty() ? tail : std::string_view())}, into(error));
+    head = {};
+  } while (!error && !body.empty());
+  note(error);
+  co_return Result<>{};
+}
+
 // Answers, then reads what the client still sends for a moment: closing at once would reset the answer away.
 template <class S>
 rt::Task<> Server::State::refuse(Connection<S>& c, int status, std::string text) {
   ErrorCode error;
   const Response response = make_response(status, "text/plain", std::move(text) + "\n");
   CO_TRY(const std::string head, head_of(response, Framing::Length, false));
-  c.lowest().expires_after(options.write_timeout);
-  co_await asio::async_write(c.stream, std::array{asio::buffer(head), asio::buffer(*response.body)},
-                             into(error));
+  CO_TRY_OK(co_await write(c, head, *response.body, "", error));
   c.lowest().socket().shutdown(asio::socket_base::shutdown_send, error);
   c.lowest().expires_after(1s);
   std::array<char, 4096> sink;
@@ -397,13 +413,8 @@ rt::Task<bool> Server::State::write_response(std::shared_ptr<Session> session, s
   const bool bodiless = head_only || response.status == 204 || response.status == 304;
   const std::string_view body = bodiless || response.stream ? std::string_view() : response.text();
   ErrorCode error;
-  c->lowest().expires_after(options.write_timeout);
-  co_await asio::async_write(c->stream, std::array{asio::const_buffer(head->data(), head->size()), asio::const_buffer(body.data(), body.size())},
-                             into(error));
-  if (error) {
-    note(error);
-    co_return false;
-  }
+  CO_TRY_OK(co_await write(*c, *head, body, "", error));
+  if (error) co_return false;
   if (response.stream && !bodiless) {
     CO_TRY(const bool whole, co_await write_stream(session, c, std::move(response), framing));
     if (!whole) co_return false;
@@ -461,15 +472,9 @@ rt::Task<bool> Server::State::write_stream(std::shared_ptr<Session> session, std
   for (;;) {
     if (chunk && !chunk->empty()) {
       const std::string size = framing == Framing::Chunked ? std::format("{:x}\r\n", chunk->size()) : std::string();
-      const std::string_view end = framing == Framing::Chunked ? "\r\n" : "";
       ErrorCode error;
-      c->lowest().expires_after(options.write_timeout);
-      co_await asio::async_write(c->stream, std::array{asio::buffer(size), asio::buffer(*chunk), asio::const_buffer(end.data(), end.size())},
-                                 into(error));
-      if (error) {
-        note(error);
-        co_return false;
-      }
+      CO_TRY_OK(co_await write(*c, size, *chunk, framing == Framing::Chunked ? "\r\n" : "", error));
+      if (error) co_return false;
     }
     CO_TRY(auto next, co_await next_chunk(*response.stream));
     if (!next) break;
@@ -478,10 +483,8 @@ rt::Task<bool> Server::State::write_stream(std::shared_ptr<Session> session, std
   response.stream = nullptr;
   session->phase = Phase::Busy;
   if (framing == Framing::Chunked) {
-    constexpr std::string_view kLast = "0\r\n\r\n";
     ErrorCode error;
-    c->lowest().expires_after(options.write_timeout);
-    co_await asio::async_write(c->stream, asio::buffer(kLast), into(error));
+    CO_TRY_OK(co_await write(*c, "0\r\n\r\n", "", "", error));
     if (error) co_return false;
   }
   CO_TRY_OK(co_await watch->finish());

@@ -75,6 +75,7 @@ class Handled final : public Handler {
       CO_TRY_OK(co_await release.wait());
       co_return make_response(200, "text/plain", "waited");
     }
+    if (request.target == "/large") co_return make_response(200, "text/plain", std::string(32 * 1024 * 1024, 'l'));
     if (request.target == "/empty") co_return Response{.status = 204};
     if (request.target == "/inject") {
       Response response = make_response(200, "text/plain", "x");
@@ -345,6 +346,25 @@ TEST_F(Http, SlowAndIdleClientsAreCutOff) {
     CO_TRY(auto flood, co_await t.get("/flood", BodyMode::Streamed));
     CO_TRY_OK(co_await until([&t] { return t.server->stats().timeouts == 3; }));
     CO_TRY_OK(co_await until([&t] { return t.server->stats().streams_open == 0; }));
+    co_return Result<>{};
+  });
+}
+
+TEST_F(Http, ASlowClientThatKeepsReadingGetsItsWholeAnswer) {
+  options.write_timeout = 100ms;
+  run([](Http& t) -> rt::Task<> {
+    tcp::socket socket(t.loop.context());
+    co_await socket.async_connect(tcp::endpoint(asio::ip::make_address("127.0.0.1"), t.server->port()), asio::use_awaitable);
+    const std::string bytes = "GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    co_await asio::async_write(socket, asio::buffer(bytes), asio::use_awaitable);
+    std::vector<char> part(4 * 1024 * 1024);
+    std::size_t total = 0;
+    for (boost::system::error_code error; !error;) {
+      CO_TRY_OK(co_await rt::sleep_for(20ms));
+      total += co_await asio::async_read(socket, asio::buffer(part), asio::redirect_error(asio::use_awaitable, error));
+    }
+    EXPECT_GT(total, 32U * 1024 * 1024);
+    EXPECT_EQ(t.server->stats().timeouts, 0U);
     co_return Result<>{};
   });
 }
