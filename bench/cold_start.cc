@@ -193,7 +193,7 @@ class Bench {
     const int fds[] = {pod.fd.get(), assignment_.get(), metrics_.back().get(), log_.get()};
     const sandbox::PodSpec spec{.id = pods_.size(), .image = "bench", .memory_bytes_max = 128u << 20, .cpu_millis_max = 1000,
                                 .cpu_millis_requested = static_cast<std::uint32_t>(options_.cpu_request), .workers = 1};
-    must(client_->send(sandbox::PutPod{spec, 0}, fds));
+    must(client_->send(sandbox::PutPod{spec}, fds));
     while (client_->pending()) {
       must(client_->flush());
       drain(0ms);

@@ -36,6 +36,7 @@ namespace skerry::sandbox {
 namespace {
 
 constexpr std::size_t kOutgoingMax = 65536;  // events that an agent may leave unread before its connection is closed
+constexpr unsigned kSlotPacketsMax = 64;
 constexpr Duration kBusySample = 1s;         // how often pods short of workers are looked at
 
 enum class Tag : std::uint64_t { Signals, Listener, Agent, Template, Slot, Pod, Adopted };
@@ -54,6 +55,19 @@ std::optional<int> exit_status_of_stranger(int pidfd) {
   info.mask = kPidfdInfoExit;
   if (::ioctl(pidfd, _IOWR(0xFF, 11, PidfdInfo), &info) != 0 || (info.mask & kPidfdInfoExit) == 0) return std::nullopt;
   return info.exit_code;
+}
+
+constexpr double kBusyShare = 0.6;
+
+// utime + stime of /proc/PID/stat; 0 when it is gone.
+std::uint64_t cpu_ticks(pid_t pid) {
+  const auto text = os::read_small_file(std::format("/proc/{}/stat", pid), 4096);
+  if (!text) return 0;
+  const auto after_name = text->rfind(')');
+  if (after_name == std::string::npos || after_name + 2 > text->size()) return 0;
+  const auto fields = split(std::string_view(*text).substr(after_name + 2), ' ');  // from field 3 on
+  if (fields.size() < 13) return 0;
+  return parse_int<std::uint64_t>(fields[11]).value_or(0) + parse_int<std::uint64_t>(fields[12]).value_or(0);
 }
 
 SlotExit exit_of_wait_status(int status) {
@@ -75,6 +89,7 @@ class Keeper {
     std::optional<os::Cgroup> cgroup;
     std::uint64_t oom_kills_before = 0;
     pid_t pid = 0;
+    unsigned packets = 0;  // received on the control socket
     std::string text;  // its last words
   };
   struct ImageResources {
@@ -85,7 +100,9 @@ class Keeper {
   struct PodResources {
     os::UniqueFd listener, assignment, metrics, log;
     bool registered = false;
-    std::uint64_t requests_before = 0;
+    std::uint64_t cpu_ticks = 0;  // of its workers at the last look of sample_busy_pods()
+    std::size_t workers_sampled = 0;
+    Instant sampled_at{};
   };
   struct Outgoing {
     std::string bytes;
@@ -398,8 +415,17 @@ void Keeper::on_slot(SlotId slot, std::uint32_t) {
   std::array<std::byte, kControlTextMax + 1> buffer;
   while (slots_[slot].control) {
     auto& resources = slots_[slot];
+    // In order it sends three. More is an attack on the keeper's time.
+    if (++resources.packets > kSlotPacketsMax) {
+      LOG_WARN("a sandbox floods its control socket: closed", {"slot", slot});
+      resources.control.reset();
+      return;
+    }
     auto received = os::receive_message(resources.control.get(), buffer);
-    if (received && received->state == os::Received::State::WouldBlock) return;
+    if (received && received->state == os::Received::State::WouldBlock) {
+      --resources.packets;
+      return;
+    }
     if (!received || received->state == os::Received::State::Closed) {
       resources.control.reset();
       // A slot whose pid we know is accounted for when it is reaped.
@@ -420,6 +446,7 @@ void Keeper::on_slot(SlotId slot, std::uint32_t) {
         if (ended == ended_early_.end()) break;
         const auto [pid, status] = *ended;
         ended_early_.erase(ended);
+        if (::kill(pid, 0) == 0) break;  // an old entry, and the number was used again
         act();
         on_ended(pid, status);
         return;
@@ -539,7 +566,6 @@ Result<> Keeper::handle(const PutPod& put, std::vector<os::UniqueFd>& fds) {
   socklen_t size = sizeof listening;
   if (::getsockopt(fds[0].get(), SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0 || listening == 0)
     return Fail({Errc::Invalid, std::format("put pod {}: the first descriptor is not a listening socket", put.spec.id)});
-  // Without cgroups the agent names the sandbox; the table may have found it already.
   const auto put_done = core_.put_pod(put.spec, now());
   if (!put_done) return Fail(put_done.error());
   const PodRow row = put_done->row;
@@ -677,6 +703,7 @@ Result<> Keeper::spawn_slot(const action::SpawnSlot& a) {
   TRY(auto pair, os::make_seqpacket_pair());
   slot.control = std::move(pair.first);
   slot.pid = 0;
+  slot.packets = 0;
   const int on = 1;
   ::fcntl(slot.control.get(), F_SETFL, O_NONBLOCK);
   ::setsockopt(slot.control.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
@@ -776,8 +803,26 @@ void Keeper::run_action(const action::Exit&) {
   ::unlink(options_.socket.c_str());
 }
 
+// A pod whose other workers left idle gets them back when those that stayed use most of their processor share.
 void Keeper::sample_busy_pods() {
   sample_at_ = {};
+  static const double ticks_per_second = static_cast<double>(::sysconf(_SC_CLK_TCK));
+  for (const auto row : core_.short_of_workers()) {
+    std::uint64_t ticks = 0;
+    const auto workers = core_.workers(row);
+    for (const auto& worker : workers) ticks += cpu_ticks(worker.pid);
+    const auto at = now();
+    auto& pod = pods_[row];
+    const auto before = std::exchange(pod.cpu_ticks, ticks);
+    const auto interval = std::chrono::duration<double>(at - std::exchange(pod.sampled_at, at)).count();
+    // The first look, or one of another set of workers, is only a beginning.
+    if (std::exchange(pod.workers_sampled, workers.size()) != workers.size() || interval > 5 || ticks < before) continue;
+    const auto& spec = core_.spec(row);
+    const double share = spec.cpu_millis_max == 0 ? 1.0 : std::min(1.0, spec.cpu_millis_max / 1000.0 / spec.workers);
+    const double used = static_cast<double>(ticks - before) / ticks_per_second;
+    if (used > kBusyShare * interval * share * static_cast<double>(workers.size())) core_.worker_missing(row, at);
+  }
+  act();
 }
 
 }  // namespace

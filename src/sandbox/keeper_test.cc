@@ -168,7 +168,7 @@ class KeeperTest : public ::testing::Test {
   }
   void put(const Pod& pod) {
     const int fds[] = {pod.listener.get(), pod.assignment.get(), pod.metrics.get(), pod.log.get()};
-    ASSERT_TRUE(client_->send(PutPod{pod.spec, 0}, fds));
+    ASSERT_TRUE(client_->send(PutPod{pod.spec}, fds));
   }
   Pod put_pod(std::uint64_t id, const PodOptions& options = {}) {
     Pod pod = make_pod(id, options);

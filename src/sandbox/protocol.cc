@@ -121,7 +121,7 @@ void visit(C& c, M& m) {
   if constexpr (std::same_as<T, Hello>) c.number(m.version);
   else if constexpr (std::same_as<T, PutImage>) c.text(m.key, kImageKeyMax), c.text(m.name, kImageNameMax), c.digest(m.sha256);
   else if constexpr (std::same_as<T, DropImage>) c.text(m.key, kImageKeyMax);
-  else if constexpr (std::same_as<T, PutPod>) visit_spec(c, m.spec), c.number(m.adopted_pid);
+  else if constexpr (std::same_as<T, PutPod>) visit_spec(c, m.spec);
   else if constexpr (std::same_as<T, StopPod>) c.number(m.id), c.number(m.grace_ms);
   else if constexpr (std::same_as<T, Shutdown>) c.number(m.grace_ms);
   else if constexpr (std::same_as<T, Welcome>)
@@ -202,7 +202,6 @@ Result<Command> decode_command(std::span<const std::byte> bytes, std::size_t fds
   if (const auto* put = std::get_if<PutPod>(&command)) {
     fds_min = 3, fds_max = 4;
     TRY_OK(check_spec(put->spec));
-    if (put->adopted_pid < 0) return Fail({Errc::Invalid, std::format("pod {}: adopted pid {} is negative", put->spec.id, put->adopted_pid)});
   }
   if (const auto* put = std::get_if<PutImage>(&command); put != nullptr && put->key.empty())
     return Fail({Errc::Invalid, "put image: the key is empty"});

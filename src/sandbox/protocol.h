@@ -54,10 +54,9 @@ struct DropImage {
   friend bool operator==(const DropImage&, const DropImage&) = default;
 };
 // With 3 or 4 descriptors: listener, assignment, metrics page, log. A known id gets new limits and descriptors, which hold
-// from its next wake-up on. adopted_pid: a living sandbox of this pod, where the keeper has no cgroups to find it by itself.
+// from its next wake-up on. Living sandboxes of this id that an earlier keeper started are adopted: PodAwake tells of each.
 struct PutPod {
   PodSpec spec;
-  std::int32_t adopted_pid = 0;
   friend bool operator==(const PutPod&, const PutPod&) = default;
 };
 struct StopPod {  // no more wake-ups; SIGTERM, after the grace SIGKILL; then PodStopped

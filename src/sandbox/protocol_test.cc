@@ -18,7 +18,7 @@ const PodSpec kSpec{.id = 0x1122334455667788, .image = "sha256:abc", .memory_byt
                     .cpu_millis_requested = 100, .workers = 2};
 const std::vector<std::pair<Command, std::size_t>> kCommands = {
     {Hello{}, 0}, {PutImage{"sha256:abc", "registry.example.com/x", {1, 2, 3}}, 1}, {DropImage{"sha256:abc"}, 0},
-    {PutPod{kSpec, 77}, 4}, {StopPod{5, 30000}, 0}, {DropPod{5}, 0}, {Relog{5}, 1}, {Dump{}, 0}, {Refilled{}, 0}, {Shutdown{1000}, 0}};
+    {PutPod{kSpec}, 4}, {StopPod{5, 30000}, 0}, {DropPod{5}, 0}, {Relog{5}, 1}, {Dump{}, 0}, {Refilled{}, 0}, {Shutdown{1000}, 0}};
 const std::vector<std::pair<Event, std::size_t>> kEvents = {
     {Welcome{1, 42, Hardening::Full, CgroupKind::V1, 3, 2}, 0}, {ImageReady{"k", 9, 1234}, 0}, {ImageFailed{"k", "why"}, 0},
     {PodAwake{5, {99, 1, 7}, 650}, 0}, {PodIdle{5}, 0}, {PodExited{5, {99, 1, 7}, -1, 9, true, 3, "text"}, 0}, {PodStopped{5}, 0},
@@ -61,7 +61,7 @@ TEST(Protocol, WrongNumberOfDescriptorsIsRefused) {
 
 TEST(Protocol, ValuesOutOfBoundsAreNamed) {
   const auto refused = [](PodSpec spec) {
-    const auto result = decode_command(bytes_of(encode(PutPod{spec, 0})), 4);
+    const auto result = decode_command(bytes_of(encode(PutPod{spec})), 4);
     return result ? std::string("accepted") : result.error().what;
   };
   auto spec = kSpec;
