@@ -28,9 +28,10 @@ bool autonomous(Json node) {
   return node["metadata"]["labels"][kAutonomy].str() == "true" || node["metadata"]["annotations"][kAutonomy].str() == "true";
 }
 
-// How long this pod tolerates that taint; nothing: for ever.
-std::optional<Duration> tolerated(Json tolerations, std::string_view key) {
-  std::optional<Duration> shortest = Duration::zero();
+// How long this pod tolerates that taint; nothing: for ever. A pod that says nothing about it has the patience that
+// Kubernetes' admission would have given it.
+std::optional<Duration> tolerated(Json tolerations, std::string_view key, Duration unless_said) {
+  std::optional<Duration> shortest = unless_said;
   bool found = false;
   for (const Json toleration : tolerations.items()) {
     const auto wanted_key = toleration["key"].str(), effect = toleration["effect"].str();
@@ -200,7 +201,7 @@ Plan NodeLifecycleCore::pods(const kube::Object& node, const std::vector<PodPtr>
     }
     for (const Json taint : root["spec"]["taints"].items()) {
       if (taint["effect"].str() != "NoExecute" || !ours(taint["key"].str())) continue;
-      const auto patience = tolerated(pod_doc.root()["spec"]["tolerations"], taint["key"].str());
+      const auto patience = tolerated(pod_doc.root()["spec"]["tolerations"], taint["key"].str(), options_.patience);
       if (!patience) continue;
       const Time due = from_rfc3339(taint["timeAdded"].str()).value_or(now) + *patience;
       if (due <= now) {

@@ -25,6 +25,7 @@ class NodeLifecycleCore {
     Duration grace = std::chrono::seconds(40);
     Duration eviction_pause = std::chrono::seconds(10), eviction_pause_disrupted = std::chrono::seconds(100);
     Duration stall = std::chrono::seconds(15);  // a gap between polls that counts as our own absence
+    Duration patience = std::chrono::seconds(300);  // of pods without a toleration of their own
     double disrupted = 0.55;                    // this share of nodes silent
   };
   NodeLifecycleCore(Options options, Random& random) : options_(options), random_(random) {}
