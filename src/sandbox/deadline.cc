@@ -82,6 +82,12 @@ bool Deadline::end(wasm::Outcome outcome) {
   return true;
 }
 
+void Deadline::disarm() {
+  const itimerval off{};
+  setitimer(ITIMER_REAL, &off, nullptr);
+  state.armed_ns = 0;
+}
+
 bool Deadline::expired() { return state.fired; }
 
 std::uint64_t Deadline::left_ns() {

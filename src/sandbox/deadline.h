@@ -19,6 +19,8 @@ class Deadline {
   static void begin(std::uint64_t now_ns, std::uint64_t length_ns);
   // The call came back with this outcome. Returns true if its time was up.
   static bool end(wasm::Outcome);
+  // Stops the timer, for a process that is to wait undisturbed.
+  static void disarm();
   // Inside a call: its time is up (a host function that waits asks this after EINTR).
   static bool expired();
   // Nanoseconds left of the running call; ~0 without a deadline.

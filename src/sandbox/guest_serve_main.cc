@@ -42,6 +42,7 @@ int main(int argc, char** argv) {
   if (!native) die(native.error().what);
   auto image = load_image({.native_fd = native->fd, .sha256 = native->hash, .name = argv[1]});
   if (!image) die(image.error().what);
+  prepare_slot(**image);
   const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const int one = 1;
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);

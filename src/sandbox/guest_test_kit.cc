@@ -157,6 +157,7 @@ Sandbox::Sandbox(Options options) {
         std::fprintf(stderr, "%s\n", image.error().what.c_str());
         _exit(98);
       }
+      prepare_slot(**image);
       auto limits = options.limits;
       limits.worker = worker;
       serve(**image, limits, {.listener = listener_, .assignment = *assignment, .log = log_, .metrics = metrics_, .control = pair[1]});

@@ -85,6 +85,29 @@ Outcome outcome_of(WasmEdge_Result result) {
   }
 }
 
+// The native library carries the module that it was made from. True also where that cannot be found out.
+bool find_start_section(const std::string& path) {
+  void* library = dlopen(path.c_str(), RTLD_LAZY | RTLD_NOLOAD);
+  if (library == nullptr) return true;
+  const auto* code = static_cast<const std::uint8_t*>(dlsym(library, "wasm.code"));
+  const auto* size = static_cast<const std::uint32_t*>(dlsym(library, "wasm.size"));
+  bool found = code == nullptr || size == nullptr || *size < 8;
+  for (std::uint64_t at = 8; !found && at < *size;) {
+    const auto id = code[at++];
+    std::uint64_t length = 0;
+    for (int shift = 0; at < *size && shift < 35; shift += 7) {
+      const auto byte = code[at++];
+      length |= static_cast<std::uint64_t>(byte & 0x7f) << shift;
+      if ((byte & 0x80) == 0) break;
+    }
+    constexpr std::uint8_t kStartSection = 8;
+    found = id == kStartSection;
+    at += length;
+  }
+  dlclose(library);
+  return found;
+}
+
 }  // namespace
 
 std::string_view engine_version() { return WasmEdge_VersionGet(); }
@@ -134,9 +157,10 @@ Result<Module> Module::load(const std::string& path, std::string_view name) {
   WasmEdge_ValidatorDelete(validator);
   Module module(ast);
   if (!WasmEdge_ResultOK(result)) return Fail(engine_error(Errc::Invalid, "validate", name, result));
+  module.has_start_section_ = find_start_section(path);
   return module;
 }
-Module::Module(Module&& other) noexcept : ast_(other.ast_) { other.ast_ = nullptr; }
+Module::Module(Module&& other) noexcept : ast_(other.ast_), has_start_section_(other.has_start_section_) { other.ast_ = nullptr; }
 Module::~Module() {
   if (ast_ != nullptr) WasmEdge_ASTModuleDelete(static_cast<WasmEdge_ASTModuleContext*>(ast_));
 }

@@ -94,11 +94,14 @@ class Module {
   ~Module();
   // Pages that the exported memory `name` asks for; 0 if there is none.
   std::uint32_t memory_pages_min(std::string_view name) const;
+  // Instantiating it runs code of the guest.
+  bool has_start_section() const { return has_start_section_; }
 
  private:
   friend class Instantiator;
   explicit Module(void* ast) : ast_(ast) {}
   void* ast_;
+  bool has_start_section_ = true;
 };
 
 // A module of host functions; the table must outlive it.
