@@ -54,6 +54,10 @@ Cluster::Watched& Cluster::watched(const client::ResourcePath& path) {
 }
 const Cluster::Watched& Cluster::watched(const client::ResourcePath& path) const { return const_cast<Cluster*>(this)->watched(path); }
 
+bool Cluster::watches(const client::ResourcePath& path) const {
+  return std::ranges::any_of(watched_, [&](const auto& one) { return one->path == path; });
+}
+
 void Cluster::subscribe(const client::ResourcePath& path, OnChange on_change) { watched(path).subscribers.push_back(std::move(on_change)); }
 void Cluster::subscribe_all(OnAnyChange on_change) { any_subscribers_.push_back(std::move(on_change)); }
 

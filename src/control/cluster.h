@@ -42,6 +42,7 @@ class Cluster {
   Random& random() { return random_; }
   EventRecorder& events() { return events_; }
 
+  bool watches(const client::ResourcePath&) const;  // the three below need that
   ObjectPtr get(const client::ResourcePath&, std::string_view namespace_, std::string_view name) const;  // null: absent
   const client::Cache& all(const client::ResourcePath&) const;
   kube::Revision revision(const client::ResourcePath&) const;

@@ -101,6 +101,7 @@ bool Reconciler::caught_up(const std::string& key) {
 }
 
 void Reconciler::expect(const std::string& key, const Action& action, const ObjectPtr& result) {
+  if (!cluster_.watches(action.resource)) return;
   Expected& expected = expected_[key];
   expected.until = cluster_.clock().instant() + kExpectedMost;
   if (action.verb == Verb::Delete) {
