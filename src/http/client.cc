@@ -54,6 +54,7 @@ class Link {
   virtual rt::Task<> read(ErrorCode& error) = 0;  // appends to `buffer`
   beast::flat_buffer buffer;
   Deadline released{};  // when it became idle
+  std::uint64_t credentials = 0;  // which ones it was made with
 
   // Kept, but closed by the server meanwhile (or talking out of turn)?
   bool stale() {
@@ -149,6 +150,7 @@ struct HttpsTransport::State {
   std::string server_name;
   std::vector<std::unique_ptr<Link>> idle;
   std::size_t active = 0;
+  std::uint64_t credentials = 0;  // counts their changes
 };
 
 namespace {
@@ -195,6 +197,7 @@ Result<> HttpsTransport::State::set(std::optional<ClientTls> tls_options, std::s
   options.tls = std::move(tls_options);
   options.bearer_token = std::move(token);
   idle.clear();
+  ++credentials;
   return {};
 }
 
@@ -243,6 +246,7 @@ std::unique_ptr<Link> HttpsTransport::State::take_idle() {
 }
 
 void HttpsTransport::State::keep(std::unique_ptr<Link> link) {
+  if (link->credentials != credentials) return;  // they changed while it was in use
   link->released = std::chrono::steady_clock::now();
   std::erase_if(idle, [&](const auto& other) { return link->released - other->released > options.idle_timeout; });
   if (idle.size() < options.idle_connections_max) idle.push_back(std::move(link));
@@ -286,6 +290,7 @@ rt::Task<std::unique_ptr<Link>> HttpsTransport::State::connect(Deadline deadline
     } else {
       link = std::make_unique<LinkOf<Plain>>(loop.context().get_executor());
     }
+    link->credentials = credentials;
     ErrorCode error, ignored;
     link->lowest().expires_at(deadline);
     co_await link->lowest().async_connect(endpoint, into(error));

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <boost/asio/basic_socket_acceptor.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
@@ -252,7 +253,7 @@ rt::Task<> Server::State::accept() {
     auto session = std::make_shared<Session>();
     sessions.push_back(session);
     Peer peer{.address = to_text(from)};
-    const std::size_t buffer_max = options.header_bytes_max + 4096;
+    const std::size_t buffer_max = std::max<std::size_t>(options.header_bytes_max + 4096, kPipelinedBytesMax + kReadBytes);
     if (tls.context) {
       SSL_CTX_up_ref(tls.context.get());
       asio::ssl::context context(tls.context.get());  // takes that reference

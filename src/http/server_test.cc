@@ -329,6 +329,43 @@ TEST_F(Http, SpeaksTheSmallPrintOfHttp) {
   });
 }
 
+TEST_F(Http, WhatAClientSendsDuringAStreamIsBounded) {
+  options.header_bytes_max = 1024;
+  run([](Http& t) -> rt::Task<> {
+    tcp::socket socket(t.loop.context());
+    co_await socket.async_connect(tcp::endpoint(asio::ip::make_address("127.0.0.1"), t.server->port()), asio::use_awaitable);
+    const std::string bytes = "GET /quiet HTTP/1.1\r\nHost: a\r\n\r\n" + std::string(64 * 1024, 'x');
+    co_await asio::async_write(socket, asio::buffer(bytes), asio::use_awaitable);
+    CO_TRY_OK(co_await until([&t] { return t.server->stats().streams_open == 1; }));
+    t.handler.release.set();
+    std::string out;
+    boost::system::error_code error;
+    co_await asio::async_read(socket, asio::dynamic_buffer(out), asio::redirect_error(asio::use_awaitable, error));
+    EXPECT_THAT(out, HasSubstr("0\r\n\r\nHTTP/1.1 4"));
+    co_return Result<>{};
+  });
+}
+
+TEST_F(Http, ChangedCredentialsAreUsedAtOnce) {
+  run([](Http& t) -> rt::Task<> {
+    rt::TaskGroup group(t.loop);
+    group.spawn("waiting", [](Http& h) -> rt::Task<> {
+      CO_TRY([[maybe_unused]] const auto response, co_await h.get("/wait"));
+      co_return Result<>{};
+    }(t));
+    CO_TRY_OK(co_await until([&t] { return t.handler.requests.size() == 1; }));
+    CO_TRY_OK(t.transport->set_credentials(std::nullopt, "new-token"));
+    t.handler.release.set();
+    CO_TRY_OK(co_await until([&group] { return group.size() == 0; }));
+    CO_TRY_OK(co_await t.get("/"));
+    EXPECT_EQ(t.handler.requests.back().headers.get("authorization"), "Bearer new-token");
+    EXPECT_EQ(t.server->stats().connections_total, 2U);  // the one that was in use is not kept
+    EXPECT_EQ(t.transport->set_credentials(std::nullopt, "a\nb").error().code, Errc::Invalid);
+    CO_TRY_OK(co_await group.stop());
+    co_return Result<>{};
+  });
+}
+
 TEST_F(Http, SlowAndIdleClientsAreCutOff) {
   options.header_timeout = 30ms;
   options.idle_timeout = 60ms;
