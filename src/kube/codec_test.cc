@@ -218,6 +218,13 @@ TEST(Decode, AnotherKindIsRefused) {
   EXPECT_EQ(decode_body(pod_type(), "", "[]", FieldValidation::Strict).error().code, 400);
 }
 
+TEST(Decode, DeleteOptionsComeUnderAnyVersion) {
+  for (const char* version : {"v1", "apps/v1", "meta.k8s.io/v1"})
+    EXPECT_TRUE(decode_body(kDeleteOptions, "", std::format(R"({{"kind":"DeleteOptions","apiVersion":"{}","gracePeriodSeconds":0}})", version),
+                            FieldValidation::Strict)) << version;
+  EXPECT_FALSE(decode_body(kDeleteOptions, "", R"({"kind":"Pod","apiVersion":"v1"})", FieldValidation::Strict));
+}
+
 TEST(Decode, ManyKeysAreNotQuadratic) {
   std::string body = R"({"data":{)";
   for (int i = 0; i < 50'000; ++i) body += std::format("{}\"k{}\":\"\"", i == 0 ? "" : ",", i % 49'999);
