@@ -81,10 +81,13 @@ class NodeProcess {
         .image_folder = layout.images(),
         .keeper_program = programs.sandbox,
         .keeper_arguments = {"--cgroup", options_.cgroup},
+        .keeper_environment = {},
+        .keeper_socket = {},
         .compile_program = programs.compiler,
         .version = "v" SKERRY_VERSION,
         .overcommit = {options_.overcommit.cpu, options_.overcommit.memory},
         .pods_max = options_.pods_max,
+        .labels = {},
     };
     agent_.emplace(loop_, agent::AgentDeps{.api = *client_, .network = *network_, .services = &*proxy_, .clock = clock_, .random = random_}, std::move(agent));
     TRY(const auto serving, node_serving_pair(layout, options_.node_name, options_.node_address, clock_.now()));
@@ -134,6 +137,7 @@ class NodeProcess {
     net::ServiceProxy::Options proxy;
     proxy.rules.pods = *pods;
     proxy.rules.services = *services;
+    proxy.rules.node = options_.node_name;
     proxy_.emplace(loop_, nft_pool_, std::move(proxy));
     return {};
   }

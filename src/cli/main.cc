@@ -8,11 +8,6 @@
 
 namespace skerry::cli {
 
-int fail(const Error& error) {
-  std::fprintf(stderr, "skerry: %s\n", error.what.c_str());
-  return kExitFailed;
-}
-
 namespace {
 
 template <class... F>

@@ -82,10 +82,13 @@ Result<std::unique_ptr<ServerProcess>> ServerProcess::open(rt::Loop& loop, const
   p.lock = std::move(*lock);
   TRY(p.credentials, make_server_credentials(layout, options, p.clock.now()));
 
-  TRY(auto opened, sql::Database::open_or_restore((layout.server() / "store.db").string(), (layout.server() / "store.good.db").string(), {}, store::Store::migrations()));
+  const auto file = (layout.server() / "store.db").string(), last_good = (layout.server() / "store.good.db").string();
+  TRY(auto opened, sql::Database::open_or_restore(file, last_good, {}, store::Store::migrations()));
   if (opened.restored)
-    LOG_ERROR("the store was damaged: the last good copy is used; look at what changed since, and at the disk", {"file", (layout.server() / "store.db").string()}, {"reason", opened.reason});
-  TRY(p.store, store::Store::open(loop, p.clock, std::move(opened.database), {.resources = apiserver::ApiServer::store_resources()}));
+    LOG_ERROR("the store was damaged: the last good copy is used; look at what changed since, and at the disk", {"file", file}, {"reason", opened.reason});
+  store::Store::Options store_options{.resources = apiserver::ApiServer::store_resources(), .copy_to = last_good};
+  if (opened.restored) store_options.skip_revisions = store::Store::kAfterRestore;
+  TRY(p.store, store::Store::open(loop, p.clock, std::move(opened.database), std::move(store_options)));
   p.api.emplace(*p.store, p.clock, p.random,
                 apiserver::Options{.node_transport = [&p](std::string_view name) { return p.node_transport(name); },
                                    .service_cidr = options.service_cidr,
