@@ -20,10 +20,10 @@ enum class Verb : std::uint8_t { Create, Patch, PatchStatus, Delete };
 struct Action {
   Verb verb{};
   client::ResourcePath resource{};
-  std::string namespace_{}, name{};  // name may be empty for Create
-  std::string body{};                // of Create: the object; of the patches: the patch
-  std::string uid{};                 // precondition of Delete
-  std::string propagation{};         // of Delete
+  std::string namespace_{}, name{};             // name may be empty for Create
+  std::string body{};                           // of Create: the object; of the patches: the patch
+  std::string uid{};                            // precondition of Delete
+  std::string propagation{};                    // of Delete
   std::optional<std::int64_t> grace_seconds{};  // of Delete
 
   std::string trace() const;  // one line, for tests and the debug log

@@ -13,7 +13,8 @@ template <class Map>
 auto of_namespace(const Map& map, std::string_view namespace_) {
   std::vector<typename Map::mapped_type> found;
   const std::string prefix = std::string(namespace_) + "/";
-  for (auto at = map.lower_bound(prefix); at != map.end() && at->first.starts_with(prefix); ++at) found.push_back(at->second);
+  for (auto at = map.lower_bound(prefix); at != map.end() && at->first.starts_with(prefix); ++at)
+    found.push_back(at->second);
   return found;
 }
 
@@ -35,14 +36,19 @@ void drop(std::map<std::string, Cluster::Pods, std::less<>>& index, std::string_
 }  // namespace
 
 Cluster::Cluster(rt::Loop& loop, client::Client& client, const Clock& clock, Random& random, EventCore::Options events)
-    : loop_(loop), client_(client), clock_(clock), random_(random), events_(loop, client, clock, random, std::move(events)) {
+    : loop_(loop),
+      client_(client),
+      clock_(clock),
+      random_(random),
+      events_(loop, client, clock, random, std::move(events)) {
   for (const kube::ResourceType& type : kube::resources()) {
     if (type.resource == "events") continue;
     auto one = std::make_unique<Watched>();
     one->path = {std::string(type.group), std::string(type.version), std::string(type.resource), type.namespaced};
     Watched& at = *one;
-    one->informer = std::make_unique<client::Informer>(loop, client, random, client::Informer::Options{.resource = one->path},
-                                                       [this, &at](const ObjectPtr& before, const ObjectPtr& after) { changed(at, before, after); });
+    one->informer = std::make_unique<client::Informer>(
+        loop, client, random, client::Informer::Options{.resource = one->path},
+        [this, &at](const ObjectPtr& before, const ObjectPtr& after) { changed(at, before, after); });
     watched_.push_back(std::move(one));
   }
 }
@@ -52,13 +58,17 @@ Cluster::Watched& Cluster::watched(const client::ResourcePath& path) {
   CHECK(at != watched_.end());
   return **at;
 }
-const Cluster::Watched& Cluster::watched(const client::ResourcePath& path) const { return const_cast<Cluster*>(this)->watched(path); }
+const Cluster::Watched& Cluster::watched(const client::ResourcePath& path) const {
+  return const_cast<Cluster*>(this)->watched(path);
+}
 
 bool Cluster::watches(const client::ResourcePath& path) const {
   return std::ranges::any_of(watched_, [&](const auto& one) { return one->path == path; });
 }
 
-void Cluster::subscribe(const client::ResourcePath& path, OnChange on_change) { watched(path).subscribers.push_back(std::move(on_change)); }
+void Cluster::subscribe(const client::ResourcePath& path, OnChange on_change) {
+  watched(path).subscribers.push_back(std::move(on_change));
+}
 void Cluster::subscribe_all(OnAnyChange on_change) { any_subscribers_.push_back(std::move(on_change)); }
 
 void Cluster::start() {
@@ -82,7 +92,8 @@ void Cluster::changed(Watched& at, const ObjectPtr& before, const ObjectPtr& aft
     index_pod(before, after);
   } else if (at.path == client::kReplicaSets) {
     if (before) replica_sets_.erase(client::object_key(before->namespace_, before->name));
-    if (after) replica_sets_.insert_or_assign(client::object_key(after->namespace_, after->name), ReplicaSetView::make(after));
+    if (after)
+      replica_sets_.insert_or_assign(client::object_key(after->namespace_, after->name), ReplicaSetView::make(after));
   }
   for (const auto& subscriber : at.subscribers) subscriber(before, after);
   for (const auto& subscriber : any_subscribers_) subscriber(at.path, before, after);
@@ -121,10 +132,16 @@ const client::Cache& Cluster::all(const client::ResourcePath& path) const { retu
 kube::Revision Cluster::revision(const client::ResourcePath& path) const { return watched(path).informer->revision(); }
 
 std::vector<PodPtr> Cluster::pods_of_controller(std::string_view uid) const { return all_of(by_controller_, uid); }
-std::vector<PodPtr> Cluster::pods_without_controller(std::string_view namespace_) const { return all_of(without_controller_, namespace_); }
+std::vector<PodPtr> Cluster::pods_without_controller(std::string_view namespace_) const {
+  return all_of(without_controller_, namespace_);
+}
 std::vector<PodPtr> Cluster::pods_of_node(std::string_view node) const { return all_of(by_node_, node); }
-std::vector<PodPtr> Cluster::pods_of_namespace(std::string_view namespace_) const { return of_namespace(pods_, namespace_); }
-std::vector<ReplicaSetPtr> Cluster::replica_sets_of_namespace(std::string_view namespace_) const { return of_namespace(replica_sets_, namespace_); }
+std::vector<PodPtr> Cluster::pods_of_namespace(std::string_view namespace_) const {
+  return of_namespace(pods_, namespace_);
+}
+std::vector<ReplicaSetPtr> Cluster::replica_sets_of_namespace(std::string_view namespace_) const {
+  return of_namespace(replica_sets_, namespace_);
+}
 PodPtr Cluster::pod(std::string_view namespace_, std::string_view name) const {
   const auto at = pods_.find(client::object_key(namespace_, name));
   return at == pods_.end() ? nullptr : at->second;
@@ -132,20 +149,24 @@ PodPtr Cluster::pod(std::string_view namespace_, std::string_view name) const {
 
 rt::Task<ObjectPtr> Cluster::execute(Action action) {
   switch (action.verb) {
-    case Verb::Create: co_return co_await client_.create(action.resource, action.namespace_, std::move(action.body));
+    case Verb::Create:
+      co_return co_await client_.create(action.resource, action.namespace_, std::move(action.body));
     case Verb::Patch: {
-      auto done = co_await client_.patch(action.resource, action.namespace_, action.name, client::PatchType::Merge, std::move(action.body));
+      auto done = co_await client_.patch(action.resource, action.namespace_, action.name, client::PatchType::Merge,
+                                         std::move(action.body));
       if (!done && done.error().code == Errc::NotFound) co_return ObjectPtr();
       co_return done;
     }
     case Verb::PatchStatus: {
-      auto done = co_await client_.patch_status(action.resource, action.namespace_, action.name, client::PatchType::Merge, std::move(action.body));
+      auto done = co_await client_.patch_status(action.resource, action.namespace_, action.name,
+                                                client::PatchType::Merge, std::move(action.body));
       if (!done && done.error().code == Errc::NotFound) co_return ObjectPtr();
       co_return done;
     }
     case Verb::Delete: {
-      auto done = co_await client_.remove(action.resource, action.namespace_, action.name,
-                                          {.grace_seconds = action.grace_seconds, .uid = action.uid, .propagation = action.propagation});
+      auto done = co_await client_.remove(
+          action.resource, action.namespace_, action.name,
+          {.grace_seconds = action.grace_seconds, .uid = action.uid, .propagation = action.propagation});
       // Conflict: another object of that name is there now.
       if (!done && (done.error().code == Errc::NotFound || done.error().code == Errc::Conflict)) co_return ObjectPtr();
       co_return done;

@@ -38,22 +38,29 @@ struct Controllers::State {
         scheduler(cluster, options.scheduler),
         nodes(options.node_lifecycle, random),
         pod_gc(options.pod_gc),
-        deployments(cluster, {.name = "deployment", .order = Reconciler::Order::Sequential, .delay = std::chrono::milliseconds(2)},
-                    from_memory([this](const std::string& key) { return deployment(key); })),
+        deployments(
+            cluster,
+            {.name = "deployment", .order = Reconciler::Order::Sequential, .delay = std::chrono::milliseconds(2)},
+            from_memory([this](const std::string& key) { return deployment(key); })),
         replica_sets(cluster, {.name = "replicaset", .delay = std::chrono::milliseconds(1)},
                      from_memory([this](const std::string& key) { return replica_set(key); })),
-        endpoint_slices(cluster, {.name = "endpointslice", .delay = kSettle}, from_memory([this](const std::string& key) { return endpoint_slice(key); })),
-        service_accounts(cluster, {.name = "serviceaccount"}, from_memory([this](const std::string& key) { return service_account(key); })),
+        endpoint_slices(cluster, {.name = "endpointslice", .delay = kSettle},
+                        from_memory([this](const std::string& key) { return endpoint_slice(key); })),
+        service_accounts(cluster, {.name = "serviceaccount"},
+                         from_memory([this](const std::string& key) { return service_account(key); })),
         namespaces(cluster, {.name = "namespace"}, [this](std::string key) { return empty_namespace(std::move(key)); }),
-        garbage(cluster, {.name = "garbage", .workers = 64}, [this](std::string key) { return collect(std::move(key)); }),
-        node_pods(cluster, {.name = "node pods"}, from_memory([this](const std::string& key) { return pods_of_node(key); })),
+        garbage(cluster, {.name = "garbage", .workers = 64},
+                [this](std::string key) { return collect(std::move(key)); }),
+        node_pods(cluster, {.name = "node pods"},
+                  from_memory([this](const std::string& key) { return pods_of_node(key); })),
         sweeps(cluster, {.name = "sweeps"}, from_memory([this](const std::string& key) { return sweep(key); })),
         tasks(loop) {
     subscribe();
   }
 
   std::vector<Reconciler*> reconcilers() {
-    return {&deployments, &replica_sets, &endpoint_slices, &service_accounts, &namespaces, &garbage, &node_pods, &sweeps};
+    return {&deployments, &replica_sets, &endpoint_slices, &service_accounts,
+            &namespaces,  &garbage,      &node_pods,       &sweeps};
   }
 
   void subscribe();
@@ -82,7 +89,9 @@ struct Controllers::State {
 };
 
 void Controllers::State::subscribe() {
-  cluster.subscribe(client::kDeployments, [this](const ObjectPtr& before, const ObjectPtr& after) { deployments.enqueue(after ? after : before); });
+  cluster.subscribe(client::kDeployments, [this](const ObjectPtr& before, const ObjectPtr& after) {
+    deployments.enqueue(after ? after : before);
+  });
   cluster.subscribe(client::kReplicaSets, [this](const ObjectPtr& before, const ObjectPtr& after) {
     const ObjectPtr& set = after ? after : before;
     if (after) replica_sets.enqueue(set);
@@ -101,7 +110,8 @@ void Controllers::State::subscribe() {
   });
   cluster.subscribe(client::kEndpointSlices, [this](const ObjectPtr& before, const ObjectPtr& after) {
     const ObjectPtr& slice = after ? after : before;
-    if (slice->label(kManagedByLabel) == kManagedBy) endpoint_slices.enqueue(object_key(slice->namespace_, slice->label(kServiceNameLabel)));
+    if (slice->label(kManagedByLabel) == kManagedBy)
+      endpoint_slices.enqueue(object_key(slice->namespace_, slice->label(kServiceNameLabel)));
   });
   cluster.subscribe(client::kNamespaces, [this](const ObjectPtr&, const ObjectPtr& after) {
     if (!after) return;
@@ -144,7 +154,8 @@ void Controllers::State::on_pod(const ObjectPtr& before, const ObjectPtr& after)
     const auto& services = cluster.all(client::kServices);
     for (auto at = services.lower_bound(prefix); at != services.end() && at->first.starts_with(prefix); ++at) {
       const auto service = at->second->parse();
-      if (kube::LabelSelector::from_map(service.root()["spec"]["selector"]).matches(pod->labels)) endpoint_slices.enqueue(at->first);
+      if (kube::LabelSelector::from_map(service.root()["spec"]["selector"]).matches(pod->labels))
+        endpoint_slices.enqueue(at->first);
     }
   }
   // Recreate waits for the last old pod.
@@ -157,7 +168,8 @@ void Controllers::State::on_pod(const ObjectPtr& before, const ObjectPtr& after)
     if (!set) return;
     const auto set_doc = set->parse();
     const auto deployment_owner = controller_of(set_doc.root()["metadata"]);
-    if (deployment_owner && deployment_owner->kind == "Deployment") deployments.enqueue_after(object_key(pod->namespace_, deployment_owner->name), kSettle);
+    if (deployment_owner && deployment_owner->kind == "Deployment")
+      deployments.enqueue_after(object_key(pod->namespace_, deployment_owner->name), kSettle);
   }
 }
 
@@ -168,10 +180,12 @@ Plan Controllers::State::deployment(const std::string& key) {
   const auto sets = cluster.replica_sets_of_namespace(namespace_);
   Plan plan = reconcile_deployment({.deployment = object,
                                     .replica_sets = sets,
-                                    .running_pods = [this](std::string_view uid) {
-                                      const auto pods = cluster.pods_of_controller(uid);
-                                      return static_cast<std::int64_t>(std::ranges::count(pods, false, [](const PodPtr& pod) { return pod->finished; }));
-                                    },
+                                    .running_pods =
+                                        [this](std::string_view uid) {
+                                          const auto pods = cluster.pods_of_controller(uid);
+                                          return static_cast<std::int64_t>(std::ranges::count(
+                                              pods, false, [](const PodPtr& pod) { return pod->finished; }));
+                                        },
                                     .now = cluster.clock().now()});
   // A ReplicaSet of that name that is not this template's: the hash collided, the next attempt has another.
   for (const auto& action : plan.actions) {
@@ -180,8 +194,13 @@ Plan Controllers::State::deployment(const std::string& key) {
     if (!existing) continue;
     const auto doc = object->parse();
     Plan collision;
-    collision.actions.push_back({.verb = Verb::PatchStatus, .resource = client::kDeployments, .namespace_ = namespace_, .name = name,
-                                 .body = std::format(R"({{"metadata":{{"uid":"{}"}},"status":{{"collisionCount":{}}}}})", object->uid, doc.root()["status"]["collisionCount"].i64() + 1)});
+    collision.actions.push_back(
+        {.verb = Verb::PatchStatus,
+         .resource = client::kDeployments,
+         .namespace_ = namespace_,
+         .name = name,
+         .body = std::format(R"({{"metadata":{{"uid":"{}"}},"status":{{"collisionCount":{}}}}})", object->uid,
+                             doc.root()["status"]["collisionCount"].i64() + 1)});
     return collision;
   }
   return plan;
@@ -194,7 +213,9 @@ Plan Controllers::State::replica_set(const std::string& key) {
   auto pods = cluster.pods_of_controller(object->uid);
   const auto orphans = cluster.pods_without_controller(namespace_);
   pods.insert(pods.end(), orphans.begin(), orphans.end());
-  return reconcile_replica_set({.replica_set = object, .pods = pods, .now = cluster.clock().now(), .burst_max = options.burst_max}, cluster.random());
+  return reconcile_replica_set(
+      {.replica_set = object, .pods = pods, .now = cluster.clock().now(), .burst_max = options.burst_max},
+      cluster.random());
 }
 
 Plan Controllers::State::endpoint_slice(const std::string& key) {
@@ -206,17 +227,24 @@ Plan Controllers::State::endpoint_slice(const std::string& key) {
   const auto& all = cluster.all(client::kEndpointSlices);
   const std::string prefix = namespace_ + "/";
   for (auto at = all.lower_bound(prefix); at != all.end() && at->first.starts_with(prefix); ++at) {
-    if (at->second->label(kServiceNameLabel) == name && at->second->label(kManagedByLabel) == kManagedBy) slices.push_back(at->second);
+    if (at->second->label(kServiceNameLabel) == name && at->second->label(kManagedByLabel) == kManagedBy)
+      slices.push_back(at->second);
   }
-  return reconcile_endpoint_slices({.service = service, .pods = pods, .slices = slices, .endpoints_max = options.endpoints_max}, cluster.random());
+  return reconcile_endpoint_slices(
+      {.service = service, .pods = pods, .slices = slices, .endpoints_max = options.endpoints_max}, cluster.random());
 }
 
 Plan Controllers::State::service_account(const std::string& key) {
   const ObjectPtr in = cluster.get(client::kNamespaces, "", key);
   if (!in || in->deleting || cluster.get(client::kServiceAccounts, key, "default")) return {};
   Plan plan;
-  plan.actions.push_back({.verb = Verb::Create, .resource = client::kServiceAccounts, .namespace_ = key, .name = "default",
-                          .body = std::format(R"({{"apiVersion":"v1","kind":"ServiceAccount","metadata":{{"name":"default","namespace":"{}"}}}})", key)});
+  plan.actions.push_back(
+      {.verb = Verb::Create,
+       .resource = client::kServiceAccounts,
+       .namespace_ = key,
+       .name = "default",
+       .body = std::format(
+           R"({{"apiVersion":"v1","kind":"ServiceAccount","metadata":{{"name":"default","namespace":"{}"}}}})", key)});
   return plan;
 }
 
@@ -254,11 +282,17 @@ rt::Task<Plan> Controllers::State::empty_namespace(std::string name) {
     for (const ObjectPtr& item : list.items) {
       left = true;
       if (item->deleting) continue;
-      plan.actions.push_back({.verb = Verb::Delete, .resource = path_of(type), .namespace_ = name, .name = item->name, .uid = item->uid, .propagation = "Background"});
+      plan.actions.push_back({.verb = Verb::Delete,
+                              .resource = path_of(type),
+                              .namespace_ = name,
+                              .name = item->name,
+                              .uid = item->uid,
+                              .propagation = "Background"});
     }
   }
   if (left) {
-    plan.again = plan.actions.empty() ? std::chrono::milliseconds(500) : std::chrono::milliseconds(20);  // pods take their grace
+    plan.again =
+        plan.actions.empty() ? std::chrono::milliseconds(500) : std::chrono::milliseconds(20);  // pods take their grace
     co_return plan;
   }
   const auto doc = object->parse();
@@ -268,7 +302,8 @@ rt::Task<Plan> Controllers::State::empty_namespace(std::string name) {
   for (const Json one : doc.root()["spec"]["finalizers"].items()) {
     if (one.str() != "kubernetes") finalizers.push(one);
   }
-  const auto done = co_await cluster.client().raw("PUT", std::format("/api/v1/namespaces/{}/finalize", name), edit.dump(), "application/json");
+  const auto done = co_await cluster.client().raw("PUT", std::format("/api/v1/namespaces/{}/finalize", name),
+                                                  edit.dump(), "application/json");
   if (!done && done.error().code != Errc::NotFound) co_return Fail(done.error());
   co_return Plan{};
 }

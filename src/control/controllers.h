@@ -35,8 +35,8 @@ class Controllers {
 
   void start();
   rt::Task<> stop();
-  bool synced() const;           // every informer has its first list, and the controllers work
-  std::uint64_t bound() const;   // pods bound since the start
+  bool synced() const;          // every informer has its first list, and the controllers work
+  std::uint64_t bound() const;  // pods bound since the start
   std::size_t unscheduled() const;
 
  private:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// All controllers and the scheduler against the real API server and store, in this process, with a node that says it runs
-// what it is given. Real time, bounded: what is waited for comes within milliseconds.
+// All controllers and the scheduler against the real API server and store, in this process, with a node that says it
+// runs what it is given. Real time, bounded: what is waited for comes within milliseconds.
 #include "control/controllers.h"
 
 #include <gmock/gmock.h>
@@ -25,16 +25,20 @@ using ::testing::HasSubstr;
 class FakeNode {
  public:
   FakeNode(rt::Loop& loop, client::Client& client, Random& random, std::string name)
-      : client_(client), name_(std::move(name)), tasks_(loop),
+      : client_(client),
+        name_(std::move(name)),
+        tasks_(loop),
         pods_(loop, client, random, {.resource = client::kPods, .selectors = {.field = "spec.nodeName=" + name_}},
               [this](const ObjectPtr&, const ObjectPtr& after) {
                 if (after) tasks_.spawn("fake pod", act(after));
               }) {}
   rt::Task<> join(std::string labels) {
-    CO_TRY_OK(co_await client_.create(client::kNodes, "", std::format(
-        R"({{"apiVersion":"v1","kind":"Node","metadata":{{"name":"{}","labels":{{{}}}}},"status":{{"capacity":{{"cpu":"100","memory":"100Gi","pods":"1000"}},)"
-        R"("allocatable":{{"cpu":"100","memory":"100Gi","pods":"1000"}},"conditions":[{{"type":"Ready","status":"True","lastHeartbeatTime":"2026-01-01T00:00:00Z","lastTransitionTime":"2026-01-01T00:00:00Z"}}]}}}})",
-        name_, labels)));
+    CO_TRY_OK(co_await client_.create(
+        client::kNodes, "",
+        std::format(
+            R"({{"apiVersion":"v1","kind":"Node","metadata":{{"name":"{}","labels":{{{}}}}},"status":{{"capacity":{{"cpu":"100","memory":"100Gi","pods":"1000"}},)"
+            R"("allocatable":{{"cpu":"100","memory":"100Gi","pods":"1000"}},"conditions":[{{"type":"Ready","status":"True","lastHeartbeatTime":"2026-01-01T00:00:00Z","lastTransitionTime":"2026-01-01T00:00:00Z"}}]}}}})",
+            name_, labels)));
     pods_.start();
     co_return Result<>{};
   }
@@ -51,9 +55,11 @@ class FakeNode {
     } else if (pod->phase != "Running" && report) {
       const std::string time = to_rfc3339(SystemClock().now());
       const int address = ++addresses_;
-      (void)co_await client_.patch_status(client::kPods, pod->namespace_, pod->name, client::PatchType::Merge, std::format(
-          R"({{"status":{{"phase":"Running","podIP":"10.42.{}.{}","hostIP":"192.0.2.1","conditions":[{{"type":"PodScheduled","status":"True"}},{{"type":"Ready","status":"True","lastTransitionTime":"{}"}}]}}}})",
-          address / 250, address % 250 + 1, time));
+      (void)co_await client_.patch_status(
+          client::kPods, pod->namespace_, pod->name, client::PatchType::Merge,
+          std::format(
+              R"({{"status":{{"phase":"Running","podIP":"10.42.{}.{}","hostIP":"192.0.2.1","conditions":[{{"type":"PodScheduled","status":"True"}},{{"type":"Ready","status":"True","lastTransitionTime":"{}"}}]}}}})",
+              address / 250, address % 250 + 1, time));
     }
     co_return Result<>{};
   }
@@ -68,7 +74,9 @@ class ControlPlane : public ::testing::Test {
  protected:
   ControlPlane() {
     auto database = sql::Database::open("control.db", {.vfs = disk_.name()}, store::Store::migrations()).value();
-    store_ = store::Store::open(loop_, clock_, std::move(database), {.resources = apiserver::ApiServer::store_resources()}).value();
+    store_ =
+        store::Store::open(loop_, clock_, std::move(database), {.resources = apiserver::ApiServer::store_resources()})
+            .value();
     api_ = std::make_unique<apiserver::ApiServer>(*store_, clock_, random_, apiserver::Options{});
     CHECK(run_on(loop_, api_->bootstrap()).has_value());
     transport_ = std::make_unique<http::InProcessTransport>(*api_);
@@ -104,8 +112,11 @@ class ControlPlane : public ::testing::Test {
     CHECK(result.has_value());
     return std::move(*result);
   }
-  std::vector<ObjectPtr> list(const client::ResourcePath& path, const std::string& namespace_ = "default") { return must(client_->list(path, namespace_)).items; }
-  std::size_t count(const client::ResourcePath& path, std::string_view part = "", const std::string& namespace_ = "default") {
+  std::vector<ObjectPtr> list(const client::ResourcePath& path, const std::string& namespace_ = "default") {
+    return must(client_->list(path, namespace_)).items;
+  }
+  std::size_t count(const client::ResourcePath& path, std::string_view part = "",
+                    const std::string& namespace_ = "default") {
     const auto id = store_->find_resource(path.group.empty() ? path.resource : path.resource + "." + path.group);
     std::size_t found = 0;
     const auto all = store_->list(*id, {.namespace_ = namespace_}).value();
@@ -113,8 +124,10 @@ class ControlPlane : public ::testing::Test {
     return found;
   }
   std::string deployment(const std::string& name, int replicas, const std::string& image = "v1") {
-    return std::format(R"({{"apiVersion":"apps/v1","kind":"Deployment","metadata":{{"name":"{0}","namespace":"default"}},"spec":{{"replicas":{1},"selector":{{"matchLabels":{{"app":"{0}"}}}},
-      "template":{{"metadata":{{"labels":{{"app":"{0}"}}}},"spec":{{"nodeSelector":{{"node-type":"edge"}},"containers":[{{"name":"c","image":"registry.example.com/{2}","resources":{{"requests":{{"cpu":"100m","memory":"128Mi"}}}}}}]}}}}}}}})", name, replicas, image);
+    return std::format(
+        R"({{"apiVersion":"apps/v1","kind":"Deployment","metadata":{{"name":"{0}","namespace":"default"}},"spec":{{"replicas":{1},"selector":{{"matchLabels":{{"app":"{0}"}}}},
+      "template":{{"metadata":{{"labels":{{"app":"{0}"}}}},"spec":{{"nodeSelector":{{"node-type":"edge"}},"containers":[{{"name":"c","image":"registry.example.com/{2}","resources":{{"requests":{{"cpu":"100m","memory":"128Mi"}}}}}}]}}}}}}}})",
+        name, replicas, image);
   }
   void join(const std::string& labels = R"("node-type":"edge")") { must(node_->join(labels)); }
   void must(rt::Task<> task) {
@@ -126,8 +139,9 @@ class ControlPlane : public ::testing::Test {
     const auto doc = object->parse();
     const Json status = doc.root()["status"], spec = doc.root()["spec"];
     const auto wanted = spec["replicas"].i64();
-    return status["observedGeneration"].i64() >= doc.root()["metadata"]["generation"].i64() && status["updatedReplicas"].i64() == wanted &&
-           status["replicas"].i64() == wanted && status["availableReplicas"].i64() == wanted;
+    return status["observedGeneration"].i64() >= doc.root()["metadata"]["generation"].i64() &&
+           status["updatedReplicas"].i64() == wanted && status["replicas"].i64() == wanted &&
+           status["availableReplicas"].i64() == wanted;
   }
 
   SystemClock clock_;
@@ -144,7 +158,9 @@ class ControlPlane : public ::testing::Test {
 
 TEST_F(ControlPlane, BringsAHundredPodsToTheirNode) {
   join();
-  must(client_->create(client::kServices, "default", R"({"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"default"},"spec":{"selector":{"app":"web"},"ports":[{"port":80,"targetPort":8080}]}})"));
+  must(client_->create(
+      client::kServices, "default",
+      R"({"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"default"},"spec":{"selector":{"app":"web"},"ports":[{"port":80,"targetPort":8080}]}})"));
   node_->report = true;
   const Instant start = clock_.instant();
   must(client_->create(client::kDeployments, "default", deployment("web", 100)));
@@ -168,8 +184,11 @@ TEST_F(ControlPlane, RollsScalesAndDeletes) {
   join();
   must(client_->create(client::kDeployments, "default", deployment("web", 4)));
   wait("the first rollout", [&] { return rolled_out("web"); });
-  must(client_->patch(client::kDeployments, "default", "web", client::PatchType::Merge, R"({"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":"now"}}}}})"));
-  wait("the restart", [&] { return rolled_out("web") && count(client::kPods) == 4 && count(client::kPods, "restartedAt") == 4; });
+  must(client_->patch(
+      client::kDeployments, "default", "web", client::PatchType::Merge,
+      R"({"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":"now"}}}}})"));
+  wait("the restart",
+       [&] { return rolled_out("web") && count(client::kPods) == 4 && count(client::kPods, "restartedAt") == 4; });
   EXPECT_EQ(count(client::kReplicaSets), 2u);
   must(client_->patch(client::kDeployments, "default", "web", client::PatchType::Merge, R"({"spec":{"replicas":1}})"));
   wait("the scaling", [&] { return rolled_out("web") && count(client::kPods) == 1; });
@@ -179,24 +198,44 @@ TEST_F(ControlPlane, RollsScalesAndDeletes) {
   wait("the garbage collector", [&] { return count(client::kReplicaSets) == 0 && count(client::kPods) == 0; });
 }
 
+// Goal: controllers keep nothing that the API does not have.
+// Method: stop them in the middle of a rollout, and start others.
+TEST_F(ControlPlane, LosesNothingWhenItsControllersAreReplaced) {
+  join();
+  must(client_->create(client::kDeployments, "default", deployment("web", 40)));
+  wait("some pods", [&] { return count(client::kPods) >= 5; });
+  must(controllers_->stop());
+  controllers_ = std::make_unique<Controllers>(loop_, *client_, clock_, random_, Controllers::Options{});
+  controllers_->start();
+  wait("the rollout", [&] { return rolled_out("web"); });
+  EXPECT_EQ(count(client::kPods), 40u);
+  EXPECT_EQ(count(client::kReplicaSets), 1u);
+}
+
 TEST_F(ControlPlane, SaysWhyAPodFitsNowhereAndPlacesItWhenItDoes) {
   join(R"("node-type":"core")");
   must(client_->create(client::kDeployments, "default", deployment("web", 1)));
-  wait("the condition", [&] { return count(client::kPods, "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.") == 1; });
+  wait("the condition", [&] {
+    return count(client::kPods, "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.") == 1;
+  });
   wait("the event", [&] { return count(client::kEvents, "FailedScheduling") == 1; });
-  must(client_->patch(client::kNodes, "", "edge-1", client::PatchType::Merge, R"({"metadata":{"labels":{"node-type":"edge"}}})"));
+  must(client_->patch(client::kNodes, "", "edge-1", client::PatchType::Merge,
+                      R"({"metadata":{"labels":{"node-type":"edge"}}})"));
   wait("the rollout", [&] { return rolled_out("web"); });
 }
 
 TEST_F(ControlPlane, EmptiesNamespaces) {
   join();
-  must(client_->create(client::kNamespaces, "", R"({"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop"}})"));
+  must(
+      client_->create(client::kNamespaces, "", R"({"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop"}})"));
   wait("the default ServiceAccount", [&] { return count(client::kServiceAccounts, "", "shop") == 1; });
   auto text = deployment("web", 3);
   text.replace(text.find("\"namespace\":\"default\""), 21, "\"namespace\":\"shop\"");
   must(client_->create(client::kDeployments, "shop", text));
   wait("the pods", [&] { return count(client::kPods, "\"phase\":\"Running\"", "shop") == 3; });
-  must(client_->create(client::kConfigMaps, "shop", R"({"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"c","namespace":"shop"},"data":{"a":"b"}})"));
+  must(client_->create(
+      client::kConfigMaps, "shop",
+      R"({"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"c","namespace":"shop"},"data":{"a":"b"}})"));
   must(client_->remove(client::kNamespaces, "", "shop"));
   wait("the end of the namespace", [&] { return count(client::kNamespaces, "\"name\":\"shop\"", "") == 0; });
   EXPECT_EQ(count(client::kPods, "", "shop"), 0u);

@@ -37,7 +37,8 @@ bool same_template(Json a, Json b) {
   JsonEdit left = JsonEdit::copy(a), right = JsonEdit::copy(b);
   for (const MutJson root : {left.root(), right.root()}) {
     root["metadata"]["labels"].remove(kHashLabel);
-    if (root["metadata"]["labels"].exists() && root["metadata"]["labels"].size() == 0) root["metadata"].remove("labels");
+    if (root["metadata"]["labels"].exists() && root["metadata"]["labels"].size() == 0)
+      root["metadata"].remove("labels");
     root["metadata"].remove("creationTimestamp");
   }
   return left.root().equals(right.root());
@@ -47,13 +48,19 @@ bool same_template(Json a, Json b) {
 class Step {
  public:
   explicit Step(const DeploymentInput& input)
-      : input_(input), deployment_(*input.deployment), doc_(deployment_.parse()), root_(doc_.root()), spec_(root_["spec"]),
-        replicas_(spec_["replicas"].i64(1)), paused_(spec_["paused"].boolean()),
+      : input_(input),
+        deployment_(*input.deployment),
+        doc_(deployment_.parse()),
+        root_(doc_.root()),
+        spec_(root_["spec"]),
+        replicas_(spec_["replicas"].i64(1)),
+        paused_(spec_["paused"].boolean()),
         recreate_(spec_["strategy"]["type"].str() == "Recreate") {
     const Json rolling = spec_["strategy"]["rollingUpdate"];
     if (!recreate_) {
       max_surge_ = int_or_percent(rolling["maxSurge"], replicas_, "25%", Rounding::Up);
-      max_unavailable_ = std::min(replicas_, int_or_percent(rolling["maxUnavailable"], replicas_, "25%", Rounding::Down));
+      max_unavailable_ =
+          std::min(replicas_, int_or_percent(rolling["maxUnavailable"], replicas_, "25%", Rounding::Down));
       if (max_surge_ == 0 && max_unavailable_ == 0) max_unavailable_ = 1;
     }
   }
@@ -102,7 +109,8 @@ class Step {
       }
     }
     std::ranges::sort(mine, [](const auto& a, const auto& b) {
-      return std::pair(a->created, std::string_view(a->object->name)) < std::pair(b->created, std::string_view(b->object->name));
+      return std::pair(a->created, std::string_view(a->object->name)) <
+             std::pair(b->created, std::string_view(b->object->name));
     });
     for (const auto& set : mine) {
       const auto set_doc = set->object->parse();
@@ -128,7 +136,11 @@ class Step {
   }
 
   void patch(const kube::Object& set, std::string body) {
-    plan_.actions.push_back({.verb = Verb::Patch, .resource = client::kReplicaSets, .namespace_ = set.namespace_, .name = set.name, .body = std::move(body)});
+    plan_.actions.push_back({.verb = Verb::Patch,
+                             .resource = client::kReplicaSets,
+                             .namespace_ = set.namespace_,
+                             .name = set.name,
+                             .body = std::move(body)});
   }
 
   std::int64_t old_total() const {
@@ -155,10 +167,12 @@ class Step {
     const bool annotated = annotations[kDesired].str() == std::to_string(replicas_) &&
                            annotations[kMaximum].str() == std::to_string(replicas_ + max_surge_);
     if (!resized && annotated) return false;
-    patch(*set.object, std::format(R"({{"metadata":{{"uid":"{}","annotations":{{{}}}}},"spec":{{"replicas":{}}}}})", set.object->uid, size_annotations(), size));
+    patch(*set.object, std::format(R"({{"metadata":{{"uid":"{}","annotations":{{{}}}}},"spec":{{"replicas":{}}}}})",
+                                   set.object->uid, size_annotations(), size));
     if (resized) {
       plan_.notes.push_back({input_.deployment, NoteType::Normal, "ScalingReplicaSet",
-                             std::format("Scaled {} replica set {} from {} to {}", size > now ? "up" : "down", set.object->name, now, size)});
+                             std::format("Scaled {} replica set {} from {} to {}", size > now ? "up" : "down",
+                                         set.object->name, now, size)});
     }
     now = size;
     return resized;
@@ -178,9 +192,11 @@ class Step {
     if (new_) {
       revision_ = std::max(revision, new_->revision);
       if (new_->revision < revision_) {
-        patch(*new_->object, std::format(R"({{"metadata":{{"uid":"{}","annotations":{{"{}":"{}"}}}}}})", new_->object->uid, kRevision, revision_));
+        patch(*new_->object, std::format(R"({{"metadata":{{"uid":"{}","annotations":{{"{}":"{}"}}}}}})",
+                                         new_->object->uid, kRevision, revision_));
       }
-      if (!find_condition(root_, "Progressing")) progressing_ = {"True", "FoundNewReplicaSet", std::format("Found new replica set \"{}\"", new_->object->name)};
+      if (!find_condition(root_, "Progressing"))
+        progressing_ = {"True", "FoundNewReplicaSet", std::format("Found new replica set \"{}\"", new_->object->name)};
       return;
     }
     if (create == Create::No) return;
@@ -198,12 +214,15 @@ class Step {
     metadata.object("labels").set(kHashLabel, hash);
     MutJson annotations = metadata.object("annotations");
     for (const auto [key, value] : root_["metadata"]["annotations"].members()) {
-      if (key != kLastApplied && !key.starts_with("deployment.kubernetes.io/") && !key.starts_with("deprecated.deployment")) annotations.set(key, value);
+      if (key != kLastApplied && !key.starts_with("deployment.kubernetes.io/") &&
+          !key.starts_with("deprecated.deployment"))
+        annotations.set(key, value);
     }
     annotations.set(kDesired, std::to_string(replicas_));
     annotations.set(kMaximum, std::to_string(replicas_ + max_surge_));
     annotations.set(kRevision, std::to_string(revision_));
-    metadata.array("ownerReferences").push(JsonDoc::parse(controller_reference("apps/v1", "Deployment", deployment_))->root());
+    metadata.array("ownerReferences")
+        .push(JsonDoc::parse(controller_reference("apps/v1", "Deployment", deployment_))->root());
     MutJson spec = set.object("spec");
     spec.set("replicas", size);
     if (spec_["minReadySeconds"].i64() != 0) spec.set("minReadySeconds", spec_["minReadySeconds"].i64());
@@ -211,9 +230,14 @@ class Step {
     spec.object("selector").object("matchLabels").set(kHashLabel, hash);
     spec.set("template", spec_["template"]);
     spec.object("template").object("metadata").object("labels").set(kHashLabel, hash);
-    plan_.actions.push_back({.verb = Verb::Create, .resource = client::kReplicaSets, .namespace_ = deployment_.namespace_, .name = name, .body = edit.dump()});
+    plan_.actions.push_back({.verb = Verb::Create,
+                             .resource = client::kReplicaSets,
+                             .namespace_ = deployment_.namespace_,
+                             .name = name,
+                             .body = edit.dump()});
     if (size > 0) {
-      plan_.notes.push_back({input_.deployment, NoteType::Normal, "ScalingReplicaSet", std::format("Scaled up replica set {} from 0 to {}", name, size)});
+      plan_.notes.push_back({input_.deployment, NoteType::Normal, "ScalingReplicaSet",
+                             std::format("Scaled up replica set {} from 0 to {}", name, size)});
     }
     progressing_ = {"True", "NewReplicaSetCreated", std::format("Created new replica set \"{}\"", name)};
   }
@@ -239,7 +263,8 @@ class Step {
     }
     std::int64_t left = available_total() - min_available;
     for (const auto& set : old_) {
-      const std::int64_t size = targets_.contains(set->object->uid) ? targets_[set->object->uid] : size_.at(set->object->uid);
+      const std::int64_t size =
+          targets_.contains(set->object->uid) ? targets_[set->object->uid] : size_.at(set->object->uid);
       if (left <= 0 || size == 0) continue;
       const std::int64_t take = std::min(size, left);
       targets_[set->object->uid] = size - take;
@@ -310,9 +335,14 @@ class Step {
       std::int64_t share = 0;
       if (to_add != 0) {
         const auto set_doc = set->object->parse();
-        const auto maximum = parse_int<std::int64_t>(set_doc.root()["metadata"]["annotations"][kMaximum].str()).value_or(allowed);
-        const std::int64_t target = maximum > 0 ? std::llround(static_cast<double>(size) * static_cast<double>(allowed) / static_cast<double>(maximum)) : size;
-        share = to_add > 0 ? std::clamp<std::int64_t>(target - size, 0, left) : std::clamp<std::int64_t>(target - size, left, 0);
+        const auto maximum =
+            parse_int<std::int64_t>(set_doc.root()["metadata"]["annotations"][kMaximum].str()).value_or(allowed);
+        const std::int64_t target =
+            maximum > 0
+                ? std::llround(static_cast<double>(size) * static_cast<double>(allowed) / static_cast<double>(maximum))
+                : size;
+        share = to_add > 0 ? std::clamp<std::int64_t>(target - size, 0, left)
+                           : std::clamp<std::int64_t>(target - size, left, 0);
       }
       sizes.push_back(std::max<std::int64_t>(0, size + share));
       left -= share;
@@ -324,19 +354,25 @@ class Step {
   bool complete() const {
     std::int64_t all = new_ ? new_->status_replicas : 0;
     for (const auto& set : old_) all += set->status_replicas;
-    return new_ && new_->status_replicas == replicas_ && new_->status_available == replicas_ && all == replicas_ && new_size_ == replicas_;
+    return new_ && new_->status_replicas == replicas_ && new_->status_available == replicas_ && all == replicas_ &&
+           new_size_ == replicas_;
   }
 
   void clean_up() {
     const std::int64_t limit = spec_["revisionHistoryLimit"].i64(10);
     std::vector<ReplicaSetPtr> unused;
     for (const auto& set : old_) {
-      if (!set->object->deleting && set->replicas == 0 && set->status_replicas == 0 && set->observed) unused.push_back(set);
+      if (!set->object->deleting && set->replicas == 0 && set->status_replicas == 0 && set->observed)
+        unused.push_back(set);
     }
     std::ranges::sort(unused, {}, [](const auto& set) { return set->revision; });
     while (static_cast<std::int64_t>(unused.size()) > limit) {
       const auto& set = unused.front();
-      plan_.actions.push_back({.verb = Verb::Delete, .resource = client::kReplicaSets, .namespace_ = set->object->namespace_, .name = set->object->name, .uid = set->object->uid});
+      plan_.actions.push_back({.verb = Verb::Delete,
+                               .resource = client::kReplicaSets,
+                               .namespace_ = set->object->namespace_,
+                               .name = set->object->name,
+                               .uid = set->object->uid});
       unused.erase(unused.begin());
     }
   }
@@ -357,7 +393,9 @@ class Step {
     entry.set("type", type);
     entry.set("status", condition.status);
     entry.set("lastUpdateTime", to_rfc3339(input_.now));
-    entry.set("lastTransitionTime", old["status"].str() == condition.status && old.exists() ? std::string(old["lastTransitionTime"].str()) : to_rfc3339(input_.now));
+    entry.set("lastTransitionTime", old["status"].str() == condition.status && old.exists()
+                                        ? std::string(old["lastTransitionTime"].str())
+                                        : to_rfc3339(input_.now));
     entry.set("reason", condition.reason);
     entry.set("message", condition.message);
     return true;
@@ -397,21 +435,33 @@ class Step {
     }
     if (changed) {
       edit.root().object("metadata").set("uid", deployment_.uid);
-      plan_.actions.push_back({.verb = Verb::PatchStatus, .resource = client::kDeployments, .namespace_ = deployment_.namespace_, .name = deployment_.name, .body = edit.dump()});
+      plan_.actions.push_back({.verb = Verb::PatchStatus,
+                               .resource = client::kDeployments,
+                               .namespace_ = deployment_.namespace_,
+                               .name = deployment_.name,
+                               .body = edit.dump()});
     }
     if (revision_ > 0 && root_["metadata"]["annotations"][kRevision].str() != std::to_string(revision_)) {
-      plan_.actions.push_back({.verb = Verb::Patch, .resource = client::kDeployments, .namespace_ = deployment_.namespace_, .name = deployment_.name,
-                               .body = std::format(R"({{"metadata":{{"uid":"{}","annotations":{{"{}":"{}"}}}}}})", deployment_.uid, kRevision, revision_)});
+      plan_.actions.push_back({.verb = Verb::Patch,
+                               .resource = client::kDeployments,
+                               .namespace_ = deployment_.namespace_,
+                               .name = deployment_.name,
+                               .body = std::format(R"({{"metadata":{{"uid":"{}","annotations":{{"{}":"{}"}}}}}})",
+                                                   deployment_.uid, kRevision, revision_)});
     }
   }
 
   bool available_condition(MutJson conditions, std::int64_t available) const {
     return available >= replicas_ - max_unavailable_
-               ? set_condition(conditions, "Available", {"True", "MinimumReplicasAvailable", "Deployment has minimum availability."}, false)
-               : set_condition(conditions, "Available", {"False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability."}, false);
+               ? set_condition(conditions, "Available",
+                               {"True", "MinimumReplicasAvailable", "Deployment has minimum availability."}, false)
+               : set_condition(
+                     conditions, "Available",
+                     {"False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability."}, false);
   }
 
-  bool progressing_condition(MutJson conditions, std::int64_t replicas, std::int64_t updated, std::int64_t ready, std::int64_t available) {
+  bool progressing_condition(MutJson conditions, std::int64_t replicas, std::int64_t updated, std::int64_t ready,
+                             std::int64_t available) {
     const Json old = root_["status"];
     const Json present = find_condition(root_, "Progressing");
     const auto keep = [&] {
@@ -419,9 +469,11 @@ class Step {
       return false;
     };
     const std::int64_t deadline = spec_["progressDeadlineSeconds"].i64(600);
-    const std::string name = new_ ? std::format("ReplicaSet \"{}\"", new_->object->name) : std::format("Deployment \"{}\"", deployment_.name);
+    const std::string name = new_ ? std::format("ReplicaSet \"{}\"", new_->object->name)
+                                  : std::format("Deployment \"{}\"", deployment_.name);
     if (paused_) {
-      if (present["reason"].str() == "DeploymentPaused" || present["reason"].str() == "ProgressDeadlineExceeded") return keep();
+      if (present["reason"].str() == "DeploymentPaused" || present["reason"].str() == "ProgressDeadlineExceeded")
+        return keep();
       return set_condition(conditions, "Progressing", {"Unknown", "DeploymentPaused", "Deployment is paused"}, false);
     }
     if (progressing_) return set_condition(conditions, "Progressing", *progressing_, true);
@@ -430,18 +482,22 @@ class Step {
     }
     if (updated == replicas_ && replicas == replicas_ && available >= replicas_ && new_) {
       if (present["reason"].str() == "NewReplicaSetAvailable") return keep();
-      return set_condition(conditions, "Progressing", {"True", "NewReplicaSetAvailable", name + " has successfully progressed."}, false);
+      return set_condition(conditions, "Progressing",
+                           {"True", "NewReplicaSetAvailable", name + " has successfully progressed."}, false);
     }
     const bool was_done = replicas == updated && present["reason"].str() == "NewReplicaSetAvailable";
     if (was_done || !present) return keep();
-    const bool progressed = updated > old["updatedReplicas"].i64() || replicas - updated < old["replicas"].i64() - old["updatedReplicas"].i64() ||
+    const bool progressed = updated > old["updatedReplicas"].i64() ||
+                            replicas - updated < old["replicas"].i64() - old["updatedReplicas"].i64() ||
                             ready > old["readyReplicas"].i64() || available > old["availableReplicas"].i64();
-    if (progressed) return set_condition(conditions, "Progressing", {"True", "ReplicaSetUpdated", name + " is progressing."}, true);
+    if (progressed)
+      return set_condition(conditions, "Progressing", {"True", "ReplicaSetUpdated", name + " is progressing."}, true);
     if (present["reason"].str() == "ProgressDeadlineExceeded") return keep();
     const Time since = from_rfc3339(present["lastUpdateTime"].str()).value_or(input_.now);
     const Duration left = since + std::chrono::seconds(deadline) - input_.now;
     if (left <= Duration::zero()) {
-      return set_condition(conditions, "Progressing", {"False", "ProgressDeadlineExceeded", name + " has timed out progressing."}, false);
+      return set_condition(conditions, "Progressing",
+                           {"False", "ProgressDeadlineExceeded", name + " has timed out progressing."}, false);
     }
     plan_.again = left;
     return keep();
@@ -456,10 +512,10 @@ class Step {
   std::int64_t max_surge_ = 0, max_unavailable_ = 0;
   ReplicaSetPtr new_;
   std::int64_t new_size_ = 0;
-  std::vector<ReplicaSetPtr> old_;                // oldest first
-  std::map<std::string, std::int64_t> size_;      // of the old ones, as decided so far
+  std::vector<ReplicaSetPtr> old_;            // oldest first
+  std::map<std::string, std::int64_t> size_;  // of the old ones, as decided so far
   std::map<std::string, std::int64_t> targets_;
-  std::int64_t revision_ = 0;                     // of the new one; 0: leave it
+  std::int64_t revision_ = 0;  // of the new one; 0: leave it
   std::optional<Condition> progressing_;
   Plan plan_;
 };

@@ -16,17 +16,26 @@ using testing::World;
 
 class Deployments : public ::testing::Test {
  protected:
-  void make(int replicas, const std::string& strategy = R"("rollingUpdate":{"maxSurge":"25%","maxUnavailable":"25%"},"type":"RollingUpdate")") {
-    world_.put("deployments", std::format(R"({{"apiVersion":"apps/v1","kind":"Deployment","metadata":{{"name":"web","namespace":"default","uid":"d-1"}},
+  void make(int replicas, const std::string& strategy =
+                              R"("rollingUpdate":{"maxSurge":"25%","maxUnavailable":"25%"},"type":"RollingUpdate")") {
+    world_.put(
+        "deployments",
+        std::format(
+            R"({{"apiVersion":"apps/v1","kind":"Deployment","metadata":{{"name":"web","namespace":"default","uid":"d-1"}},
       "spec":{{"replicas":{},"revisionHistoryLimit":2,"progressDeadlineSeconds":60,"strategy":{{{}}},"selector":{{"matchLabels":{{"app":"web"}}}},
-      "template":{{"metadata":{{"labels":{{"app":"web"}}}},"spec":{{"containers":[{{"name":"c","image":"v1"}}]}}}}}}}})", replicas, strategy));
+      "template":{{"metadata":{{"labels":{{"app":"web"}}}},"spec":{{"containers":[{{"name":"c","image":"v1"}}]}}}}}}}})",
+            replicas, strategy));
   }
   Plan step() {
     const auto sets = world_.replica_sets();
     const auto running = [&](std::string_view uid) {
-      return static_cast<std::int64_t>(std::ranges::count_if(world_.pods(), [&](const PodPtr& pod) { return pod->controller->uid == uid && !pod->finished; }));
+      return static_cast<std::int64_t>(std::ranges::count_if(
+          world_.pods(), [&](const PodPtr& pod) { return pod->controller->uid == uid && !pod->finished; }));
     };
-    Plan plan = reconcile_deployment({.deployment = world_.get("deployments", "web"), .replica_sets = sets, .running_pods = running, .now = world_.now});
+    Plan plan = reconcile_deployment({.deployment = world_.get("deployments", "web"),
+                                      .replica_sets = sets,
+                                      .running_pods = running,
+                                      .now = world_.now});
     world_.apply(plan);
     return plan;
   }
@@ -34,7 +43,8 @@ class Deployments : public ::testing::Test {
     for (const auto& set : world_.all("replicasets")) {
       for (int i = 0; i < 2; ++i) {  // the second reports what the first did
         const auto pods = world_.pods();
-        world_.apply(reconcile_replica_set({.replica_set = world_.get("replicasets", set->name), .pods = pods, .now = world_.now}, random_));
+        world_.apply(reconcile_replica_set(
+            {.replica_set = world_.get("replicasets", set->name), .pods = pods, .now = world_.now}, random_));
       }
     }
   }
@@ -49,17 +59,21 @@ class Deployments : public ::testing::Test {
     std::map<std::string, std::string> rows;
     for (const auto& set : world_.replica_sets()) {
       const auto doc = set->object->parse();
-      rows[std::format("{}", set->revision)] = std::format(
-          "  revision {} image {}: {} wanted, {} pods, {} available\n", set->revision,
-          doc.root().path("spec.template.spec")["containers"][std::size_t{0}]["image"].str(), set->replicas, set->status_replicas, set->status_available);
+      rows[std::format("{}", set->revision)] =
+          std::format("  revision {} image {}: {} wanted, {} pods, {} available\n", set->revision,
+                      doc.root().path("spec.template.spec")["containers"][std::size_t{0}]["image"].str(), set->replicas,
+                      set->status_replicas, set->status_available);
     }
     for (const auto& [key, row] : rows) text += row;
     const auto doc = world_.get("deployments", "web")->parse();
     const Json status = doc.root()["status"];
-    text += std::format("  status: observed {}, replicas {}, updated {}, ready {}, available {}, unavailable {}\n", status["observedGeneration"].i64(), status["replicas"].i64(),
-                        status["updatedReplicas"].i64(), status["readyReplicas"].i64(), status["availableReplicas"].i64(), status["unavailableReplicas"].i64());
+    text += std::format("  status: observed {}, replicas {}, updated {}, ready {}, available {}, unavailable {}\n",
+                        status["observedGeneration"].i64(), status["replicas"].i64(), status["updatedReplicas"].i64(),
+                        status["readyReplicas"].i64(), status["availableReplicas"].i64(),
+                        status["unavailableReplicas"].i64());
     for (const Json condition : status["conditions"].items()) {
-      text += std::format("  {}={} {}: {}\n", condition["type"].str(), condition["status"].str(), condition["reason"].str(), condition["message"].str());
+      text += std::format("  {}={} {}: {}\n", condition["type"].str(), condition["status"].str(),
+                          condition["reason"].str(), condition["message"].str());
     }
     return text;
   }
@@ -79,7 +93,9 @@ class Deployments : public ::testing::Test {
     return text;
   }
   void image(const std::string& name) {
-    world_.patch("deployments", "web", std::format(R"({{"spec":{{"template":{{"spec":{{"containers":[{{"name":"c","image":"{}"}}]}}}}}}}})", name));
+    world_.patch(
+        "deployments", "web",
+        std::format(R"({{"spec":{{"template":{{"spec":{{"containers":[{{"name":"c","image":"{}"}}]}}}}}}}})", name));
   }
   int available() const {
     int count = 0;
@@ -168,7 +184,9 @@ TEST_F(Deployments, KeepsHistoryWithinItsLimitAndRevisionsRising) {
 TEST_F(Deployments, RestartsByAnnotation) {
   make(2);
   run(5);
-  world_.patch("deployments", "web", R"({"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":"2026-11-23T00:00:00Z"}}}}})");
+  world_.patch(
+      "deployments", "web",
+      R"({"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":"2026-11-23T00:00:00Z"}}}}})");
   run(5);
   EXPECT_EQ(world_.replica_sets().size(), 2u);
   for (const auto& pod : world_.pods()) EXPECT_THAT(pod->object->json, HasSubstr("restartedAt"));

@@ -26,7 +26,8 @@ std::string ports_of(Json service_spec, Json pod) {
     if (target.is_string()) {
       for (const Json container : pod["spec"]["containers"].items()) {
         for (const Json named : container["ports"].items()) {
-          if (number == 0 && named["name"].str() == target.str() && named["protocol"].str("TCP") == protocol) number = named["containerPort"].i64();
+          if (number == 0 && named["name"].str() == target.str() && named["protocol"].str("TCP") == protocol)
+            number = named["containerPort"].i64();
         }
       }
       if (number == 0) continue;  // this pod does not have that port
@@ -35,7 +36,8 @@ std::string ports_of(Json service_spec, Json pod) {
     }
     if (text.size() > 1) text += ',';
     text += std::format(R"({{"name":{},"port":{},"protocol":"{}")", json_quote(port["name"].str()), number, protocol);
-    if (port["appProtocol"].is_string()) text += std::format(R"(,"appProtocol":{})", json_quote(port["appProtocol"].str()));
+    if (port["appProtocol"].is_string())
+      text += std::format(R"(,"appProtocol":{})", json_quote(port["appProtocol"].str()));
     text += '}';
   }
   return text + "]";
@@ -54,9 +56,9 @@ std::string endpoint_of(const PodView& pod, bool publish_not_ready) {
 using Endpoints = std::map<std::string, std::string>;  // pod uid to JSON
 
 struct Slice {
-  ObjectPtr object;      // null: to be made
+  ObjectPtr object;  // null: to be made
   std::string ports;
-  Endpoints endpoints;   // as they are to be
+  Endpoints endpoints;  // as they are to be
   bool changed = false;
 };
 
@@ -65,8 +67,10 @@ std::string canonical_ports(Json ports) {
   std::string text = "[";
   for (const Json port : ports.items()) {
     if (text.size() > 1) text += ',';
-    text += std::format(R"({{"name":{},"port":{},"protocol":"{}")", json_quote(port["name"].str()), port["port"].i64(), port["protocol"].str("TCP"));
-    if (port["appProtocol"].is_string()) text += std::format(R"(,"appProtocol":{})", json_quote(port["appProtocol"].str()));
+    text += std::format(R"({{"name":{},"port":{},"protocol":"{}")", json_quote(port["name"].str()), port["port"].i64(),
+                        port["protocol"].str("TCP"));
+    if (port["appProtocol"].is_string())
+      text += std::format(R"(,"appProtocol":{})", json_quote(port["appProtocol"].str()));
     text += '}';
   }
   return text + "]";
@@ -137,7 +141,8 @@ Plan reconcile_endpoint_slices(const EndpointSliceInput& input, Random& random) 
     slice.ports = canonical_ports(slice_doc.root()["ports"]);
     const auto group = wanted.find(slice.ports);
     for (const Json endpoint : slice_doc.root()["endpoints"].items()) {
-      const auto at = group == wanted.end() ? Endpoints::iterator{} : group->second.find(std::string(endpoint["targetRef"]["uid"].str()));
+      const auto at = group == wanted.end() ? Endpoints::iterator{}
+                                            : group->second.find(std::string(endpoint["targetRef"]["uid"].str()));
       if (group == wanted.end() || at == group->second.end()) {
         slice.changed = true;
         continue;
@@ -160,7 +165,8 @@ Plan reconcile_endpoint_slices(const EndpointSliceInput& input, Random& random) 
     }
     while (!left.empty()) {
       Slice made{.object = nullptr, .ports = ports, .endpoints = {}, .changed = true};
-      while (!left.empty() && made.endpoints.size() < input.endpoints_max) made.endpoints.insert(left.extract(left.begin()));
+      while (!left.empty() && made.endpoints.size() < input.endpoints_max)
+        made.endpoints.insert(left.extract(left.begin()));
       slices.push_back(std::move(made));
     }
   }
@@ -172,24 +178,38 @@ Plan reconcile_endpoint_slices(const EndpointSliceInput& input, Random& random) 
   for (const auto& slice : slices) {
     if (slice.object && slice.endpoints.empty()) {
       if (kept > 0 || placeholder || !wanted.contains(slice.ports)) {
-        plan.actions.push_back({.verb = Verb::Delete, .resource = client::kEndpointSlices, .namespace_ = service.namespace_, .name = slice.object->name, .uid = slice.object->uid});
+        plan.actions.push_back({.verb = Verb::Delete,
+                                .resource = client::kEndpointSlices,
+                                .namespace_ = service.namespace_,
+                                .name = slice.object->name,
+                                .uid = slice.object->uid});
         continue;
       }
       placeholder = true;
     }
     if (!slice.changed) continue;
     if (!slice.object) {
-      plan.actions.push_back({.verb = Verb::Create, .resource = client::kEndpointSlices, .namespace_ = service.namespace_, .body = slice_json(service, spec, slice, random)});
+      plan.actions.push_back({.verb = Verb::Create,
+                              .resource = client::kEndpointSlices,
+                              .namespace_ = service.namespace_,
+                              .body = slice_json(service, spec, slice, random)});
       continue;
     }
     std::string endpoints;
     for (const auto& [uid, json] : slice.endpoints) endpoints += (endpoints.empty() ? "" : ",") + json;
-    plan.actions.push_back({.verb = Verb::Patch, .resource = client::kEndpointSlices, .namespace_ = service.namespace_, .name = slice.object->name,
-                            .body = std::format(R"({{"metadata":{{"uid":"{}"}},"endpoints":[{}]}})", slice.object->uid, endpoints)});
+    plan.actions.push_back(
+        {.verb = Verb::Patch,
+         .resource = client::kEndpointSlices,
+         .namespace_ = service.namespace_,
+         .name = slice.object->name,
+         .body = std::format(R"({{"metadata":{{"uid":"{}"}},"endpoints":[{}]}})", slice.object->uid, endpoints)});
   }
   if (kept == 0 && !placeholder) {
     const Slice empty{.object = nullptr, .ports = wanted.begin()->first, .endpoints = {}, .changed = true};
-    plan.actions.push_back({.verb = Verb::Create, .resource = client::kEndpointSlices, .namespace_ = service.namespace_, .body = slice_json(service, spec, empty, random)});
+    plan.actions.push_back({.verb = Verb::Create,
+                            .resource = client::kEndpointSlices,
+                            .namespace_ = service.namespace_,
+                            .body = slice_json(service, spec, empty, random)});
   }
   return plan;
 }

@@ -16,18 +16,28 @@ class EndpointSlices : public ::testing::Test {
  protected:
   void SetUp() override { service(R"({"name":"http","port":80,"targetPort":8080,"protocol":"TCP"})"); }
   void service(const std::string& port, const std::string& more = "") {
-    world_.put("services", std::format(R"({{"apiVersion":"v1","kind":"Service","metadata":{{"name":"web","namespace":"default","uid":"s-1","labels":{{"team":"a"}}}},
-      "spec":{{"clusterIP":"10.43.0.1","selector":{{"app":"web"}},"ports":[{}]{}}}}})", port, more));
+    world_.put(
+        "services",
+        std::format(
+            R"({{"apiVersion":"v1","kind":"Service","metadata":{{"name":"web","namespace":"default","uid":"s-1","labels":{{"team":"a"}}}},
+      "spec":{{"clusterIP":"10.43.0.1","selector":{{"app":"web"}},"ports":[{}]{}}}}})",
+            port, more));
   }
-  void pod(const std::string& name, const std::string& ip, bool ready, const std::string& more = "", int container_port = 8080) {
-    world_.put("pods", std::format(R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{0}","namespace":"default","uid":"u-{0}","labels":{{"app":"web"}}{1}}},
-      "spec":{{"nodeName":"n","containers":[{{"name":"c","ports":[{{"name":"web","containerPort":{2}}}]}}]}}}})", name, more, container_port));
+  void pod(const std::string& name, const std::string& ip, bool ready, const std::string& more = "",
+           int container_port = 8080) {
+    world_.put(
+        "pods",
+        std::format(
+            R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{0}","namespace":"default","uid":"u-{0}","labels":{{"app":"web"}}{1}}},
+      "spec":{{"nodeName":"n","containers":[{{"name":"c","ports":[{{"name":"web","containerPort":{2}}}]}}]}}}})",
+            name, more, container_port));
     world_.set_ready(name, ready, ip);
   }
   Plan step(std::size_t most = 100) {
     const auto pods = world_.pods();
     const auto slices = world_.all("endpointslices");
-    Plan plan = reconcile_endpoint_slices({.service = world_.get("services", "web"), .pods = pods, .slices = slices, .endpoints_max = most}, random_);
+    Plan plan = reconcile_endpoint_slices(
+        {.service = world_.get("services", "web"), .pods = pods, .slices = slices, .endpoints_max = most}, random_);
     world_.apply(plan);
     return plan;
   }
@@ -39,8 +49,12 @@ TEST_F(EndpointSlices, FollowsThePods) {
   std::string text = "no pod\n" + testing::trace(step());
   pod("a", "10.42.0.3", true);
   pod("b", "10.42.0.4", false);
-  world_.put("pods", R"({"apiVersion":"v1","kind":"Pod","metadata":{"name":"no-address","namespace":"default","labels":{"app":"web"}},"spec":{}})");
-  world_.put("pods", R"({"apiVersion":"v1","kind":"Pod","metadata":{"name":"other","namespace":"default","labels":{"app":"db"}},"status":{"podIP":"10.42.0.5"}})");
+  world_.put(
+      "pods",
+      R"({"apiVersion":"v1","kind":"Pod","metadata":{"name":"no-address","namespace":"default","labels":{"app":"web"}},"spec":{}})");
+  world_.put(
+      "pods",
+      R"({"apiVersion":"v1","kind":"Pod","metadata":{"name":"other","namespace":"default","labels":{"app":"db"}},"status":{"podIP":"10.42.0.5"}})");
   text += "two pods\n" + testing::trace(step());
   text += "again\n" + testing::trace(step());
   world_.set_ready("b", true, "10.42.0.4");

@@ -38,8 +38,9 @@ void EventCore::add(const Note& note, Time now, Random& random) {
     made.body_head = std::format(
         R"({{"apiVersion":"v1","kind":"Event","metadata":{{"name":{},"namespace":{}}},"involvedObject":{{"apiVersion":{},"kind":{},"name":{},"namespace":{},"uid":{},"resourceVersion":"{}"}},)"
         R"("reason":{},"type":"{}","source":{{"component":{}}},"reportingComponent":{},"firstTimestamp":"{}",)",
-        json_quote(made.name), json_quote(made.namespace_), json_quote(doc.root()["apiVersion"].str()), json_quote(about.kind), json_quote(about.name),
-        json_quote(about.namespace_), json_quote(about.uid), about.revision.value(), json_quote(note.reason), type, json_quote(options_.component),
+        json_quote(made.name), json_quote(made.namespace_), json_quote(doc.root()["apiVersion"].str()),
+        json_quote(about.kind), json_quote(about.name), json_quote(about.namespace_), json_quote(about.uid),
+        about.revision.value(), json_quote(note.reason), type, json_quote(options_.component),
         json_quote(options_.component), to_rfc3339(now));
     at = known_.emplace(key, std::move(made)).first;
     order_.push_back(key);
@@ -64,8 +65,12 @@ std::optional<Action> EventCore::next() {
     if (at == known_.end()) continue;
     Known& known = at->second;
     known.queued = false;
-    const std::string tail = std::format(R"("message":{},"lastTimestamp":"{}","count":{}}})", json_quote(known.message), to_rfc3339(known.last), known.count);
-    Action action{.verb = known.posted ? Verb::Patch : Verb::Create, .resource = client::kEvents, .namespace_ = known.namespace_, .name = known.name,
+    const std::string tail = std::format(R"("message":{},"lastTimestamp":"{}","count":{}}})", json_quote(known.message),
+                                         to_rfc3339(known.last), known.count);
+    Action action{.verb = known.posted ? Verb::Patch : Verb::Create,
+                  .resource = client::kEvents,
+                  .namespace_ = known.namespace_,
+                  .name = known.name,
                   .body = (known.posted ? "{" : known.body_head) + tail};
     known.posted = true;
     return action;
@@ -73,7 +78,8 @@ std::optional<Action> EventCore::next() {
   return std::nullopt;
 }
 
-EventRecorder::EventRecorder(rt::Loop& loop, client::Client& client, const Clock& clock, Random& random, EventCore::Options options)
+EventRecorder::EventRecorder(rt::Loop& loop, client::Client& client, const Clock& clock, Random& random,
+                             EventCore::Options options)
     : client_(client), clock_(clock), random_(random), core_(std::move(options)), work_(loop), tasks_(loop) {}
 
 void EventRecorder::start() { tasks_.spawn("events", run()); }
@@ -93,7 +99,8 @@ rt::Task<> EventRecorder::run() {
         const auto posted = co_await client_.create(action->resource, action->namespace_, action->body);
         if (!posted) LOG_DEBUG("event not posted", {"error", posted.error()});
       } else {
-        const auto posted = co_await client_.patch(action->resource, action->namespace_, action->name, client::PatchType::Merge, action->body);
+        const auto posted = co_await client_.patch(action->resource, action->namespace_, action->name,
+                                                   client::PatchType::Merge, action->body);
         if (!posted) LOG_DEBUG("event not posted", {"error", posted.error()});
       }
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Posts Events about objects, counting repetitions instead of posting them again. An Event is information: what cannot be
-// posted is dropped and counted, never retried for ever.
-// The core decides what to write; the recorder writes, one request at a time, behind everything else.
+// Posts Events about objects, counting repetitions instead of posting them again. An Event is information: what cannot
+// be posted is dropped and counted, never retried for ever. The core decides what to write; the recorder writes, one
+// request at a time, behind everything else.
 #pragma once
 #include <cstdint>
 #include <deque>

@@ -17,11 +17,14 @@ constexpr std::size_t kAbsentMax = 100'000;
 void GarbageCore::put(const client::ResourcePath& path, const ObjectPtr& object) {
   Node node{.path = path, .object = object, .owners = {}, .foreground = false, .orphan = false};
   // Most objects have neither: no need to parse those.
-  if (object->json.find("\"ownerReferences\"") != std::string::npos || (object->deleting && object->json.find("\"finalizers\"") != std::string::npos)) {
+  if (object->json.find("\"ownerReferences\"") != std::string::npos ||
+      (object->deleting && object->json.find("\"finalizers\"") != std::string::npos)) {
     const auto doc = object->parse();
     const Json metadata = doc.root()["metadata"];
     node.owners = owner_references(metadata);
-    const auto has = [&](std::string_view wanted) { return any_item(metadata["finalizers"], [&](Json one) { return one.str() == wanted; }); };
+    const auto has = [&](std::string_view wanted) {
+      return any_item(metadata["finalizers"], [&](Json one) { return one.str() == wanted; });
+    };
     node.foreground = object->deleting && has(kForeground);
     node.orphan = object->deleting && has(kOrphan);
   }
@@ -79,7 +82,11 @@ Action GarbageCore::without_owners(const Node& node, const std::set<std::string>
   for (const Json owner : doc.root()["metadata"]["ownerReferences"].items()) {
     if (!gone.contains(std::string(owner["uid"].str()))) owners.push(owner);
   }
-  return {.verb = Verb::Patch, .resource = node.path, .namespace_ = node.object->namespace_, .name = node.object->name, .body = edit.dump()};
+  return {.verb = Verb::Patch,
+          .resource = node.path,
+          .namespace_ = node.object->namespace_,
+          .name = node.object->name,
+          .body = edit.dump()};
 }
 
 Action GarbageCore::without_finalizer(const Node& node, std::string_view finalizer) const {
@@ -92,7 +99,11 @@ Action GarbageCore::without_finalizer(const Node& node, std::string_view finaliz
   for (const Json one : doc.root()["metadata"]["finalizers"].items()) {
     if (one.str() != finalizer) left.push(one);
   }
-  return {.verb = Verb::Patch, .resource = node.path, .namespace_ = node.object->namespace_, .name = node.object->name, .body = edit.dump()};
+  return {.verb = Verb::Patch,
+          .resource = node.path,
+          .namespace_ = node.object->namespace_,
+          .name = node.object->name,
+          .body = edit.dump()};
 }
 
 GarbageCore::Verdict GarbageCore::look(const std::string& uid) const {
@@ -107,7 +118,8 @@ GarbageCore::Verdict GarbageCore::look(const std::string& uid) const {
       verdict.actions.push_back(without_finalizer(node, kOrphan));
       return verdict;
     }
-    for (const auto& dependent : owned->second) verdict.actions.push_back(without_owners(objects_.at(dependent), {uid}));
+    for (const auto& dependent : owned->second)
+      verdict.actions.push_back(without_owners(objects_.at(dependent), {uid}));
     return verdict;  // the changed dependents lead back here
   }
   if (node.foreground) {
@@ -117,11 +129,17 @@ GarbageCore::Verdict GarbageCore::look(const std::string& uid) const {
         const Node& one = objects_.at(dependent);
         const auto reference = std::ranges::find(one.owners, uid, &OwnerReference::uid);
         blocked = blocked || reference->block_deletion;
-        const bool other_owner = std::ranges::any_of(one.owners, [&](const auto& owner) { return owner.uid != uid && objects_.contains(owner.uid) && !objects_.at(owner.uid).foreground; });
+        const bool other_owner = std::ranges::any_of(one.owners, [&](const auto& owner) {
+          return owner.uid != uid && objects_.contains(owner.uid) && !objects_.at(owner.uid).foreground;
+        });
         if (other_owner) {
           verdict.actions.push_back(without_owners(one, {uid}));
         } else if (!one.object->deleting) {
-          verdict.actions.push_back({.verb = Verb::Delete, .resource = one.path, .namespace_ = one.object->namespace_, .name = one.object->name, .uid = dependent,
+          verdict.actions.push_back({.verb = Verb::Delete,
+                                     .resource = one.path,
+                                     .namespace_ = one.object->namespace_,
+                                     .name = one.object->name,
+                                     .uid = dependent,
                                      .propagation = has_dependents(dependent) ? "Foreground" : "Background"});
         }
       }
@@ -146,7 +164,12 @@ GarbageCore::Verdict GarbageCore::look(const std::string& uid) const {
   if (solid) {
     verdict.actions.push_back(without_owners(node, gone));
   } else {
-    verdict.actions.push_back({.verb = Verb::Delete, .resource = node.path, .namespace_ = node.object->namespace_, .name = node.object->name, .uid = uid, .propagation = "Background"});
+    verdict.actions.push_back({.verb = Verb::Delete,
+                               .resource = node.path,
+                               .namespace_ = node.object->namespace_,
+                               .name = node.object->name,
+                               .uid = uid,
+                               .propagation = "Background"});
   }
   return verdict;
 }

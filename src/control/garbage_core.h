@@ -48,9 +48,9 @@ class GarbageCore {
   Action without_owners(const Node&, const std::set<std::string>& gone) const;
   Action without_finalizer(const Node&, std::string_view finalizer) const;
 
-  std::unordered_map<std::string, Node> objects_;                       // by uid; only owners and the owned
+  std::unordered_map<std::string, Node> objects_;                      // by uid; only owners and the owned
   std::unordered_map<std::string, std::set<std::string>> dependents_;  // owner uid to uids
-  std::set<std::string> absent_;                                        // uids known to be gone
+  std::set<std::string> absent_;                                       // uids known to be gone
   std::set<std::string> candidates_;
 };
 

@@ -55,7 +55,8 @@ TEST(WorkQueue, BacksOffUntilAKeySucceeds) {
 TEST(Events, CountsRepetitionsAndCombinesSimilarOnes) {
   World world;
   SeededRandom random(7);
-  const auto pod = world.put("pods", R"({"apiVersion":"v1","kind":"Pod","metadata":{"name":"p","namespace":"default"}})");
+  const auto pod =
+      world.put("pods", R"({"apiVersion":"v1","kind":"Pod","metadata":{"name":"p","namespace":"default"}})");
   EventCore core({.component = "test"});
   core.add({pod, NoteType::Warning, "FailedScheduling", "no room"}, world.now, random);
   core.add({pod, NoteType::Warning, "FailedScheduling", "no room"}, world.now + 1s, random);
@@ -71,7 +72,8 @@ TEST(Events, CountsRepetitionsAndCombinesSimilarOnes) {
   EXPECT_EQ(second->verb, Verb::Patch);
   EXPECT_EQ(second->name, first->name);
   EXPECT_THAT(second->body, HasSubstr(R"("count":3})"));
-  for (int i = 0; i < 30; ++i) core.add({pod, NoteType::Normal, "Created", std::format("pod {}", i)}, world.now, random);
+  for (int i = 0; i < 30; ++i)
+    core.add({pod, NoteType::Normal, "Created", std::format("pod {}", i)}, world.now, random);
   int created = 0;
   std::string last;
   while (const auto action = core.next()) {
@@ -87,7 +89,9 @@ TEST(Events, ForgetsTheOldestAndBoundsItsQueue) {
   SeededRandom random(7);
   EventCore core({.known_max = 10, .queue_max = 5});
   for (int i = 0; i < 50; ++i) {
-    const auto pod = world.put("pods", std::format(R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"p{}","namespace":"default"}}}})", i));
+    const auto pod = world.put(
+        "pods",
+        std::format(R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"p{}","namespace":"default"}}}})", i));
     core.add({pod, NoteType::Normal, "A", "b"}, world.now, random);
   }
   EXPECT_EQ(core.dropped(), 45u);
@@ -95,14 +99,26 @@ TEST(Events, ForgetsTheOldestAndBoundsItsQueue) {
 
 class Garbage : public ::testing::Test {
  protected:
-  ObjectPtr put(const std::string& kind, const std::string& name, const std::string& owner_uid, const std::string& more = "") {
+  ObjectPtr put(const std::string& kind, const std::string& name, const std::string& owner_uid,
+                const std::string& more = "") {
     const std::string resource = kind == "Pod" ? "pods" : kind == "ReplicaSet" ? "replicasets" : "deployments";
-    const std::string owners = owner_uid.empty() ? "" : std::format(R"(,"ownerReferences":[{{"apiVersion":"apps/v1","kind":"X","name":"x","uid":"{}","controller":true,"blockOwnerDeletion":true}}])", owner_uid);
-    const auto made = world_.put(resource, std::format(R"({{"apiVersion":"v1","kind":"{0}","metadata":{{"name":"{1}","namespace":"default","uid":"{1}"{2}{3}}}}})", kind, name, owners, more));
+    const std::string owners =
+        owner_uid.empty()
+            ? ""
+            : std::format(
+                  R"(,"ownerReferences":[{{"apiVersion":"apps/v1","kind":"X","name":"x","uid":"{}","controller":true,"blockOwnerDeletion":true}}])",
+                  owner_uid);
+    const auto made = world_.put(
+        resource,
+        std::format(
+            R"({{"apiVersion":"v1","kind":"{0}","metadata":{{"name":"{1}","namespace":"default","uid":"{1}"{2}{3}}}}})",
+            kind, name, owners, more));
     core_.put(path(kind), made);
     return made;
   }
-  static client::ResourcePath path(const std::string& kind) { return kind == "Pod" ? client::kPods : kind == "ReplicaSet" ? client::kReplicaSets : client::kDeployments; }
+  static client::ResourcePath path(const std::string& kind) {
+    return kind == "Pod" ? client::kPods : kind == "ReplicaSet" ? client::kReplicaSets : client::kDeployments;
+  }
   std::string looked() {
     std::string text;
     for (const auto& uid : core_.take_candidates()) {
@@ -140,9 +156,11 @@ TEST_F(Garbage, AsksBeforeItBelievesThatAnOwnerIsGone) {
 TEST_F(Garbage, KeepsWhatHasAnotherOwner) {
   put("ReplicaSet", "r2", "");
   const auto lost = put("ReplicaSet", "r1", "");
-  put("Pod", "p", "", R"(,"ownerReferences":[{"kind":"ReplicaSet","name":"r1","uid":"r1"},{"kind":"ReplicaSet","name":"r2","uid":"r2"}])");
+  put("Pod", "p", "",
+      R"(,"ownerReferences":[{"kind":"ReplicaSet","name":"r1","uid":"r1"},{"kind":"ReplicaSet","name":"r2","uid":"r2"}])");
   core_.remove(*lost);
-  EXPECT_THAT(looked(), AllOf(HasSubstr(R"(patch pods default/p {"metadata":{"uid":"p")"), HasSubstr(R"("ownerReferences":[{"kind":"ReplicaSet","name":"r2","uid":"r2"}])")));
+  EXPECT_THAT(looked(), AllOf(HasSubstr(R"(patch pods default/p {"metadata":{"uid":"p")"),
+                              HasSubstr(R"("ownerReferences":[{"kind":"ReplicaSet","name":"r2","uid":"r2"}])")));
 }
 
 TEST_F(Garbage, WaitsInTheForeground) {
@@ -168,12 +186,20 @@ TEST_F(Garbage, OrphansWhenAsked) {
 class Nodes : public ::testing::Test {
  protected:
   void node(const std::string& name, const std::string& more = "") {
-    world_.put("nodes", std::format(R"({{"apiVersion":"v1","kind":"Node","metadata":{{"name":"{}"{}}},"spec":{{}},"status":{{"conditions":[{{"type":"MemoryPressure","status":"False"}},{{"type":"Ready","status":"True","lastHeartbeatTime":"t0"}}]}}}})", name, more));
+    world_.put(
+        "nodes",
+        std::format(
+            R"({{"apiVersion":"v1","kind":"Node","metadata":{{"name":"{}"{}}},"spec":{{}},"status":{{"conditions":[{{"type":"MemoryPressure","status":"False"}},{{"type":"Ready","status":"True","lastHeartbeatTime":"t0"}}]}}}})",
+            name, more));
     show(name);
   }
   void show(const std::string& name) { core_.put_node(world_.get("nodes", name), now_); }
   void lease(const std::string& name) {
-    core_.put_lease(*object(std::format(R"({{"kind":"Lease","metadata":{{"name":"{}","namespace":"kube-node-lease"}},"spec":{{"renewTime":"{}"}}}})", name, ++renewals_)), now_);
+    core_.put_lease(
+        *object(std::format(
+            R"({{"kind":"Lease","metadata":{{"name":"{}","namespace":"kube-node-lease"}},"spec":{{"renewTime":"{}"}}}})",
+            name, ++renewals_)),
+        now_);
   }
   // Time passes in steps of 5 s; the named nodes renew their leases. What the core decides is applied, and returned.
   std::string run(Duration time, const std::vector<std::string>& alive) {
@@ -207,7 +233,8 @@ TEST_F(Nodes, FallSilentAndComeBack) {
   EXPECT_THAT(text, HasSubstr(R"("key":"node.kubernetes.io/unreachable","effect":"NoSchedule")"));
   EXPECT_THAT(text, HasSubstr(R"("key":"node.kubernetes.io/unreachable","effect":"NoExecute")"));
   EXPECT_THAT(text, Not(HasSubstr("nodes a")));
-  world_.patch("nodes", "c", R"({"status":{"conditions":[{"type":"Ready","status":"True","lastHeartbeatTime":"t1"}]}})", Verb::PatchStatus);
+  world_.patch("nodes", "c", R"({"status":{"conditions":[{"type":"Ready","status":"True","lastHeartbeatTime":"t1"}]}})",
+               Verb::PatchStatus);
   show("c");
   text = run(20s, {"a", "b", "c"});
   EXPECT_THAT(text, HasSubstr(R"("taints":[])"));
@@ -249,20 +276,30 @@ TEST_F(Nodes, KeepTheirPodsWithAutonomy) {
 }
 
 TEST_F(Nodes, PodsGoWhenTheirPatienceEnds) {
-  const auto silent = world_.put("nodes", std::format(R"({{"apiVersion":"v1","kind":"Node","metadata":{{"name":"a"}},"spec":{{"taints":[{{"key":"node.kubernetes.io/unreachable","effect":"NoExecute","timeAdded":"{}"}}]}},
-    "status":{{"conditions":[{{"type":"Ready","status":"Unknown"}}]}}}})", to_rfc3339(world_.now)));
+  const auto silent = world_.put(
+      "nodes",
+      std::format(
+          R"({{"apiVersion":"v1","kind":"Node","metadata":{{"name":"a"}},"spec":{{"taints":[{{"key":"node.kubernetes.io/unreachable","effect":"NoExecute","timeAdded":"{}"}}]}},
+    "status":{{"conditions":[{{"type":"Ready","status":"Unknown"}}]}}}})",
+          to_rfc3339(world_.now)));
   const auto pod = [&](const std::string& name, const std::string& tolerations) {
-    world_.put("pods", std::format(R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{}","namespace":"default"}},"spec":{{"nodeName":"a","tolerations":[{}]}}}})", name, tolerations));
+    world_.put(
+        "pods",
+        std::format(
+            R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{}","namespace":"default"}},"spec":{{"nodeName":"a","tolerations":[{}]}}}})",
+            name, tolerations));
   };
   pod("impatient", R"({"key":"node.kubernetes.io/unreachable","operator":"Exists","tolerationSeconds":0})");
   pod("silent", "");
-  pod("patient", R"({"key":"node.kubernetes.io/unreachable","operator":"Exists","effect":"NoExecute","tolerationSeconds":300})");
+  pod("patient",
+      R"({"key":"node.kubernetes.io/unreachable","operator":"Exists","effect":"NoExecute","tolerationSeconds":300})");
   pod("eternal", R"({"operator":"Exists"})");
   world_.set_ready("eternal", true);
   auto plan = core_.pods(*silent, world_.pods(), world_.now);
   auto text = testing::trace(plan);
   EXPECT_THAT(text, HasSubstr("delete pods default/impatient"));
-  EXPECT_THAT(text, AllOf(HasSubstr("patch status pods default/eternal"), HasSubstr(R"("type":"Ready","status":"False")")));
+  EXPECT_THAT(text,
+              AllOf(HasSubstr("patch status pods default/eternal"), HasSubstr(R"("type":"Ready","status":"False")")));
   EXPECT_THAT(text, Not(HasSubstr("delete pods default/patient")));
   EXPECT_EQ(plan.again, Duration(300s));
   text = testing::trace(core_.pods(*silent, world_.pods(), world_.now + 300s));
@@ -273,8 +310,13 @@ TEST_F(Nodes, PodsGoWhenTheirPatienceEnds) {
 
 TEST(PodGc, RemovesPodsOfLostNodesAndTheOldestThatEnded) {
   World world;
-  const auto pod = [&](const std::string& name, const std::string& node, const std::string& phase, const std::string& more = "") {
-    world.put("pods", std::format(R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{}","namespace":"default"{}}},"spec":{{"nodeName":"{}"}},"status":{{"phase":"{}"}}}})", name, more, node, phase));
+  const auto pod = [&](const std::string& name, const std::string& node, const std::string& phase,
+                       const std::string& more = "") {
+    world.put(
+        "pods",
+        std::format(
+            R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{}","namespace":"default"{}}},"spec":{{"nodeName":"{}"}},"status":{{"phase":"{}"}}}})",
+            name, more, node, phase));
     world.now += 1s;
   };
   pod("old", "a", "Succeeded");

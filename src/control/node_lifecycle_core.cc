@@ -18,14 +18,20 @@ struct Wanted {
   std::string_view key, effect;
 };
 bool ours(std::string_view key) {
-  constexpr std::string_view kOurs[] = {kNotReady, kUnreachable, "node.kubernetes.io/unschedulable", "node.kubernetes.io/memory-pressure",
-                                        "node.kubernetes.io/disk-pressure", "node.kubernetes.io/pid-pressure", "node.kubernetes.io/network-unavailable"};
+  constexpr std::string_view kOurs[] = {kNotReady,
+                                        kUnreachable,
+                                        "node.kubernetes.io/unschedulable",
+                                        "node.kubernetes.io/memory-pressure",
+                                        "node.kubernetes.io/disk-pressure",
+                                        "node.kubernetes.io/pid-pressure",
+                                        "node.kubernetes.io/network-unavailable"};
   return std::ranges::find(kOurs, key) != std::end(kOurs);
 }
 
 bool autonomous(Json node) {
   constexpr const char* kAutonomy = "skerry.dev/autonomy";
-  return node["metadata"]["labels"][kAutonomy].str() == "true" || node["metadata"]["annotations"][kAutonomy].str() == "true";
+  return node["metadata"]["labels"][kAutonomy].str() == "true" ||
+         node["metadata"]["annotations"][kAutonomy].str() == "true";
 }
 
 // How long this pod tolerates that taint; nothing: for ever. A pod that says nothing about it has the patience that
@@ -39,7 +45,8 @@ std::optional<Duration> tolerated(Json tolerations, std::string_view key, Durati
     if ((!effect.empty() && effect != "NoExecute") || (wanted_key.empty() ? !exists : wanted_key != key)) continue;
     if (!exists && !toleration["value"].str().empty()) continue;  // these taints have no value
     std::optional<Duration> here;
-    if (toleration["tolerationSeconds"].is_integer()) here = std::chrono::seconds(std::max<std::int64_t>(0, toleration["tolerationSeconds"].i64()));
+    if (toleration["tolerationSeconds"].is_integer())
+      here = std::chrono::seconds(std::max<std::int64_t>(0, toleration["tolerationSeconds"].i64()));
     if (!found) {
       shortest = here;
     } else if (here && (!shortest || *here < *shortest)) {
@@ -58,8 +65,11 @@ void NodeLifecycleCore::put_node(const ObjectPtr& object, Instant now) {
   const auto doc = object->parse();
   std::string heartbeat = find_condition(doc.root(), "Ready").dump();
   const bool unknown = find_condition(doc.root(), "Ready")["status"].str() == "Unknown";  // we wrote that
-  if (fresh || (node.heartbeat != heartbeat && !unknown) || (node.object && node.object->uid != object->uid)) node.heard = now;
-  if (fresh) node.jitter = Duration(static_cast<std::int64_t>(random_.below(static_cast<std::uint64_t>(options_.grace.count() / 20 + 1))));
+  if (fresh || (node.heartbeat != heartbeat && !unknown) || (node.object && node.object->uid != object->uid))
+    node.heard = now;
+  if (fresh)
+    node.jitter =
+        Duration(static_cast<std::int64_t>(random_.below(static_cast<std::uint64_t>(options_.grace.count() / 20 + 1))));
   node.heartbeat = std::move(heartbeat);
   node.object = object;
 }
@@ -78,7 +88,9 @@ void NodeLifecycleCore::put_lease(const kube::Object& lease, Instant now) {
   at->second.heard = now;
 }
 
-bool NodeLifecycleCore::silent(const Node& node, Instant now) const { return now - node.heard > options_.grace + node.jitter; }
+bool NodeLifecycleCore::silent(const Node& node, Instant now) const {
+  return now - node.heard > options_.grace + node.jitter;
+}
 
 Plan NodeLifecycleCore::poll(Time now, Instant instant) {
   Plan plan;
@@ -90,7 +102,8 @@ Plan NodeLifecycleCore::poll(Time now, Instant instant) {
   std::size_t quiet = 0;
   for (const auto& [name, node] : nodes_) quiet += silent(node, instant);
   const bool all = quiet == nodes_.size();
-  const bool most = nodes_.size() > 2 && static_cast<double>(quiet) >= options_.disrupted * static_cast<double>(nodes_.size());
+  const bool most =
+      nodes_.size() > 2 && static_cast<double>(quiet) >= options_.disrupted * static_cast<double>(nodes_.size());
   const Duration pause = most ? options_.eviction_pause_disrupted : options_.eviction_pause;
   bool may_evict = !all && (!last_eviction_ || instant - *last_eviction_ >= pause);
   for (auto& [name, node] : nodes_) {
@@ -130,8 +143,10 @@ void NodeLifecycleCore::judge(Node& node, bool may_evict, bool& evicted, Time no
       unknown(copy, condition["type"].str());
     }
     if (!seen_ready) unknown(conditions.push_object(), "Ready");
-    plan.actions.push_back({.verb = Verb::PatchStatus, .resource = client::kNodes, .name = node.object->name, .body = edit.dump()});
-    plan.notes.push_back({node.object, NoteType::Normal, "NodeNotReady", std::format("Node {} status is now: NodeNotReady", node.object->name)});
+    plan.actions.push_back(
+        {.verb = Verb::PatchStatus, .resource = client::kNodes, .name = node.object->name, .body = edit.dump()});
+    plan.notes.push_back({node.object, NoteType::Normal, "NodeNotReady",
+                          std::format("Node {} status is now: NodeNotReady", node.object->name)});
     ready = "Unknown";
   }
 
@@ -139,15 +154,17 @@ void NodeLifecycleCore::judge(Node& node, bool may_evict, bool& evicted, Time no
   if (spec["unschedulable"].boolean()) wanted.push_back({"node.kubernetes.io/unschedulable", "NoSchedule"});
   const std::string_view fault = ready == "True" ? std::string_view() : ready == "False" ? kNotReady : kUnreachable;
   if (!fault.empty()) wanted.push_back({fault, "NoSchedule"});
-  constexpr std::pair<const char*, std::string_view> kPressures[] = {{"MemoryPressure", "node.kubernetes.io/memory-pressure"},
-                                                                     {"DiskPressure", "node.kubernetes.io/disk-pressure"},
-                                                                     {"PIDPressure", "node.kubernetes.io/pid-pressure"},
-                                                                     {"NetworkUnavailable", "node.kubernetes.io/network-unavailable"}};
+  constexpr std::pair<const char*, std::string_view> kPressures[] = {
+      {"MemoryPressure", "node.kubernetes.io/memory-pressure"},
+      {"DiskPressure", "node.kubernetes.io/disk-pressure"},
+      {"PIDPressure", "node.kubernetes.io/pid-pressure"},
+      {"NetworkUnavailable", "node.kubernetes.io/network-unavailable"}};
   for (const auto& [type, key] : kPressures) {
     if (find_condition(root, type)["status"].str() == "True") wanted.push_back({key, "NoSchedule"});
   }
   const auto has = [&](std::string_view key, std::string_view effect) {
-    return any_item(spec["taints"], [&](Json taint) { return taint["key"].str() == key && taint["effect"].str() == effect; });
+    return any_item(spec["taints"],
+                    [&](Json taint) { return taint["key"].str() == key && taint["effect"].str() == effect; });
   };
   if (!fault.empty() && !autonomous(root)) {
     const bool already = has(kNotReady, "NoExecute") || has(kUnreachable, "NoExecute");
@@ -160,7 +177,9 @@ void NodeLifecycleCore::judge(Node& node, bool may_evict, bool& evicted, Time no
   MutJson taints = edit.root().object("spec").array("taints");
   for (const Json taint : spec["taints"].items()) {
     const auto key = taint["key"].str(), effect = taint["effect"].str();
-    const bool keep = !ours(key) || std::ranges::any_of(wanted, [&](const Wanted& one) { return one.key == key && one.effect == effect; });
+    const bool keep = !ours(key) || std::ranges::any_of(wanted, [&](const Wanted& one) {
+      return one.key == key && one.effect == effect;
+    });
     if (keep) taints.push(taint);
     changed = changed || !keep;
   }
@@ -174,7 +193,8 @@ void NodeLifecycleCore::judge(Node& node, bool may_evict, bool& evicted, Time no
   }
   if (!changed) return;
   edit.root().object("metadata").set("uid", node.object->uid);
-  plan.actions.push_back({.verb = Verb::Patch, .resource = client::kNodes, .name = node.object->name, .body = edit.dump()});
+  plan.actions.push_back(
+      {.verb = Verb::Patch, .resource = client::kNodes, .name = node.object->name, .body = edit.dump()});
 }
 
 Plan NodeLifecycleCore::pods(const kube::Object& node, const std::vector<PodPtr>& pods, Time now) const {
@@ -197,7 +217,11 @@ Plan NodeLifecycleCore::pods(const kube::Object& node, const std::vector<PodPtr>
         copy.set("status", "False");
         copy.set("lastTransitionTime", to_rfc3339(now));
       }
-      plan.actions.push_back({.verb = Verb::PatchStatus, .resource = client::kPods, .namespace_ = pod->object->namespace_, .name = pod->object->name, .body = edit.dump()});
+      plan.actions.push_back({.verb = Verb::PatchStatus,
+                              .resource = client::kPods,
+                              .namespace_ = pod->object->namespace_,
+                              .name = pod->object->name,
+                              .body = edit.dump()});
     }
     for (const Json taint : root["spec"]["taints"].items()) {
       if (taint["effect"].str() != "NoExecute" || !ours(taint["key"].str())) continue;
@@ -205,8 +229,14 @@ Plan NodeLifecycleCore::pods(const kube::Object& node, const std::vector<PodPtr>
       if (!patience) continue;
       const Time due = from_rfc3339(taint["timeAdded"].str()).value_or(now) + *patience;
       if (due <= now) {
-        plan.actions.push_back({.verb = Verb::Delete, .resource = client::kPods, .namespace_ = pod->object->namespace_, .name = pod->object->name, .uid = pod->object->uid});
-        plan.notes.push_back({pod->object, NoteType::Normal, "TaintManagerEviction", std::format("Marking for deletion Pod {}/{}", pod->object->namespace_, pod->object->name)});
+        plan.actions.push_back({.verb = Verb::Delete,
+                                .resource = client::kPods,
+                                .namespace_ = pod->object->namespace_,
+                                .name = pod->object->name,
+                                .uid = pod->object->uid});
+        plan.notes.push_back(
+            {pod->object, NoteType::Normal, "TaintManagerEviction",
+             std::format("Marking for deletion Pod {}/{}", pod->object->namespace_, pod->object->name)});
         break;
       }
       if (!plan.again || due - now < *plan.again) plan.again = due - now;

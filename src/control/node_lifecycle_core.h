@@ -2,11 +2,11 @@
 // Which nodes are alive, and what becomes of the pods of those that are not. Pure.
 //
 // A node lives while its Lease is renewed or its Ready condition is heard from. After `grace` without either: all its
-// conditions become Unknown and it gets the taint unreachable:NoSchedule; then unreachable:NoExecute, which makes its pods
-// go after their tolerationSeconds. Time is counted from what this process saw itself: after a start, and after a pause in
-// which it saw nothing (a suspended machine), every node has its whole grace again.
-// When every node is silent the fault is probably ours: nobody is evicted. Otherwise nodes are given NoExecute one at a time,
-// `eviction_pause` apart (longer while most are silent). A node with the label or annotation skerry.dev/autonomy=true keeps its pods.
+// conditions become Unknown and it gets the taint unreachable:NoSchedule; then unreachable:NoExecute, which makes its
+// pods go after their tolerationSeconds. Time is counted from what this process saw itself: after a start, and after a
+// pause in which it saw nothing (a suspended machine), every node has its whole grace again. When every node is silent
+// the fault is probably ours: nobody is evicted. Otherwise nodes are given NoExecute one at a time, `eviction_pause`
+// apart (longer while most are silent). A node with the label or annotation skerry.dev/autonomy=true keeps its pods.
 #pragma once
 #include <map>
 #include <optional>
@@ -24,9 +24,9 @@ class NodeLifecycleCore {
   struct Options {
     Duration grace = std::chrono::seconds(40);
     Duration eviction_pause = std::chrono::seconds(10), eviction_pause_disrupted = std::chrono::seconds(100);
-    Duration stall = std::chrono::seconds(15);  // a gap between polls that counts as our own absence
+    Duration stall = std::chrono::seconds(15);      // a gap between polls that counts as our own absence
     Duration patience = std::chrono::seconds(300);  // of pods without a toleration of their own
-    double disrupted = 0.55;                    // this share of nodes silent
+    double disrupted = 0.55;                        // this share of nodes silent
   };
   NodeLifecycleCore(Options options, Random& random) : options_(options), random_(random) {}
 
@@ -44,7 +44,7 @@ class NodeLifecycleCore {
     ObjectPtr object;
     std::string lease, heartbeat;  // as last seen: a change is a sign of life
     Instant heard{};
-    Duration jitter{};             // so that five thousand nodes are not judged in the same moment
+    Duration jitter{};  // so that five thousand nodes are not judged in the same moment
   };
   bool silent(const Node&, Instant now) const;
   void judge(Node&, bool may_evict, bool& evicted, Time now, Instant instant, Plan& plan) const;

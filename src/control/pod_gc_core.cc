@@ -8,7 +8,12 @@ namespace skerry::control {
 Plan PodGcCore::poll(const std::vector<PodPtr>& pods, const std::set<std::string>& nodes, Instant now) {
   Plan plan;
   const auto remove = [&](const PodPtr& pod) {
-    plan.actions.push_back({.verb = Verb::Delete, .resource = client::kPods, .namespace_ = pod->object->namespace_, .name = pod->object->name, .uid = pod->object->uid, .grace_seconds = 0});
+    plan.actions.push_back({.verb = Verb::Delete,
+                            .resource = client::kPods,
+                            .namespace_ = pod->object->namespace_,
+                            .name = pod->object->name,
+                            .uid = pod->object->uid,
+                            .grace_seconds = 0});
   };
   std::map<std::string, Instant> missed;
   std::vector<PodPtr> ended;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pods that nobody else will remove. Pure: those of nodes that are gone (after a quarantine), those that were deleted before
-// they had a node, and the oldest of those that ended, beyond a number.
+// Pods that nobody else will remove. Pure: those of nodes that are gone (after a quarantine), those that were deleted
+// before they had a node, and the oldest of those that ended, beyond a number.
 #pragma once
 #include <map>
 #include <set>

@@ -25,7 +25,11 @@ Reconciler::Handle from_memory(std::function<Plan(const std::string& key)> decid
 }
 
 Reconciler::Reconciler(Cluster& cluster, Options options, Handle handle)
-    : cluster_(cluster), options_(std::move(options)), handle_(std::move(handle)), work_(cluster.loop()), tasks_(cluster.loop()) {}
+    : cluster_(cluster),
+      options_(std::move(options)),
+      handle_(std::move(handle)),
+      work_(cluster.loop()),
+      tasks_(cluster.loop()) {}
 
 void Reconciler::start() { tasks_.spawn(options_.name, run()); }
 rt::Task<> Reconciler::stop() { return tasks_.stop(); }
@@ -45,7 +49,8 @@ rt::Task<> Reconciler::run() {
     }
     const auto next = queue_.next();
     if (next && queue_.active() < options_.workers) {
-      CO_TRY_OK(co_await work_.wait_for(std::max<Duration>(*next - cluster_.clock().instant(), std::chrono::microseconds(100))));
+      CO_TRY_OK(co_await work_.wait_for(
+          std::max<Duration>(*next - cluster_.clock().instant(), std::chrono::microseconds(100))));
     } else {
       CO_TRY_OK(co_await work_.wait());
     }
@@ -105,7 +110,12 @@ void Reconciler::expect(const std::string& key, const Action& action, const Obje
   Expected& expected = expected_[key];
   expected.until = cluster_.clock().instant() + kExpectedMost;
   if (action.verb == Verb::Delete) {
-    if (!action.uid.empty()) expected.deletions.push_back({.verb = Verb::Delete, .resource = action.resource, .namespace_ = action.namespace_, .name = action.name, .uid = action.uid});
+    if (!action.uid.empty())
+      expected.deletions.push_back({.verb = Verb::Delete,
+                                    .resource = action.resource,
+                                    .namespace_ = action.namespace_,
+                                    .name = action.name,
+                                    .uid = action.uid});
   } else if (result) {
     auto& wanted = expected.revisions[action.resource.resource];
     wanted.first = action.resource;
@@ -114,7 +124,8 @@ void Reconciler::expect(const std::string& key, const Action& action, const Obje
 }
 
 struct Reconciler::Batch {
-  Batch(rt::Loop& loop, std::string for_key, std::vector<Action> all) : key(std::move(for_key)), actions(std::move(all)), done(loop) {}
+  Batch(rt::Loop& loop, std::string for_key, std::vector<Action> all)
+      : key(std::move(for_key)), actions(std::move(all)), done(loop) {}
   std::string key;
   std::vector<Action> actions;
   std::size_t next = 0, lanes = 0;

@@ -19,9 +19,9 @@ class Reconciler {
   struct Options {
     std::string name;
     Order order = Order::Parallel;
-    std::size_t workers = 8;       // keys at once
-    std::size_t parallel_max = 64; // requests at once for one key
-    Duration delay{};              // from an event to the work, so that many events make one plan
+    std::size_t workers = 8;        // keys at once
+    std::size_t parallel_max = 64;  // requests at once for one key
+    Duration delay{};               // from an event to the work, so that many events make one plan
   };
   // What to do about a key ("namespace/name" or "name"), from what the cluster's informers show.
   using Handle = std::function<rt::Task<Plan>(std::string key)>;

@@ -48,20 +48,27 @@ Action ownership(const PodView& pod, const kube::Object& replica_set, Ownership 
   for (const Json owner : doc.root()["metadata"]["ownerReferences"].items()) {
     if (owner["uid"].str() != replica_set.uid) owners.push(owner);
   }
-  if (change == Ownership::Adopt) owners.push(JsonDoc::parse(controller_reference(kApiVersion, kKind, replica_set))->root());
-  return {.verb = Verb::Patch, .resource = client::kPods, .namespace_ = pod.object->namespace_, .name = pod.object->name, .body = edit.dump()};
+  if (change == Ownership::Adopt)
+    owners.push(JsonDoc::parse(controller_reference(kApiVersion, kKind, replica_set))->root());
+  return {.verb = Verb::Patch,
+          .resource = client::kPods,
+          .namespace_ = pod.object->namespace_,
+          .name = pod.object->name,
+          .body = edit.dump()};
 }
 
 // Sorted so that those to delete come first.
 void rank(std::vector<PodPtr>& pods) {
   std::map<std::string, int> on_node;
   for (const auto& pod : pods) ++on_node[pod->object->node_name];
-  const auto phase = [](const PodView& pod) { return pod.object->phase == "Pending" || pod.object->phase.empty() ? 0 : pod.object->phase == "Unknown" ? 1 : 2; };
+  const auto phase = [](const PodView& pod) {
+    return pod.object->phase == "Pending" || pod.object->phase.empty() ? 0 : pod.object->phase == "Unknown" ? 1 : 2;
+  };
   const auto key = [&](const PodPtr& pod) {
     const auto newest_first = [](Time time) { return -time.time_since_epoch().count(); };
-    return std::tuple(!pod->object->node_name.empty(), phase(*pod), pod->ready, pod->deletion_cost, -on_node[pod->object->node_name],
-                      newest_first(pod->ready_since.value_or(pod->created)), -pod->restarts, newest_first(pod->created),
-                      std::string_view(pod->object->name));
+    return std::tuple(!pod->object->node_name.empty(), phase(*pod), pod->ready, pod->deletion_cost,
+                      -on_node[pod->object->node_name], newest_first(pod->ready_since.value_or(pod->created)),
+                      -pod->restarts, newest_first(pod->created), std::string_view(pod->object->name));
   };
   std::ranges::sort(pods, [&](const PodPtr& a, const PodPtr& b) { return key(a) < key(b); });
 }
@@ -99,7 +106,9 @@ Plan reconcile_replica_set(const ReplicaSetInput& input, Random& random) {
   const auto burst = static_cast<std::int64_t>(input.burst_max);
   if (!replica_set.deleting && have < wanted) {
     for (std::int64_t i = 0; i < std::min(wanted - have, burst); ++i) {
-      plan.actions.push_back({.verb = Verb::Create, .resource = client::kPods, .namespace_ = replica_set.namespace_,
+      plan.actions.push_back({.verb = Verb::Create,
+                              .resource = client::kPods,
+                              .namespace_ = replica_set.namespace_,
                               .body = pod_json(replica_set, spec, random)});
     }
     if (wanted - have > burst) plan.again = Duration::zero();
@@ -108,8 +117,13 @@ Plan reconcile_replica_set(const ReplicaSetInput& input, Random& random) {
     rank(ranked);
     ranked.resize(static_cast<std::size_t>(std::min(have - wanted, burst)));
     for (const auto& pod : ranked) {
-      plan.actions.push_back({.verb = Verb::Delete, .resource = client::kPods, .namespace_ = pod->object->namespace_, .name = pod->object->name, .uid = pod->object->uid});
-      plan.notes.push_back({input.replica_set, NoteType::Normal, "SuccessfulDelete", "Deleted pod: " + pod->object->name});
+      plan.actions.push_back({.verb = Verb::Delete,
+                              .resource = client::kPods,
+                              .namespace_ = pod->object->namespace_,
+                              .name = pod->object->name,
+                              .uid = pod->object->uid});
+      plan.notes.push_back(
+          {input.replica_set, NoteType::Normal, "SuccessfulDelete", "Deleted pod: " + pod->object->name});
     }
     if (have - wanted > burst) plan.again = Duration::zero();
   }
@@ -132,7 +146,10 @@ Plan reconcile_replica_set(const ReplicaSetInput& input, Random& random) {
       old_status["readyReplicas"].i64() != ready || old_status["availableReplicas"].i64() != available ||
       old_status["observedGeneration"].i64() < generation) {
     plan.actions.push_back(
-        {.verb = Verb::PatchStatus, .resource = client::kReplicaSets, .namespace_ = replica_set.namespace_, .name = replica_set.name,
+        {.verb = Verb::PatchStatus,
+         .resource = client::kReplicaSets,
+         .namespace_ = replica_set.namespace_,
+         .name = replica_set.name,
          .body = std::format(
              R"({{"metadata":{{"uid":"{}"}},"status":{{"replicas":{},"fullyLabeledReplicas":{},"readyReplicas":{},"availableReplicas":{},"observedGeneration":{}}}}})",
              replica_set.uid, have, labeled, ready, available, generation)});

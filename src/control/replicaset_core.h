@@ -18,8 +18,9 @@ struct ReplicaSetInput {
   std::size_t burst_max = 500;  // creations and deletions in one plan; the next plan does the rest
 };
 
-// Adopts, releases, creates and deletes pods and reports status. Which pods go first: those without a node, pending, not
-// ready, of lower deletion cost, on nodes that hold more of them, ready for a shorter time, restarted more often, newest.
+// Adopts, releases, creates and deletes pods and reports status. Which pods go first: those without a node, pending,
+// not ready, of lower deletion cost, on nodes that hold more of them, ready for a shorter time, restarted more often,
+// newest.
 Plan reconcile_replica_set(const ReplicaSetInput&, Random&);
 
 }  // namespace skerry::control

@@ -16,20 +16,33 @@ class ReplicaSets : public ::testing::Test {
  protected:
   void SetUp() override { make(3); }
   void make(int replicas) {
-    world_.put("replicasets", std::format(R"({{"apiVersion":"apps/v1","kind":"ReplicaSet","metadata":{{"name":"web","namespace":"default","uid":"rs-1"}},
-      "spec":{{"replicas":{},"selector":{{"matchLabels":{{"app":"web"}}}},"template":{{"metadata":{{"labels":{{"app":"web"}}}},"spec":{{"containers":[{{"name":"c","image":"i"}}]}}}}}}}})", replicas));
+    world_.put(
+        "replicasets",
+        std::format(
+            R"({{"apiVersion":"apps/v1","kind":"ReplicaSet","metadata":{{"name":"web","namespace":"default","uid":"rs-1"}},
+      "spec":{{"replicas":{},"selector":{{"matchLabels":{{"app":"web"}}}},"template":{{"metadata":{{"labels":{{"app":"web"}}}},"spec":{{"containers":[{{"name":"c","image":"i"}}]}}}}}}}})",
+            replicas));
   }
   Plan step() {
     const auto pods = world_.pods();
-    Plan plan = reconcile_replica_set({.replica_set = world_.get("replicasets", "web"), .pods = pods, .now = world_.now}, random_);
+    Plan plan = reconcile_replica_set(
+        {.replica_set = world_.get("replicasets", "web"), .pods = pods, .now = world_.now}, random_);
     world_.apply(plan);
     return plan;
   }
-  void scale(int replicas) { world_.patch("replicasets", "web", std::format(R"({{"spec":{{"replicas":{}}}}})", replicas)); }
-  void pod(const std::string& name, const std::string& extra_metadata = "", const std::string& rest = "") {
-    world_.put("pods", std::format(R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{}","namespace":"default","labels":{{"app":"web"}}{}}},"spec":{{"nodeName":"n"}}{}}})", name, extra_metadata, rest));
+  void scale(int replicas) {
+    world_.patch("replicasets", "web", std::format(R"({{"spec":{{"replicas":{}}}}})", replicas));
   }
-  static std::string owned() { return R"(,"ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"web","uid":"rs-1","controller":true}])"; }
+  void pod(const std::string& name, const std::string& extra_metadata = "", const std::string& rest = "") {
+    world_.put(
+        "pods",
+        std::format(
+            R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{}","namespace":"default","labels":{{"app":"web"}}{}}},"spec":{{"nodeName":"n"}}{}}})",
+            name, extra_metadata, rest));
+  }
+  static std::string owned() {
+    return R"(,"ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"web","uid":"rs-1","controller":true}])";
+  }
   World world_;
   SeededRandom random_{7};
 };
@@ -74,12 +87,16 @@ TEST_F(ReplicaSets, DeletesTheLeastUsefulPods) {
 
 TEST_F(ReplicaSets, AdoptsOrphansAndReleasesStrangers) {
   pod("orphan");
-  pod("stranger", R"(,"ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"other","uid":"rs-9","controller":true}])");
+  pod("stranger",
+      R"(,"ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"other","uid":"rs-9","controller":true}])");
   pod("relabelled", owned());
   world_.patch("pods", "relabelled", R"({"metadata":{"labels":{"app":"debug"}}})");
   const auto plan = step();
   std::string text = testing::trace(plan);
-  EXPECT_THAT(text, HasSubstr(R"(patch pods default/orphan {"metadata":{"uid":"uid-1","ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"web","uid":"rs-1","controller":true,"blockOwnerDeletion":true}]}})"));
+  EXPECT_THAT(
+      text,
+      HasSubstr(
+          R"(patch pods default/orphan {"metadata":{"uid":"uid-1","ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"web","uid":"rs-1","controller":true,"blockOwnerDeletion":true}]}})"));
   EXPECT_THAT(text, HasSubstr(R"(patch pods default/relabelled {"metadata":{"uid":"uid-3","ownerReferences":[]}})"));
   EXPECT_THAT(text, ::testing::Not(HasSubstr("stranger")));
   EXPECT_EQ(std::ranges::count(plan.actions, Verb::Create, &Action::verb), 2);

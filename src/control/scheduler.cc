@@ -14,7 +14,8 @@ using kube::json_quote;
 Scheduler::Scheduler(Cluster& cluster, Options options)
     : cluster_(cluster), options_(std::move(options)), work_(cluster.loop()), tasks_(cluster.loop()) {
   cluster_.subscribe(client::kPods, [this](const ObjectPtr& before, const ObjectPtr& after) { on_pod(before, after); });
-  cluster_.subscribe(client::kNodes, [this](const ObjectPtr& before, const ObjectPtr& after) { on_node(before, after); });
+  cluster_.subscribe(client::kNodes,
+                     [this](const ObjectPtr& before, const ObjectPtr& after) { on_node(before, after); });
 }
 
 void Scheduler::start() {
@@ -76,7 +77,8 @@ void Scheduler::on_node(const ObjectPtr& before, const ObjectPtr& after) {
 void Scheduler::room_may_have_come() {
   for (auto& [uid, waiting] : waiting_) {
     if (waiting.attempts == 0) continue;
-    const Duration backoff = std::min(options_.backoff_max, options_.backoff_min * (std::int64_t{1} << std::min(waiting.attempts - 1, 10)));
+    const Duration backoff =
+        std::min(options_.backoff_max, options_.backoff_min * (std::int64_t{1} << std::min(waiting.attempts - 1, 10)));
     waiting.due = std::min(waiting.due, waiting.tried + backoff);
   }
   work_.set();
@@ -108,7 +110,9 @@ rt::Task<> Scheduler::run() {
         later = waiting.due;
       }
     }
-    std::ranges::sort(due, {}, [](const Waiting* one) { return std::tuple(-one->priority, one->created, std::string_view(one->pod->name)); });
+    std::ranges::sort(due, {}, [](const Waiting* one) {
+      return std::tuple(-one->priority, one->created, std::string_view(one->pod->name));
+    });
     if (due.size() > options_.batch_max) {
       due.resize(options_.batch_max);
       work_.set();
@@ -124,7 +128,8 @@ rt::Task<> Scheduler::run() {
       }
       postpone(*waiting);
       const bool unsupported = decision.message.starts_with("Unsupported: ");
-      cluster_.events().record({waiting->pod, NoteType::Warning, unsupported ? "Unsupported" : "FailedScheduling", decision.message});
+      cluster_.events().record(
+          {waiting->pod, NoteType::Warning, unsupported ? "Unsupported" : "FailedScheduling", decision.message});
       if (waiting->message != decision.message) {
         waiting->message = decision.message;
         reports.emplace_back(waiting->pod, unsupported ? "Unsupported" : "Unschedulable", decision.message);
@@ -138,7 +143,8 @@ rt::Task<> Scheduler::run() {
     for (auto& [pod, reason, message] : reports) CO_TRY_OK(co_await report(pod, reason, message));
     if (work_.is_set()) continue;
     if (later) {
-      CO_TRY_OK(co_await work_.wait_for(std::max<Duration>(*later - cluster_.clock().instant(), std::chrono::milliseconds(1))));
+      CO_TRY_OK(co_await work_.wait_for(
+          std::max<Duration>(*later - cluster_.clock().instant(), std::chrono::milliseconds(1))));
     } else {
       CO_TRY_OK(co_await work_.wait_for(options_.retry));
     }
@@ -159,12 +165,15 @@ rt::Task<> Scheduler::bind(Binding binding) {
   std::string body = std::format(
       R"({{"apiVersion":"v1","kind":"Binding","metadata":{{"name":{},"namespace":{},"uid":"{}"}},"target":{{"apiVersion":"v1","kind":"Node","name":{}}}}})",
       json_quote(pod.name), json_quote(pod.namespace_), pod.uid, json_quote(binding.node));
-  const auto bound = co_await cluster_.client().post(client::kPods, pod.namespace_, pod.name, "binding", std::move(body));
+  const auto bound =
+      co_await cluster_.client().post(client::kPods, pod.namespace_, pod.name, "binding", std::move(body));
   const auto at = waiting_.find(pod.uid);
   if (bound) {
     ++bound_;
     if (at != waiting_.end()) waiting_.erase(at);
-    cluster_.events().record({binding.pod, NoteType::Normal, "Scheduled", std::format("Successfully assigned {}/{} to {}", pod.namespace_, pod.name, binding.node)});
+    cluster_.events().record(
+        {binding.pod, NoteType::Normal, "Scheduled",
+         std::format("Successfully assigned {}/{} to {}", pod.namespace_, pod.name, binding.node)});
     co_return Result<>{};
   }
   core_.forget(pod.uid);
@@ -182,13 +191,15 @@ rt::Task<> Scheduler::bind(Binding binding) {
 rt::Task<> Scheduler::report(ObjectPtr pod, std::string reason, std::string message) {
   const auto doc = pod->parse();
   const std::string now = to_rfc3339(cluster_.clock().now());
-  std::string conditions = std::format(R"({{"type":"PodScheduled","status":"False","reason":{},"message":{},"lastTransitionTime":"{}","lastProbeTime":null}})",
-                                       json_quote(reason), json_quote(message), now);
+  std::string conditions = std::format(
+      R"({{"type":"PodScheduled","status":"False","reason":{},"message":{},"lastTransitionTime":"{}","lastProbeTime":null}})",
+      json_quote(reason), json_quote(message), now);
   for (const Json condition : doc.root()["status"]["conditions"].items()) {
     if (condition["type"].str() != "PodScheduled") conditions += "," + condition.dump();
   }
-  const auto done = co_await cluster_.client().patch_status(client::kPods, pod->namespace_, pod->name, client::PatchType::Merge,
-                                                            std::format(R"({{"metadata":{{"uid":"{}"}},"status":{{"conditions":[{}]}}}})", pod->uid, conditions));
+  const auto done = co_await cluster_.client().patch_status(
+      client::kPods, pod->namespace_, pod->name, client::PatchType::Merge,
+      std::format(R"({{"metadata":{{"uid":"{}"}},"status":{{"conditions":[{}]}}}})", pod->uid, conditions));
   if (!done && done.error().code != Errc::NotFound && done.error().code != Errc::Conflict) {
     LOG_WARN("pod condition not written", {"pod", pod->name}, {"error", done.error()});
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The shell of the scheduler: pods without a node in, bindings out. All that is due is decided in one pass and bound in
-// parallel. A pod that fits nowhere gets the condition PodScheduled=False and an Event, and is tried again when a node or
-// the load of one changes (not before its back-off of 1 to 10 s has run out), and once a minute.
+// parallel. A pod that fits nowhere gets the condition PodScheduled=False and an Event, and is tried again when a node
+// or the load of one changes (not before its back-off of 1 to 10 s has run out), and once a minute.
 #pragma once
 #include <map>
 #include <memory>

@@ -60,16 +60,15 @@ bool tolerates(Json tolerations, std::string_view key, std::string_view value, s
 }
 
 std::optional<std::string_view> label_of(const kube::Labels& labels, std::string_view key) {
-  const auto at = std::ranges::lower_bound(labels, key, {}, [](const auto& pair) -> std::string_view { return pair.first; });
+  const auto at =
+      std::ranges::lower_bound(labels, key, {}, [](const auto& pair) -> std::string_view { return pair.first; });
   if (at == labels.end() || at->first != key) return std::nullopt;
   return at->second;
 }
 
 bool matches_expression(Json expression, std::optional<std::string_view> value) {
   const auto op = expression["operator"].str();
-  const auto listed = [&] {
-    return any_item(expression["values"], [&](Json one) { return one.str() == *value; });
-  };
+  const auto listed = [&] { return any_item(expression["values"], [&](Json one) { return one.str() == *value; }); };
   if (op == "Exists") return value.has_value();
   if (op == "DoesNotExist") return !value;
   if (op == "In") return value && listed();
@@ -132,7 +131,8 @@ void Resources::add(const Resources& more, int sign) {
 
 Resources pod_requests(Json pod_spec) {
   Resources sum, init, sidecars;
-  for (const Json container : pod_spec["containers"].items()) sum.add(parse_resources(container["resources"]["requests"]), 1);
+  for (const Json container : pod_spec["containers"].items())
+    sum.add(parse_resources(container["resources"]["requests"]), 1);
   for (const Json container : pod_spec["initContainers"].items()) {
     Resources one = parse_resources(container["resources"]["requests"]);
     if (container["restartPolicy"].str() == "Always") {
@@ -173,7 +173,8 @@ void SchedulerCore::put_node(const kube::Object& object) {
   changed.unschedulable = spec["unschedulable"].boolean() || object.deleting;
   changed.taints.clear();
   for (const Json taint : spec["taints"].items()) {
-    changed.taints.push_back({std::string(taint["key"].str()), std::string(taint["value"].str()), std::string(taint["effect"].str())});
+    changed.taints.push_back(
+        {std::string(taint["key"].str()), std::string(taint["value"].str()), std::string(taint["effect"].str())});
   }
   changed.allocatable = parse_resources(allocatable);
   changed.pods_max = quantity(allocatable["pods"], false);
@@ -225,7 +226,10 @@ void SchedulerCore::put_pod(const kube::Object& pod) {
   if (ended) return;
   const auto doc = pod.parse();
   const Json spec = doc.root()["spec"];
-  place(pod.uid, {.node = pod.node_name, .requests = pod_requests(spec), .ports = host_ports(spec), .owner = owner_of(doc.root()["metadata"])});
+  place(pod.uid, {.node = pod.node_name,
+                  .requests = pod_requests(spec),
+                  .ports = host_ports(spec),
+                  .owner = owner_of(doc.root()["metadata"])});
 }
 
 void SchedulerCore::remove_pod(std::string_view uid) { release(uid); }
@@ -243,7 +247,8 @@ std::optional<SchedulerCore::Usage> SchedulerCore::usage(std::string_view name) 
 
 std::optional<std::string> SchedulerCore::obstacle(const Node& on, const Wish& wish) const {
   const Json tolerations = wish.spec["tolerations"];
-  if (on.unschedulable && !tolerates(tolerations, "node.kubernetes.io/unschedulable", "", "NoSchedule")) return "node(s) were unschedulable";
+  if (on.unschedulable && !tolerates(tolerations, "node.kubernetes.io/unschedulable", "", "NoSchedule"))
+    return "node(s) were unschedulable";
   for (const Taint& taint : on.taints) {
     if (taint.effect == "PreferNoSchedule" || tolerates(tolerations, taint.key, taint.value, taint.effect)) continue;
     return std::format("node(s) had untolerated taint {{{}: {}}}", taint.key, taint.value);
@@ -259,7 +264,9 @@ std::optional<std::string> SchedulerCore::obstacle(const Node& on, const Wish& w
   }
   // Several resources may be short: all are named, as kube-scheduler does. Joined by a line end for schedule().
   std::string short_of;
-  const auto lacks = [&](std::string_view what) { short_of += std::format("{}{}", short_of.empty() ? "" : "\n", what); };
+  const auto lacks = [&](std::string_view what) {
+    short_of += std::format("{}{}", short_of.empty() ? "" : "\n", what);
+  };
   if (on.pods + 1 > on.pods_max) lacks("Too many pods");
   const auto check = [&](std::int64_t wanted, std::int64_t used, std::int64_t offered, std::string_view name) {
     if (wanted > 0 && used + wanted > offered) lacks(std::format("Insufficient {}", name));
@@ -269,7 +276,8 @@ std::optional<std::string> SchedulerCore::obstacle(const Node& on, const Wish& w
   check(wish.requests.storage, on.requested.storage, on.allocatable.storage, "ephemeral-storage");
   for (const auto& [name, wanted] : wish.requests.other) {
     const auto used = on.requested.other.find(name), offered = on.allocatable.other.find(name);
-    check(wanted, used == on.requested.other.end() ? 0 : used->second, offered == on.allocatable.other.end() ? 0 : offered->second, name);
+    check(wanted, used == on.requested.other.end() ? 0 : used->second,
+          offered == on.allocatable.other.end() ? 0 : offered->second, name);
   }
   if (!short_of.empty()) return short_of;
   return std::nullopt;
@@ -278,20 +286,23 @@ std::optional<std::string> SchedulerCore::obstacle(const Node& on, const Wish& w
 namespace {
 double affinity_weight(Json spec, const kube::Labels& labels, std::string_view name) {
   double sum = 0;
-  for (const Json preferred : spec["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"].items()) {
+  for (const Json preferred :
+       spec["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"].items()) {
     if (matches_term(preferred["preference"], labels, name)) sum += static_cast<double>(preferred["weight"].i64());
   }
   return sum;
 }
 }  // namespace
 
-double SchedulerCore::score(const Node& on, const Wish& wish, double affinity_most, int owner_most, int taints_most) const {
+double SchedulerCore::score(const Node& on, const Wish& wish, double affinity_most, int owner_most,
+                            int taints_most) const {
   const auto fraction = [](std::int64_t used, std::int64_t offered) {
     return offered <= 0 ? 1.0 : std::min(1.0, static_cast<double>(used) / static_cast<double>(offered));
   };
   // A pod without requests counts a little, as in kube-scheduler, so that such pods spread too.
   const double cpu = fraction(on.requested.cpu + std::max<std::int64_t>(wish.requests.cpu, 100), on.allocatable.cpu);
-  const double memory = fraction(on.requested.memory + std::max<std::int64_t>(wish.requests.memory, 200 << 20), on.allocatable.memory);
+  const double memory =
+      fraction(on.requested.memory + std::max<std::int64_t>(wish.requests.memory, 200 << 20), on.allocatable.memory);
   double total = 100 * (1 - (cpu + memory) / 2) + 100 * (1 - std::abs(cpu - memory));
   if (affinity_most > 0) total += 100 * affinity_weight(wish.spec, on.labels, on.name) / affinity_most;
   if (owner_most > 0) {
@@ -301,7 +312,8 @@ double SchedulerCore::score(const Node& on, const Wish& wish, double affinity_mo
   }
   if (taints_most > 0) {
     const auto bad = std::ranges::count_if(on.taints, [&](const Taint& taint) {
-      return taint.effect == "PreferNoSchedule" && !tolerates(wish.spec["tolerations"], taint.key, taint.value, taint.effect);
+      return taint.effect == "PreferNoSchedule" &&
+             !tolerates(wish.spec["tolerations"], taint.key, taint.value, taint.effect);
     });
     total += 300.0 * static_cast<double>(taints_most - bad) / taints_most;
   }
@@ -318,12 +330,17 @@ SchedulerCore::Decision SchedulerCore::schedule(const kube::Object& pod) {
             .owner = owner_of(doc.root()["metadata"])};
   for (const char* kind : {"podAffinity", "podAntiAffinity"}) {
     if (affinity[kind]["requiredDuringSchedulingIgnoredDuringExecution"].size() > 0) {
-      return {.node = {}, .message = std::format("Unsupported: required {} is not served by this scheduler; use node labels and nodeAffinity", kind)};
+      return {.node = {},
+              .message = std::format(
+                  "Unsupported: required {} is not served by this scheduler; use node labels and nodeAffinity", kind)};
     }
   }
   for (const Json constraint : spec["topologySpreadConstraints"].items()) {
     if (constraint["whenUnsatisfiable"].str() != "ScheduleAnyway") {
-      return {.node = {}, .message = "Unsupported: topologySpreadConstraints with DoNotSchedule are not served by this scheduler; use ScheduleAnyway"};
+      return {.node = {},
+              .message =
+                  "Unsupported: topologySpreadConstraints with DoNotSchedule are not served by this scheduler; use "
+                  "ScheduleAnyway"};
     }
   }
 
@@ -350,15 +367,19 @@ SchedulerCore::Decision SchedulerCore::schedule(const kube::Object& pod) {
     std::ranges::sort(parts);
     std::string text;
     for (const auto& part : parts) text += (text.empty() ? "" : ", ") + part;
-    return {.node = {}, .message = std::format("0/{} nodes are available: {}. preemption: not served by this scheduler.", seen, text)};
+    return {
+        .node = {},
+        .message = std::format("0/{} nodes are available: {}. preemption: not served by this scheduler.", seen, text)};
   }
 
   double affinity_most = 0;
   int owner_most = 0, taints_most = 0;
   for (const Node* on : feasible) {
     if (affinity) affinity_most = std::max(affinity_most, affinity_weight(spec, on->labels, on->name));
-    if (const auto same = on->owners.find(wish.owner); same != on->owners.end()) owner_most = std::max(owner_most, same->second);
-    taints_most = std::max(taints_most, static_cast<int>(std::ranges::count(on->taints, std::string_view("PreferNoSchedule"), &Taint::effect)));
+    if (const auto same = on->owners.find(wish.owner); same != on->owners.end())
+      owner_most = std::max(owner_most, same->second);
+    taints_most = std::max(taints_most, static_cast<int>(std::ranges::count(
+                                            on->taints, std::string_view("PreferNoSchedule"), &Taint::effect)));
   }
   const Node* best = nullptr;
   double best_score = 0;
@@ -371,7 +392,11 @@ SchedulerCore::Decision SchedulerCore::schedule(const kube::Object& pod) {
   }
   Decision decision{.node = best->name, .message = {}};
   release(pod.uid);
-  place(pod.uid, {.node = decision.node, .requests = std::move(wish.requests), .ports = std::move(wish.ports), .owner = std::move(wish.owner), .assumed = true});
+  place(pod.uid, {.node = decision.node,
+                  .requests = std::move(wish.requests),
+                  .ports = std::move(wish.ports),
+                  .owner = std::move(wish.owner),
+                  .assumed = true});
   return decision;
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which node a pod goes to. A pure core: nodes and pods come in as they change, assignments go out; the shell binds.
-// It knows every pod on every node (bound ones and those it has just assumed to be), so that a batch of a thousand pods is
-// placed in one pass without waiting for the API.
-// Filters: unschedulable, taints, node selector and required node affinity, resources (with the number of pods), host ports.
-// Scores, 0..100 each: least allocated, balanced, preferred node affinity, few of the same owner (twice), taints preferred not.
-// A pod that asks for what is not served here (pod affinity, hard topology spread) is refused with a sentence, not placed anyhow.
+// It knows every pod on every node (bound ones and those it has just assumed to be), so that a batch of a thousand pods
+// is placed in one pass without waiting for the API. Filters: unschedulable, taints, node selector and required node
+// affinity, resources (with the number of pods), host ports. Scores, 0..100 each: least allocated, balanced, preferred
+// node affinity, few of the same owner (twice), taints preferred not. A pod that asks for what is not served here (pod
+// affinity, hard topology spread) is refused with a sentence, not placed anyhow.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -74,8 +74,8 @@ class SchedulerCore {
     bool unschedulable = false, known = false;  // known: the Node object exists (pods may come first)
     Resources allocatable, requested;
     std::int64_t pods_max = 0, pods = 0;
-    std::map<std::string, int> ports;        // "TCP/0.0.0.0/80" to the number of users
-    std::map<std::string, int> owners;       // controller uid to its number of pods
+    std::map<std::string, int> ports;   // "TCP/0.0.0.0/80" to the number of users
+    std::map<std::string, int> owners;  // controller uid to its number of pods
   };
   struct Placed {
     std::string node;

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "base/check.h"
-#include "control/action.h"
 #include "base/text.h"
+#include "control/action.h"
 #include "control/views.h"
 
 namespace skerry::control::testing {
@@ -74,7 +74,8 @@ class World {
     for (const auto& set : all("replicasets")) views.push_back(ReplicaSetView::make(set));
     return views;
   }
-  void patch(const std::string& resource, const std::string& name, const std::string& patch_json, Verb verb = Verb::Patch) {
+  void patch(const std::string& resource, const std::string& name, const std::string& patch_json,
+             Verb verb = Verb::Patch) {
     const auto old = get(resource, name);
     CHECK(old != nullptr);
     auto edit = kube::JsonEdit::parse(old->json);
@@ -91,17 +92,27 @@ class World {
   void apply(const Plan& plan) {
     for (const auto& action : plan.actions) {
       switch (action.verb) {
-        case Verb::Create: put(action.resource.resource, action.body); break;
+        case Verb::Create:
+          put(action.resource.resource, action.body);
+          break;
         case Verb::Patch:
-        case Verb::PatchStatus: patch(action.resource.resource, action.name, action.body, action.verb); break;
-        case Verb::Delete: remove(action.resource.resource, action.name); break;
+        case Verb::PatchStatus:
+          patch(action.resource.resource, action.name, action.body, action.verb);
+          break;
+        case Verb::Delete:
+          remove(action.resource.resource, action.name);
+          break;
       }
     }
   }
   // A node's work on a pod: Running and Ready, or Ready=False.
   void set_ready(const std::string& pod, bool ready, const std::string& ip = "10.42.0.9") {
-    patch("pods", pod, std::format(R"({{"status":{{"phase":"Running","podIP":"{}","conditions":[{{"type":"Ready","status":"{}","lastTransitionTime":"{}"}}]}}}})",
-                                   ip, ready ? "True" : "False", to_rfc3339(now)), Verb::PatchStatus);
+    patch(
+        "pods", pod,
+        std::format(
+            R"({{"status":{{"phase":"Running","podIP":"{}","conditions":[{{"type":"Ready","status":"{}","lastTransitionTime":"{}"}}]}}}})",
+            ip, ready ? "True" : "False", to_rfc3339(now)),
+        Verb::PatchStatus);
   }
 
  private:
@@ -113,7 +124,8 @@ inline std::string trace(const Plan& plan) {
   std::string text;
   for (const auto& action : plan.actions) text += action.trace() + "\n";
   for (const auto& note : plan.notes) {
-    text += std::format("event {} {} {}: {}\n", note.about->name, note.type == NoteType::Normal ? "Normal" : "Warning", note.reason, note.message);
+    text += std::format("event {} {} {}: {}\n", note.about->name, note.type == NoteType::Normal ? "Normal" : "Warning",
+                        note.reason, note.message);
   }
   if (plan.again) text += std::format("again in {}\n", to_human(*plan.again));
   return text;

@@ -28,8 +28,9 @@ std::optional<OwnerReference> controller_of(Json metadata) {
 }
 
 std::string controller_reference(std::string_view api_version, std::string_view kind, const kube::Object& owner) {
-  return std::format(R"({{"apiVersion":"{}","kind":"{}","name":"{}","uid":"{}","controller":true,"blockOwnerDeletion":true}})",
-                     api_version, kind, owner.name, owner.uid);
+  return std::format(
+      R"({{"apiVersion":"{}","kind":"{}","name":"{}","uid":"{}","controller":true,"blockOwnerDeletion":true}})",
+      api_version, kind, owner.name, owner.uid);
 }
 
 Json find_condition(Json object, std::string_view type) {
@@ -52,8 +53,10 @@ PodPtr PodView::make(const ObjectPtr& pod) {
   if (view->ready) view->ready_since = from_rfc3339(ready["lastTransitionTime"].str());
   view->ip = root["status"]["podIP"].str();
   view->deletion_cost =
-      parse_int<std::int64_t>(root["metadata"]["annotations"]["controller.kubernetes.io/pod-deletion-cost"].str()).value_or(0);
-  for (const Json container : root["status"]["containerStatuses"].items()) view->restarts += container["restartCount"].i64();
+      parse_int<std::int64_t>(root["metadata"]["annotations"]["controller.kubernetes.io/pod-deletion-cost"].str())
+          .value_or(0);
+  for (const Json container : root["status"]["containerStatuses"].items())
+    view->restarts += container["restartCount"].i64();
   return view;
 }
 
@@ -70,7 +73,8 @@ ReplicaSetPtr ReplicaSetView::make(const ObjectPtr& replica_set) {
   view->status_ready = status["readyReplicas"].i64();
   view->status_available = status["availableReplicas"].i64();
   view->observed = status["observedGeneration"].i64() >= root["metadata"]["generation"].i64();
-  view->revision = parse_int<std::int64_t>(root["metadata"]["annotations"]["deployment.kubernetes.io/revision"].str()).value_or(0);
+  view->revision =
+      parse_int<std::int64_t>(root["metadata"]["annotations"]["deployment.kubernetes.io/revision"].str()).value_or(0);
   return view;
 }
 

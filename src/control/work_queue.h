@@ -31,8 +31,8 @@ class WorkQueue {
 
  private:
   Options options_;
-  std::map<std::string, Instant> due_;                // waiting
-  std::set<std::pair<Instant, std::string>> order_;   // the same, by time
+  std::map<std::string, Instant> due_;                    // waiting
+  std::set<std::pair<Instant, std::string>> order_;       // the same, by time
   std::map<std::string, std::optional<Instant>> active_;  // with a worker; and when it is due again
   std::map<std::string, int> failures_;
 };

@@ -14,7 +14,8 @@ namespace {
 bool valid_name(std::string_view name, bool colons) {
   if (name.empty() || (name[0] >= '0' && name[0] <= '9')) return false;
   return std::ranges::all_of(name, [&](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || (colons && c == ':');
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           (colons && c == ':');
   });
 }
 
@@ -61,10 +62,12 @@ void Exposition::family(std::string_view name, Type type, std::string_view help)
   CHECK(valid_name(name, true));
   name_ = name;
   constexpr std::string_view kTypes[] = {"counter", "gauge", "histogram"};
-  text_ += std::format("# HELP {} {}\n# TYPE {} {}\n", name, escape(help, false), name, kTypes[static_cast<std::size_t>(type)]);
+  text_ += std::format("# HELP {} {}\n# TYPE {} {}\n", name, escape(help, false), name,
+                       kTypes[static_cast<std::size_t>(type)]);
 }
 
-void Exposition::line(std::string_view suffix, const Labels& labels, std::string_view extra_label, std::string_view value) {
+void Exposition::line(std::string_view suffix, const Labels& labels, std::string_view extra_label,
+                      std::string_view value) {
   text_ += name_;
   text_ += suffix;
   if (!labels.empty() || !extra_label.empty()) {
@@ -124,15 +127,17 @@ CounterValue& Registry::counter(std::string_view name, std::string_view help, La
 Gauge& Registry::gauge(std::string_view name, std::string_view help, Labels labels) {
   return series(family(name, Type::Gauge, help).gauges, overflow_[std::string(name)].gauges, std::move(labels));
 }
-Histogram& Registry::histogram(std::string_view name, std::string_view help, std::vector<double> bounds, Labels labels) {
-  return series(family(name, Type::Histogram, help).histograms, overflow_[std::string(name)].histograms, std::move(labels),
-                std::move(bounds));
+Histogram& Registry::histogram(std::string_view name, std::string_view help, std::vector<double> bounds,
+                               Labels labels) {
+  return series(family(name, Type::Histogram, help).histograms, overflow_[std::string(name)].histograms,
+                std::move(labels), std::move(bounds));
 }
 
 std::string Registry::expose() const {
   Exposition out;
   for (const auto& [name, family] : families_) {
-    if (family.counters.by_labels.empty() && family.gauges.by_labels.empty() && family.histograms.by_labels.empty()) continue;
+    if (family.counters.by_labels.empty() && family.gauges.by_labels.empty() && family.histograms.by_labels.empty())
+      continue;
     out.family(name, family.type, family.help);
     for (const auto& [labels, value] : family.counters.by_labels) out.sample(labels, value->value());
     for (const auto& [labels, value] : family.gauges.by_labels) out.sample(labels, value->value());
@@ -140,7 +145,8 @@ std::string Registry::expose() const {
   }
   for (const auto& write : computed_) write(out);
   if (dropped_ > 0) {
-    out.family("skerry_metrics_dropped_series_total", Type::Counter, "Look-ups of series beyond the limit of this process.");
+    out.family("skerry_metrics_dropped_series_total", Type::Counter,
+               "Look-ups of series beyond the limit of this process.");
     out.sample({}, dropped_);
   }
   return std::move(out).finish();

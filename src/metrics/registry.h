@@ -50,7 +50,9 @@ class Histogram {
   std::uint64_t count() const { return count_; }
   double sum() const { return sum_; }
   const std::vector<double>& bounds() const { return bounds_; }
-  const std::vector<std::uint64_t>& buckets() const { return buckets_; }  // not cumulative; the last is above all bounds
+  const std::vector<std::uint64_t>& buckets() const {
+    return buckets_;
+  }  // not cumulative; the last is above all bounds
 
  private:
   std::vector<double> bounds_;
