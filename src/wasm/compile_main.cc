@@ -5,6 +5,8 @@
 // folder made for it. The parent touches no module byte; it waits, hashes and publishes what the child left.
 #include <fcntl.h>
 #include <grp.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -147,10 +149,20 @@ void drop_privileges(const Arguments& a) {
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) die(kExitInternal, errno_error(errno, "set no_new_privs").what);
 }
 
+// The engine works with absolute paths, and the unprivileged user may not pass through a private data folder. So the work
+// folder is seen at /tmp, in a mount namespace of this process' own. Where that is not allowed (a container's root), the
+// folder itself must do, and its parents must let everybody pass.
+void enter(const std::string& folder) {
+  const bool moved = geteuid() == 0 && unshare(CLONE_NEWNS) == 0 && mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+                     mount(folder.c_str(), "/tmp", nullptr, MS_BIND | MS_NOSUID | MS_NODEV, nullptr) == 0;
+  const std::string place = moved ? "/tmp" : folder;
+  if (chdir(place.c_str()) != 0) die(kCompileExitUsage, errno_error(errno, std::format("enter {}", place)).what);
+}
+
 [[noreturn]] void work(const Arguments& a, const std::string& folder) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   const auto wasm = read_module(a);  // with the rights of the caller, before they are dropped
-  if (chdir(folder.c_str()) != 0) die(kCompileExitUsage, errno_error(errno, std::format("enter {}", folder)).what);
+  enter(folder);
   setenv("TMPDIR", ".", 1);
   if (nice(10) == -1 && errno == EPERM) die(kExitInternal, "nice");
   signal(SIGXCPU, on_cpu_time);
