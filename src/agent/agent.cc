@@ -175,7 +175,7 @@ rt::Task<> Agent::State::restore() {
         continue;
       }
     }
-    entry->saved = pod.state;
+    entry->saved = std::hash<std::string>{}(pod.state);
     entry->essence = essence_of(*pod.object);
     for (std::size_t i = 0; i < entry->core.containers(); ++i) {
       by_keeper_id[entry->core.keeper_id(i).value()] = {pod.object->uid, i};
@@ -250,6 +250,7 @@ rt::Task<> Agent::State::stop(OnStop how) {
   if (!started) co_return Result<>{};
   started = false;
   CO_TRY_OK(co_await tasks.stop());
+  disk.reset();  // a write that was under way ends before the database goes
   CO_TRY_OK(co_await pod_informer.stop());
   CO_TRY_OK(co_await service_informer.stop());
   CO_TRY_OK(co_await slice_informer.stop());

@@ -14,7 +14,7 @@ namespace {
 constexpr std::uint8_t kPutPodCommand = 4, kStopPodCommand = 5;  // their place in sandbox::Command, counted from 1
 }
 
-std::string essence_of(const kube::Object& object) {
+std::size_t essence_of(const kube::Object& object) {
   const kube::JsonDoc doc = object.parse();
   kube::JsonEdit edit = kube::JsonEdit::copy(doc.root());
   kube::MutJson root = edit.root();
@@ -23,7 +23,7 @@ std::string essence_of(const kube::Object& object) {
     meta.remove("resourceVersion");
     meta.remove("managedFields");
   }
-  return edit.dump();
+  return std::hash<std::string>{}(edit.dump());
 }
 
 // --- inputs -----------------------------------------------------------------------------------------------------------
@@ -215,14 +215,12 @@ void Agent::State::poll_pod(PodEntry& entry, std::vector<Change>& write, std::ve
     write.push_back(change::RemovePod{uid});
     return;
   }
-  std::string state = entry.core.save(), essence = essence_of(*entry.core.object());
-  if (essence != entry.essence) {
-    write.push_back(change::PutPod{entry.core.object(), state});
-  } else if (state != entry.saved) {
-    write.push_back(change::PutPodState{uid, state});
-  }
-  entry.essence = std::move(essence);
-  entry.saved = std::move(state);
+  std::string state = entry.core.save();
+  const std::size_t essence = essence_of(*entry.core.object()), saved = std::hash<std::string>{}(state);
+  if (essence != entry.essence) write.push_back(change::PutPod{entry.core.object(), std::move(state)});
+  else if (saved != entry.saved) write.push_back(change::PutPodState{uid, std::move(state)});
+  entry.essence = essence;
+  entry.saved = saved;
 }
 
 rt::Task<> Agent::State::pump() {
@@ -312,6 +310,7 @@ Result<> Agent::State::put(PodEntry& entry, command::Put& put) {
             .cpu_millis_requested = static_cast<std::uint32_t>(std::min<std::int64_t>(put.cpu_millis_request, 1'000'000)),
             .workers = put.assignment.workers};
   c.placed = true;
+  c.trimming = false;
   send_put(c);
   return {};
 }

@@ -48,8 +48,8 @@ struct PodEntry {
   PodEntry(PodCore c) : core(std::move(c)), containers(core.containers()) {}
   PodCore core;
   std::vector<ContainerRuntime> containers;
-  std::string saved;    // the state on the disk
-  std::string essence;  // of the object on the disk: what of it matters
+  std::size_t saved = 0;    // hash of the state on the disk
+  std::size_t essence = 0;  // hash of what matters of the object on the disk
 };
 
 struct Agent::State final : public NodeView {
@@ -140,7 +140,7 @@ struct Agent::State final : public NodeView {
   metrics::Histogram& cold_start;
 };
 
-// What of an object matters to the node: all but status, resourceVersion and managedFields.
-std::string essence_of(const kube::Object&);
+// Hash of what of an object matters to the node: all but status, resourceVersion and managedFields.
+std::size_t essence_of(const kube::Object&);
 
 }  // namespace skerry::agent

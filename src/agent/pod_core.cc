@@ -191,6 +191,8 @@ void PodCore::on_exited(std::size_t i, Exit exit, Now now) {
   if (c.stage == Stage::Stopping || c.stage == Stage::Ended) return;
   if (c.stage != Stage::Serving) return;  // an exit of an attempt that is over
   if (exit.code == 0 && exit.signal == 0 && !exit.out_of_memory) return;  // it had nothing to do
+  // Workers of one container that die together are one failure.
+  if (plan_.containers[i].workers > 1 && c.backoff != Duration{0} && now.mono - c.running_since < 1s) return;
   const std::string_view reason = exit.out_of_memory ? "OOMKilled" : exit.code == 65 ? "StartError" : "Error";
   if (exit.out_of_memory && exit.signal == 0 && exit.code == 0) exit.signal = 9;
   const std::string name = plan_.containers[i].name;
@@ -284,8 +286,10 @@ std::vector<Command> PodCore::poll(Now now, const References& references) {
     refusal_reported_ = true;
   } else {
     refused_by_node_.clear();
+    runtime_unknown_ = false;
     if (!plan_.runtime_class.empty()) {
       const auto found = references.runtime_class(plan_.runtime_class);
+      runtime_unknown_ = found.state == References::State::Unknown;
       if (found.state == References::State::Missing) {
         refused_by_node_ = std::format("RuntimeClass {} does not exist: create it with handler wasmedge", plan_.runtime_class);
       } else if (found.state == References::State::Present) {
@@ -308,8 +312,8 @@ std::vector<Command> PodCore::poll(Now now, const References& references) {
   events_.clear();
   if (!vanished_) {
     std::string status = build_status(now);
-    if (status != posted_) {
-      posted_ = status;
+    if (const std::size_t hash = std::hash<std::string>{}(status); hash != posted_) {
+      posted_ = hash;
       // Before Delete and Forget, which end_pod may have put last.
       auto at = std::ranges::find_if(out, [](const Command& c) {
         return std::holds_alternative<command::Delete>(c) || std::holds_alternative<command::Forget>(c);
@@ -344,6 +348,10 @@ void PodCore::step(std::size_t i, Now now, const References& references, std::ve
     if (!refused_by_node_.empty()) {
       if (c.waiting_message != refused_by_node_) event(Type::Warning, i, "Unsupported", refused_by_node_);
       wait(c, Stage::Start, "Unsupported", refused_by_node_);
+      return;
+    }
+    if (runtime_unknown_) {  // the answer is on its way
+      wait(c, Stage::Start, "ContainerCreating", "");
       return;
     }
     const bool again = !c.waiting_reason.empty() && c.waiting_reason != "ContainerCreating";

@@ -113,7 +113,7 @@ class PodCore {
   void on_stopped(std::size_t container, Exit, Now);  // the answer to Stop, or that the keeper holds it no longer
   // Under memory pressure: the pod ends as Failed, reason Evicted.
   void evict(std::string message, Now);
-  void repeat_status() { posted_.clear(); }  // the server says something else: tell it again
+  void repeat_status() { posted_ = 0; }  // the server says something else: tell it again
 
   std::vector<Command> poll(Now, const References&);
   std::optional<Instant> deadline() const;  // when poll() must be called at the latest; nothing: only after an input
@@ -160,6 +160,7 @@ class PodCore {
     bool value = false;
     Time since{};
     bool known = false;
+    bool explained = false;  // a reason was said, which True must take back
   };
 
   static std::string_view stage_name(Stage);
@@ -181,11 +182,12 @@ class PodCore {
   bool address_asked_ = false, released_ = false, delete_sent_ = false, forgotten_ = false, vanished_ = false;
   bool config_retry_ = false, refusal_reported_ = false;
   std::string refused_by_node_;  // runtime class and the like; waits
+  bool runtime_unknown_ = false;
   std::optional<Instant> address_retry_;
   std::string evicted_;
   std::optional<Time> start_time_;
   Condition initialized_, ready_, containers_ready_;
-  std::string posted_;
+  std::size_t posted_ = 0;  // hash of the status that was posted last
   std::vector<Command> events_;
 };
 

@@ -259,7 +259,7 @@ TEST_F(PodCoreTest, KillsAtOnceWhenTheObjectVanishes) {
   trace_.clear();
   core_->on_stopped(0, {}, now());
   poll();
-  EXPECT_EQ(trace_, "  release\n  forget\n");
+  EXPECT_EQ(trace_, "  drop 0 id=100\n  release\n  forget\n");
 }
 
 TEST_F(PodCoreTest, OverrulesAKeeperThatDoesNotAnswerAStop) {

@@ -68,7 +68,8 @@ class StatusBuilder {
     if (!value) {
       out.set("reason", reason);
       out.set("message", message);
-    } else {  // a patch must clear what an earlier one said
+      c.explained = true;
+    } else if (c.explained) {  // a patch must clear what an earlier one said
       out.set_null("reason");
       out.set_null("message");
     }
@@ -151,6 +152,7 @@ std::string PodCore::save() const {
     MutJson out = root.object(name);
     out.set("value", c.value);
     out.set("since", to_rfc3339_nano(c.since));
+    if (c.explained) out.set("explained", true);
   };
   put_condition("initialized", initialized_);
   put_condition("ready", ready_);
@@ -198,7 +200,7 @@ Result<PodCore> PodCore::restore(const Options& options, kube::ObjectPtr object,
   };
   const auto get_condition = [&](const char* name, Condition& c) {
     if (!saved[name]) return;
-    c = {.value = saved[name]["value"].boolean(), .since = from_rfc3339(saved[name]["since"].str()).value_or(now.wall), .known = true};
+    c = {.value = saved[name]["value"].boolean(), .since = from_rfc3339(saved[name]["since"].str()).value_or(now.wall), .known = true, .explained = saved[name]["explained"].boolean()};
   };
   get_condition("initialized", core.initialized_);
   get_condition("ready", core.ready_);
