@@ -5,8 +5,10 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <ctime>
 #include <format>
 
+#include "base/time.h"
 #include "os/file.h"
 #include "os/netlink.h"
 #include "os/netns.h"
@@ -17,6 +19,11 @@ namespace {
 using os::Netlink;
 using os::NetnsScope;
 constexpr std::string_view kPodLink = "eth0";
+
+// What the host's link says of itself: for which range and which namespace it was made.
+std::string alias_of(const PodNetwork::Options& options) {
+  return std::format("skerry {} {}", options.pods.str(), (options.run_folder / options.name).string());
+}
 
 Result<> check(const PodNetwork::Options& options) {
   if (options.pods.prefix < 8 || options.pods.prefix > 29) {
@@ -29,6 +36,10 @@ Result<> check(const PodNetwork::Options& options) {
   if (options.name.empty() || options.name.find('/') != std::string::npos) {
     return Fail({Errc::Invalid, std::format("\"{}\" cannot name a network namespace", options.name)});
   }
+  if (alias_of(options).size() > 255) {
+    return Fail({Errc::Invalid,
+                 std::format("run folder {}: its path is too long; use a shorter one", options.run_folder.string())});
+  }
   return {};
 }
 
@@ -39,27 +50,49 @@ Result<os::UniqueFd> open_or_create(const std::filesystem::path& path) {
   return os::create_netns(path);
 }
 
-// The host's end of the pair, made or adopted; its alias says for which range it was made.
+// After both ends are up the kernel starts to send a moment later; a packet before that is lost, and a connection
+// waits a second for its next attempt.
+Result<> wait_until_running(Netlink& netlink, std::string_view name) {
+  const SystemClock clock;
+  const Instant end = clock.instant() + 2s;
+  for (;;) {
+    TRY(const auto link, netlink.link(name));
+    if (link.running) return {};
+    if (clock.instant() >= end) return Fail({Errc::Timeout, std::format("link {} did not come up within 2 s", name)});
+    const timespec pause{.tv_sec = 0, .tv_nsec = 200'000};
+    ::nanosleep(&pause, nullptr);
+  }
+}
+
+Result<bool> has_pod_link(int netns) {
+  TRY(const auto inside, NetnsScope::enter(netns));
+  TRY(auto pods, Netlink::open());
+  const auto peer = pods.link(kPodLink);
+  if (!peer && peer.error().code != Errc::NotFound) return Fail(peer.error());
+  return peer.has_value();
+}
+
+// The host's end of the pair, made or adopted.
 Result<Netlink::Link> host_link(Netlink& host, const PodNetwork::Options& options, int netns) {
-  const std::string alias = std::format("skerry {}", options.pods.str());
+  const std::string alias = alias_of(options);
   auto existing = host.link(options.host_link);
   if (existing) {
-    if (existing->alias == alias) {
-      // Its peer must be in our namespace; after a namespace was lost the pair is useless and is made anew.
-      TRY(const auto inside, NetnsScope::enter(netns));
-      TRY(auto pods, Netlink::open());
-      const auto peer = pods.link(kPodLink);
-      if (peer) return existing;
-      if (peer.error().code != Errc::NotFound) return Fail(peer.error());
-    } else if (!existing->alias.starts_with("skerry ")) {
+    TRY(const bool joined, has_pod_link(netns));
+    if (existing->alias.empty() && joined) {  // a start that was cut off before it had named the link
+      TRY_OK(host.set_alias(existing->index, alias));
+      return existing;
+    }
+    if (!existing->alias.starts_with("skerry ")) {
       return Fail({Errc::Conflict, std::format("a link {} exists and is not Skerry's: choose another name for ours",
                                                options.host_link)});
-    } else {
-      return Fail(
-          {Errc::Conflict, std::format("link {} exists for another pod range ({}); stop the node's pods and remove "
-                                       "the link, or keep that range",
-                                       options.host_link, existing->alias.substr(7))});
     }
+    if (existing->alias != alias) {
+      return Fail({Errc::Conflict, std::format("link {} belongs to the pod network \"{}\", ours would be \"{}\"; stop "
+                                               "that node and remove the link, or keep its range and name",
+                                               options.host_link, existing->alias.substr(7), alias.substr(7))});
+    }
+    if (joined) return existing;
+    // Its peer went with a namespace that was lost: the pair is useless and is made anew.
     TRY_OK(host.remove_link(existing->index));
   } else if (existing.error().code != Errc::NotFound) {
     return existing;
@@ -86,7 +119,8 @@ Result<> configure_inside(const PodNetwork::Options& options, int netns) {
                             .kind = Netlink::RouteKind::Local,
                             .table = Netlink::RouteTable::Local}));
   TRY_OK(netlink.add_address(link.index, options.pods.at(2), 32));
-  return netlink.add_route({.to = {Ipv4{0}, 0}, .index = link.index, .gateway = host});
+  TRY_OK(netlink.add_route({.to = {Ipv4{0}, 0}, .index = link.index, .gateway = host}));
+  return wait_until_running(netlink, kPodLink);
 }
 
 Result<> configure_host(Netlink& netlink, const PodNetwork::Options& options, int index) {
@@ -114,6 +148,7 @@ Result<PodNetwork> PodNetwork::open(Options options) {
     TRY(const auto link, host_link(host, options, netns.get()));
     TRY_OK(configure_host(host, options, link.index));
     TRY_OK(configure_inside(options, netns.get()));
+    TRY_OK(wait_until_running(host, options.host_link));
     return netns;
   }();
   if (!made) return Fail(made.error().with("pod network"));

@@ -74,8 +74,24 @@ TEST_F(PodNetworkTest, RefusesAnotherRangeWhilePodsMayServe) {
   const auto refused = PodNetwork::open(other);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, Errc::Conflict);
-  EXPECT_THAT(refused.error().what, ::testing::HasSubstr("another pod range (10.42.0.0/24)"));
+  EXPECT_THAT(refused.error().what, ::testing::HasSubstr("link sk0 belongs to the pod network \"10.42.0.0/24 "));
+  auto second = options();
+  second.name = "pods2";  // another node on this machine must not take the first one's link away
+  EXPECT_EQ(PodNetwork::open(second).error().code, Errc::Conflict);
+  EXPECT_TRUE(os::remove_netns(second.run_folder / second.name));
   ASSERT_TRUE(network->remove());
+}
+
+// Goal: an agent killed between making the link and naming it does not block the next one.
+TEST_F(PodNetworkTest, AdoptsALinkThatWasNotNamedYet) {
+  auto first = PodNetwork::open(options());
+  ASSERT_TRUE(first);
+  auto netlink = os::Netlink::open();
+  ASSERT_TRUE(netlink->set_alias(netlink->link(options().host_link)->index, ""));
+  auto second = PodNetwork::open(options());
+  ASSERT_TRUE(second) << second.error().what;
+  EXPECT_TRUE(netlink->link(options().host_link)->alias.starts_with("skerry "));
+  ASSERT_TRUE(second->remove());
 }
 
 TEST_F(PodNetworkTest, RefusesRangesThatOverlap) {

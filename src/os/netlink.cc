@@ -172,7 +172,7 @@ Result<Netlink::Link> Netlink::link(std::string_view name) {
   if (reply.size() < sizeof info)
     return Fail({Errc::Corrupt, std::format("link {}: the kernel's answer is short", name)});
   std::memcpy(&info, reply.data(), sizeof info);
-  Link link{.index = info.ifi_index, .up = (info.ifi_flags & IFF_UP) != 0, .alias = {}};
+  Link link{.index = info.ifi_index, .up = (info.ifi_flags & IFF_UP) != 0, .running = (info.ifi_flags & IFF_RUNNING) != 0, .alias = {}};
   std::size_t at = NLMSG_ALIGN(sizeof info);
   while (at + sizeof(rtattr) <= reply.size()) {
     rtattr attribute;

@@ -21,6 +21,7 @@ class Netlink {
   struct Link {
     int index = 0;
     bool up = false;
+    bool running = false;  // up, with a carrier, and the kernel has begun to send on it
     std::string alias;  // free text kept by the kernel; see set_alias
   };
   Result<Link> link(std::string_view name);  // NotFound
