@@ -98,14 +98,13 @@ ApiResult<bool> wants_table(const Call& call) {
   for (const std::string_view alternative : split(accept, ',')) {
     const auto parts = split(alternative, ';');
     const std::string_view type = trim(parts[0]);
-    bool table = false, other = false;
+    std::string_view as, version;
     for (std::size_t i = 1; i < parts.size(); ++i) {
       const std::string_view part = trim(parts[i]);
-      if (part.starts_with("as=")) {
-        if (part == "as=Table") table = true; else other = true;
-      }
-      if (part.starts_with("v=") && part != "v=v1" && table) other = true;
+      if (part.starts_with("as=")) as = part.substr(3);
+      if (part.starts_with("v=")) version = part.substr(2);
     }
+    const bool table = as == "Table", other = (!as.empty() && !table) || (table && version != "v1");
     if (other) continue;  // PartialObjectMetadata, Table of another version: the next alternative
     if (type == "application/json" || type == "*/*" || type == "application/*") return table;
     // Protobuf is answered in JSON, which every client of ours reads.

@@ -39,11 +39,8 @@ ApiResult<store::Outcome> finish(Call& call, JsonEdit object, Revision next) {
   const std::string name(root["metadata"]["name"].str());
   TRY_API_OK(admit_namespace(call));
   if (type.kind == "Pod") TRY_API_OK(admit_runtime_class(call, root));
-  {
-    const auto before = object.freeze();
-    TRY_API_OK(admit_node_write(call, before.root(), nullptr));
-  }
   const auto frozen = object.freeze();
+  TRY_API_OK(admit_node_write(call, frozen.root(), nullptr));
   if (const auto errors = kube::validate_create(type, frozen.root()); !errors.empty()) return ApiFail(invalid(type, name, errors));
   if (type.kind == "Service") TRY_API_OK(admit_service(call, root, nullptr));
   return store::Put{seal(type, root, next)};

@@ -28,7 +28,7 @@ Result<Range> parse_range(std::string_view cidr) {
   const auto base = parse_ipv4(cidr.substr(0, slash));
   const auto bits = slash == cidr.npos ? std::nullopt : parse_int<unsigned>(cidr.substr(slash + 1));
   if (!base || !bits || *bits < 8 || *bits > 30) {
-    return Fail({Errc::Invalid, std::format("{} is no IPv4 range for Services: write it like 10.96.0.0/16, with /8 to /30", cidr)});
+    return Fail({Errc::Invalid, std::format("{} is no IPv4 range for Services: write it like 10.43.0.0/16, with /8 to /30", cidr)});
   }
   const std::uint32_t mask = ~std::uint32_t{0} << (32 - *bits);
   return Range{*base & mask, mask};
