@@ -271,6 +271,7 @@ Result<> Keeper::run() {
     act();
     if (exiting_) break;
     int timeout_ms = -1;
+    const bool refill = core_.refill_due(now());
     auto deadline = core_.next_deadline();
     if (!core_.short_of_workers().empty()) {
       if (sample_at_ == Instant{}) sample_at_ = now() + kBusySample;
@@ -282,8 +283,14 @@ Result<> Keeper::run() {
       const auto left = std::chrono::ceil<std::chrono::milliseconds>(*deadline - now()).count();
       timeout_ms = static_cast<int>(std::clamp<std::int64_t>(left, 0, 3'600'000));
     }
+    if (refill) timeout_ms = 0;
     const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout_ms);
     if (count < 0 && errno != EINTR) return Fail(errno_error(errno, "keeper: epoll_wait"));
+    // The pool of parked slots is filled when nothing else is to be done, one by one: no wake-up waits for more than one.
+    if (count == 0 && refill) {
+      core_.refill(now());
+      act();
+    }
     // Connections first: nothing else that happened at the same time may delay a wake-up.
     const std::span ready(events.data(), static_cast<std::size_t>(std::max(count, 0)));
     for (const auto& event : ready)

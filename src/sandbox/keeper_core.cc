@@ -205,6 +205,8 @@ void KeeperCore::want(PodRow row, std::uint16_t worker, Instant now) {
   const SlotId slot = image.parked.back();
   image.parked.pop_back();
   assign(slot, row, worker, now);
+  image.refill_at = now + options_.refill_delay;
+  if (options_.refill_delay > Duration{0}) timers_.push({image.refill_at, Timer::Kind::Refill, pods_[row].image});
   if (image.parked.empty()) grow(image, pods_[row].image, now);
   else if (image.parked.size() < image.target / 2) image.shrink_at = now + options_.shrink_after;
 }
@@ -250,19 +252,21 @@ void KeeperCore::on_template_ready(ImageId id, std::int32_t pid, std::uint32_t l
   report(ImageReady{image.key, pid, load_us});
 }
 
-void KeeperCore::fail_image(ImageId id, std::string text) {
-  images_[id].state = Image::State::Failed;
-  actions_.push_back(action::Report{ImageFailed{images_[id].key, std::move(text)}});
-}
-
 void KeeperCore::on_template_failed(ImageId id, std::string text, Instant) {
   if (images_[id].state == Image::State::Unused) return;
-  fail_image(id, std::move(text));
+  images_[id].state = Image::State::Failed;
+  report(ImageFailed{images_[id].key, std::move(text)});
 }
 
 void KeeperCore::on_template_exited(ImageId id, Instant now) {
   auto& image = images_[id];
-  if (image.state == Image::State::Unused || image.state == Image::State::Failed || shutting_down_) return;
+  if (image.state != Image::State::Starting && image.state != Image::State::Ready) return;
+  back_off(id, now);
+}
+
+void KeeperCore::back_off(ImageId id, Instant now) {
+  auto& image = images_[id];
+  if (shutting_down_) return;
   if (now - image.started_at > options_.restart_max) image.deaths = 0;
   const Duration delay = std::min(options_.restart_min * (std::int64_t{1} << std::min(image.deaths, 16u)), options_.restart_max);
   image.restart_at = image.deaths == 0 ? now : now + delay;
@@ -288,15 +292,18 @@ void KeeperCore::on_slot_parked(SlotId slot, std::int32_t pid, Instant now) {
   assign(slot, waiter.pod, waiter.worker, now);
 }
 
-void KeeperCore::on_slot_lost(SlotId slot, std::string text, Instant) {
+void KeeperCore::on_slot_lost(SlotId slot, std::string text, Instant now) {
   auto& s = slots_[slot];
   if (s.state == Slot::State::Free) return;
   if (s.state == Slot::State::Forking) {
     auto& image = images_[s.image];
     --image.forking;
     // Slots that go down with their template are no sign of a bad image.
-    if (image.state == Image::State::Ready && ++image.lost_in_row >= 8)
-      fail_image(s.image, std::format("its sandboxes end before they are ready: {}", text.empty() ? "without a word" : text));
+    if (image.state == Image::State::Ready && ++image.lost_in_row >= 8) {
+      report(ImageFailed{image.key, std::format("its sandboxes end before they are ready: {}; it is tried again",
+                                                text.empty() ? "without a word" : text)});
+      back_off(s.image, now);
+    }
   }
   free_slot(slot);
 }
@@ -400,22 +407,44 @@ void KeeperCore::free_slot(SlotId slot) {
 void KeeperCore::balance(ImageId id) {
   auto& image = images_[id];
   if (image.state != Image::State::Ready || shutting_down_) return;
+  while (image.forking < image.waiters.size() && image.forking < options_.forking_max)
+    if (!spawn(id)) return;
   // An image without pods keeps its template but no slots.
-  const std::size_t target = image.pods == 0 ? 0 : image.target;
-  while (image.forking < options_.forking_max && image.parked.size() + image.forking < target + image.waiters.size()) {
-    const SlotId slot = take_slot();
-    if (slot == kNone) return;
-    slots_[slot].state = Slot::State::Forking;
-    slots_[slot].image = id;
-    ++image.forking;
-    actions_.push_back(action::SpawnSlot{id, slot, image.limits_next, image.forking <= image.waiters.size()});
-  }
-  while (image.parked.size() > target) {
+  while (image.parked.size() > (image.pods == 0 ? 0 : image.target)) {
     const SlotId slot = image.parked.front();
     image.parked.erase(image.parked.begin());
     slots_[slot].state = Slot::State::Closing;
     actions_.push_back(action::CloseSlot{slot});
   }
+}
+
+bool KeeperCore::spawn(ImageId id) {
+  const SlotId slot = take_slot();
+  if (slot == kNone) return false;
+  auto& image = images_[id];
+  slots_[slot].state = Slot::State::Forking;
+  slots_[slot].image = id;
+  ++image.forking;
+  actions_.push_back(action::SpawnSlot{id, slot, image.limits_next, image.forking <= image.waiters.size()});
+  return true;
+}
+
+bool KeeperCore::short_of_slots(const Image& image, Instant now) const {
+  if (image.state != Image::State::Ready || image.pods == 0 || shutting_down_ || slots_in_use_ >= options_.slots_max) return false;
+  if (image.forking >= options_.forking_max || image.parked.size() + image.forking >= image.target + image.waiters.size()) return false;
+  return now >= image.refill_at || image.parked.size() * 2 < image.target;
+}
+
+bool KeeperCore::refill_due(Instant now) const {
+  return std::ranges::any_of(images_, [&](const Image& image) { return short_of_slots(image, now); });
+}
+
+void KeeperCore::refill(Instant now) {
+  for (ImageId id = 0; id < images_.size(); ++id)
+    if (short_of_slots(images_[id], now)) {
+      spawn(id);
+      return;
+    }
 }
 
 void KeeperCore::poll(Instant now) {
@@ -433,7 +462,7 @@ void KeeperCore::poll(Instant now) {
       }
     } else if (timer.kind == Timer::Kind::Restart) {
       if (images_[timer.index].state == Image::State::Down && images_[timer.index].restart_at == timer.when) start_template(timer.index, now);
-    } else {
+    } else if (timer.kind == Timer::Kind::Shrink) {
       auto& image = images_[timer.index];
       if (image.shrink_at <= now) {
         image.target = std::max(options_.parked_min, image.target - (image.target + 3) / 4);

@@ -67,6 +67,7 @@ class KeeperCore {
     Duration healthy_after = 10s;                      // a worker that lived so long was no failure of the start
     Duration hold_min = 1s, hold_max = 5min;           // doubled by each further failure
     Duration restart_min = 100ms, restart_max = 30s;   // of a template that keeps dying
+    Duration refill_delay = 2ms;                       // after a wake-up, while half of the pool is left: its first request goes first
   };
   explicit KeeperCore(Options options) : options_(options) {}
 
@@ -96,8 +97,11 @@ class KeeperCore {
   // Before any command: a living sandbox of an earlier keeper. False if the slot is taken or out of range.
   bool found(SlotId, std::int32_t pid, std::uint64_t pod, std::uint16_t worker);
 
-  // --- what to do. poll() at the end of each batch of events and at next_deadline().
+  // --- what to do. poll() at the end of each batch of events and at next_deadline(): forks only what a pod waits for.
+  // refill() when refill_due() and no event is pending: one fork for the pool.
   void poll(Instant now);
+  bool refill_due(Instant now) const;
+  void refill(Instant now);
   std::optional<Instant> next_deadline() const;
   std::vector<Action>& actions() { return actions_; }  // the caller empties it
 
@@ -144,7 +148,7 @@ class KeeperCore {
     std::deque<Waiter> waiters;
     bool shrink_armed = false;
     os::CgroupLimits limits_next{};
-    Instant shrink_at{}, restart_at{}, started_at{};
+    Instant shrink_at{}, restart_at{}, started_at{}, refill_at{};
   };
   struct Pod {
     bool used = false;
@@ -157,7 +161,7 @@ class KeeperCore {
   };
   struct Timer {
     Instant when;
-    enum class Kind : std::uint8_t { Pod, Restart, Shrink } kind;
+    enum class Kind : std::uint8_t { Pod, Restart, Shrink, Refill } kind;
     std::uint32_t index;
     bool operator>(const Timer& other) const { return when > other.when; }
   };
@@ -173,8 +177,10 @@ class KeeperCore {
   void rest(PodRow, Instant now);  // no worker is left: Idle, Held or Stopped
   void begin_stop(PodRow, Duration grace, Instant now);
   void grow(Image&, ImageId, Instant now);
+  bool short_of_slots(const Image&, Instant now) const;
+  bool spawn(ImageId);
   void balance(ImageId);
-  void fail_image(ImageId, std::string text);
+  void back_off(ImageId, Instant now);
   void start_template(ImageId, Instant now);
   void report(Event event) { actions_.push_back(action::Report{std::move(event)}); }
 

@@ -31,10 +31,11 @@ struct Name {
 // A keeper core with a world that is asked by hand: what the core decides comes back as short words.
 class World {
  public:
-  explicit World(KeeperCore::Options options = {.parked_min = 2, .parked_max = 8}) : core(options) {}
+  explicit World(KeeperCore::Options options = {.parked_min = 2, .parked_max = 8, .refill_delay = 0ms}) : core(options) {}
 
   std::vector<std::string> take() {
     core.poll(now);
+    while (core.refill_due(now)) core.refill(now);
     std::vector<std::string> words;
     for (const auto& action : core.actions()) words.push_back(std::visit([this](const auto& a) { return word(a); }, action));
     core.actions().clear();
@@ -164,7 +165,7 @@ TEST(KeeperCore, AnImageThatCannotBeLoadedIsReportedAndTriedAgainOnPut) {
   EXPECT_THAT(world.take(), ElementsAre("start 0"));
 }
 
-TEST(KeeperCore, AnImageWhoseSlotsNeverParkIsGivenUp) {
+TEST(KeeperCore, AnImageWhoseSlotsNeverParkIsReportedAndTriedAgainLater) {
   World world;
   world.ready_image();
   world.put(7);
@@ -175,7 +176,7 @@ TEST(KeeperCore, AnImageWhoseSlotsNeverParkIsGivenUp) {
     world.core.on_slot_lost(slot, "seccomp", world.now);
     if (i < 7) world.take();
   }
-  EXPECT_THAT(world.take(), ElementsAre("failed image: its sandboxes end before they are ready: seccomp"));
+  EXPECT_THAT(world.take(), ElementsAre("failed image: its sandboxes end before they are ready: seccomp; it is tried again", "start 0"));
 }
 
 TEST(KeeperCore, TheParkedPoolGrowsUnderABurstAndShrinksAtRest) {
@@ -193,6 +194,21 @@ TEST(KeeperCore, TheParkedPoolGrowsUnderABurstAndShrinksAtRest) {
     world.take();
   }
   EXPECT_EQ(world.core.parked(image), 2u);
+}
+
+TEST(KeeperCore, RefillingWaitsForTheFirstRequestWhileHalfOfThePoolIsLeft) {
+  World world({.parked_min = 4, .parked_max = 8, .refill_delay = 2ms});
+  world.ready_image();
+  std::vector<PodRow> rows;
+  for (std::uint64_t id = 1; id <= 3; ++id) rows.push_back(world.put(id));
+  world.park_all();
+  world.core.on_readable(rows[0], world.now);
+  EXPECT_THAT(world.take(), ElementsAre("assign 3 to 1.0"));
+  EXPECT_EQ(world.core.next_deadline(), world.now + 2ms);
+  world.core.on_readable(rows[1], world.now);
+  EXPECT_THAT(world.take(), ElementsAre("assign 2 to 2.0"));
+  world.core.on_readable(rows[2], world.now);  // one of four is left: at once
+  EXPECT_THAT(world.take(), ElementsAre("assign 1 to 3.0", "spawn 4", "spawn 5", "spawn 6"));
 }
 
 TEST(KeeperCore, AnImageWithoutPodsHoldsNoSlots) {
@@ -320,7 +336,7 @@ TEST(KeeperCore, ClaimsSandboxesOfAnEarlierKeeperAndKillsTheRest) {
 }
 
 TEST(KeeperCore, RefusesWhatItCannotHold) {
-  World world({.parked_min = 1, .parked_max = 2, .slots_max = 2, .pods_max = 2, .images_max = 1});
+  World world({.parked_min = 1, .parked_max = 2, .slots_max = 2, .pods_max = 2, .images_max = 1, .refill_delay = 0ms});
   EXPECT_EQ(world.core.put_pod(world.spec(1), world.now).error().code, Errc::NotFound);
   world.ready_image();
   EXPECT_EQ(world.core.put_image("other", world.now).error().code, Errc::Exhausted);
@@ -354,7 +370,7 @@ TEST(KeeperCore, RandomEventsLeakNoSlot) {
   for (unsigned seed = 1; seed <= 8; ++seed) {
     std::mt19937 random(seed);
     const auto dice = [&random](unsigned n) { return static_cast<unsigned>(random() % n); };
-    World world({.parked_min = 1, .parked_max = 4, .slots_max = 16, .pods_max = 8});
+    World world({.parked_min = 1, .parked_max = 4, .slots_max = 16, .pods_max = 8, .refill_delay = 0ms});
     const ImageId image = world.ready_image();
     for (int step = 0; step < 3000; ++step) {
       world.now += std::chrono::milliseconds(dice(400));
