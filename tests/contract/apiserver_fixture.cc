@@ -47,7 +47,8 @@ Result<> run(const std::string& folder) {
   rt::Loop loop;
   TRY(auto database, sql::Database::open(folder + "/store.db", {}, store::Store::migrations()));
   TRY(const auto store, store::Store::open(loop, clock, std::move(database), {.resources = apiserver::ApiServer::store_resources()}));
-  apiserver::ApiServer api(*store, clock, random, {});
+  // Loopback and a throw-away certificate authority: the token is no secret.
+  apiserver::ApiServer api(*store, clock, random, {.tokens = {{"fixture-token", {"load", {"system:masters"}}}}});
   TRY(const auto ca, pki::CertificateAuthority::create("skerry-fixture", clock.now()));
   TRY(const auto leaf, ca.issue({.common_name = "server", .addresses = {"127.0.0.1"}, .usage = pki::Usage::Server}, clock.now()));
   http::Server front(loop, api,

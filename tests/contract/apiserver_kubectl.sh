@@ -87,7 +87,7 @@ spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
 Y
 want 'deployment.apps/web created' k apply -f "$work/app.yaml"
 want 'deployment.apps/web unchanged' k apply -f "$work/app.yaml"
-want 'web +ClusterIP +10\.96\.' k get service web
+want 'web +ClusterIP +10\.43\.' k get service web
 sed -i 's/replicas: 2/replicas: 3/' "$work/app.yaml"
 out=$(k diff -f "$work/app.yaml" 2>&1) || [ $? -eq 1 ]
 want 'replicas: 3' echo "$out"
