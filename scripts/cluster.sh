@@ -61,6 +61,7 @@ launch_cluster() {
   wait_until 30 node_is_ready || die "the node did not become Ready within 30 s (log: $CLUSTER_LOG)."
   # shellcheck disable=SC2034
   CLUSTER_NODE=$(k get nodes -o name | head -n 1)
+  CLUSTER_NODE_API=$(k get "$CLUSTER_NODE" -o jsonpath='{.status.addresses[?(@.type=="InternalIP")].address}'):$CLUSTER_NODE_PORT
   local part
   for part in certificate key; do
     k config view --raw -o json | jq -r ".users[0].user.\"client-$part-data\"" | base64 -d >"$CLUSTER_DIR/admin.$part"
@@ -68,7 +69,7 @@ launch_cluster() {
 }
 # node_get PATH : from the node's own API, as the administrator.
 node_get() {
-  curl -sS --fail --max-time 5 -k --cert "$CLUSTER_DIR/admin.certificate" --key "$CLUSTER_DIR/admin.key" "https://127.0.0.1:$CLUSTER_NODE_PORT$1"
+  curl -sS --fail --max-time 5 -k --cert "$CLUSTER_DIR/admin.certificate" --key "$CLUSTER_DIR/admin.key" "https://$CLUSTER_NODE_API$1"
 }
 # awake_pods : how many pods have a process now; -1 if the node does not say.
 awake_pods() {
@@ -94,14 +95,21 @@ cluster_pids() {
     }' | sort -n
 }
 
+# process_name PID : the program and its first word: "skerry node", "skerry-sandbox keeper".
+process_name() {
+  local program word
+  program=$(basename "$(readlink "/proc/$1/exe" 2>/dev/null)")
+  word=$(tr '\0' '\n' <"/proc/$1/cmdline" 2>/dev/null | sed -n 2p)
+  echo "${program% (deleted)}${word:+ ${word%%[ =]*}}"
+}
+
 # cluster_memory : one line a kind of process: name, how many, PSS in kB. Idle parked slots count like everything else.
 cluster_memory() {
   local pid pss name
   cluster_pids | while read -r pid; do
     pss=$(awk '/^Pss:/ {print $2}' "/proc/$pid/smaps_rollup" 2>/dev/null) || continue
     [ -n "$pss" ] || continue
-    name=$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | awk '{n = $1; sub(/.*\//, "", n); print n, ($2 ~ /^-/ ? "" : $2)}')
-    printf '%s\t%s\n' "$pss" "${name:-$(cat "/proc/$pid/comm" 2>/dev/null)}"
+    printf '%s\t%s\n' "$pss" "$(process_name "$pid")"
   done | awk -F'\t' '{ sum[$2] += $1; count[$2]++ } END { for (n in sum) printf "%s\t%d\t%d\n", n, count[n], sum[n] }' | sort
 }
 cluster_pss_kb() { cluster_memory | awk -F'\t' '{ sum += $3 } END { print sum + 0 }'; }

@@ -15,11 +15,11 @@ finish() {
 }
 trap finish EXIT
 
-# pid_of WORD… : the cluster's process whose command line begins with skerry WORD or skerry-sandbox WORD.
+# pid_of WORD : the cluster's process that is skerry WORD or skerry-sandbox WORD.
 pid_of() {
   local pid
   for pid in $(cluster_pids); do
-    tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qE "^[^ ]*/skerry(-sandbox)? $1( |\$)" && echo "$pid" && return
+    case $(process_name "$pid") in "skerry $1" | "skerry-sandbox $1") echo "$pid" && return ;; esac
   done
   return 1
 }

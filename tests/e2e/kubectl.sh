@@ -174,7 +174,7 @@ test_case "without a certificate: 401"
 expect 401 "$(curl -sk --max-time 5 -o "$work/body" -w '%{http_code}' "https://$CLUSTER_API/api/v1/pods")"
 expect Unauthorized "$(jq -r .reason "$work/body")"
 expect 401 "$(curl -sk --max-time 5 -o /dev/null -w '%{http_code}' -H 'Authorization: Bearer nonsense' "https://$CLUSTER_API/api/v1/pods")"
-expect 401 "$(curl -sk --max-time 5 -o /dev/null -w '%{http_code}' "https://127.0.0.1:$CLUSTER_NODE_PORT/containerLogs/default/x/y")"
+expect 401 "$(curl -sk --max-time 5 -o /dev/null -w '%{http_code}' "https://$CLUSTER_NODE_API/containerLogs/default/x/y")"
 
 test_case "delete"
 k delete -f "$work/manifests" --timeout=60s
