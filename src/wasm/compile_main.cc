@@ -163,7 +163,12 @@ void enter(const std::string& folder) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   const auto wasm = read_module(a);  // with the rights of the caller, before they are dropped
   enter(folder);
-  setenv("TMPDIR", ".", 1);
+  // As root, the folder becomes the whole world: its parents are often closed to the uid that the work runs under, and the
+  // engine opens its output by absolute path.
+  const bool root = geteuid() == 0;
+  if (root && (chroot(".") != 0 || chdir("/") != 0)) die(kExitInternal, errno_error(errno, std::format("chroot to {}", folder)).what);
+  const std::string native = (root ? std::string() : folder) + "/native.so";
+  setenv("TMPDIR", root ? "/" : folder.c_str(), 1);
   if (nice(10) == -1 && errno == EPERM) die(kExitInternal, "nice");
   signal(SIGXCPU, on_cpu_time);
   signal(SIGABRT, on_abort);
@@ -181,7 +186,7 @@ void enter(const std::string& folder) {
   const auto inspection = inspect(wasm);
   if (!inspection && !a.unchecked) die(kCompileExitRefused, inspection.error().what);
   WasmEdge_LogOff();
-  const auto done = compile(inspection && inspection->has_foreign_native_code ? strip_foreign_native_code(wasm) : wasm, "native.so", a.options);
+  const auto done = compile(inspection && inspection->has_foreign_native_code ? strip_foreign_native_code(wasm) : wasm, native, a.options);
   if (!done) die(kCompileExitRefused, done.error().what);
   _exit(0);
 }
