@@ -274,6 +274,9 @@ TEST_F(KeeperTest, LimitsHoldInTheCgroup) {
   const auto read = [&](const char* controller, const char* file) {
     return std::string(trim(os::read_small_file(std::format("/sys/fs/cgroup/{}/{}/{}", controller, group, file)).value_or("none")));
   };
+  // A pod that came while no slot was parked is moved by the template, beside its first answer.
+  for (int i = 0; i < 2000 && (read("memory", "cgroup.procs").empty() || read("cpu", "cgroup.procs").empty()); ++i)
+    std::this_thread::sleep_for(1ms);
   EXPECT_EQ(read("memory", "memory.limit_in_bytes"), std::to_string(96u << 20));
   EXPECT_EQ(read("memory", "cgroup.procs"), std::to_string(row.pid));
   EXPECT_EQ(read("cpu", "cpu.cfs_quota_us"), "70000");
