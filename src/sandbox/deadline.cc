@@ -17,6 +17,7 @@ struct State {
   volatile std::uint64_t due_ns = 0;  // 0: no call with a deadline is running
   volatile bool fired = false;        // the running call was cancelled
   volatile std::uint64_t armed_ns = 0;  // when the timer goes off; 0: it is off
+  volatile std::uint64_t fired_cpu_ns = 0;  // the process' CPU time when it was cancelled
 };
 State state;
 
@@ -29,6 +30,12 @@ void arm(std::uint64_t now_ns, std::uint64_t at_ns) {
   setitimer(ITIMER_REAL, &timer, nullptr);
 }
 
+std::uint64_t cpu_ns() {
+  timespec t;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_nsec);
+}
+
 void on_alarm(int) {
   const int saved = errno;
   const auto now = monotonic_ns();
@@ -39,10 +46,13 @@ void on_alarm(int) {
       arm(now, due);
     } else if (!state.fired) {
       state.fired = true;
+      state.fired_cpu_ns = cpu_ns();
       state.executor->cancel();
       arm(now, now + Deadline::kHardAfterNs);
-    } else {
+    } else if (cpu_ns() - state.fired_cpu_ns >= Deadline::kHardCpuNs) {
       state.on_hopeless();
+    } else {
+      arm(now, now + Deadline::kHardAfterNs);
     }
   }
   errno = saved;

@@ -2,7 +2,8 @@
 // The time that guest code may take. One timer per process, armed lazily: it is left running between calls and re-armed by
 // its own signal, so a request that ends in time costs no system call. When a call's time is up, SIGALRM cancels it by the
 // engine's stop token; a cancel that met an already ending call is taken back (CallExecutor::drain_stale_cancel).
-// A call that does not react within kHardAfter (a start section, which runs on another executor) ends the process.
+// A call that uses kHardCpuNs more of CPU time without reacting (a start section, which runs on another executor) ends the
+// process; CPU time, because a busy machine may stall it for longer than that.
 #pragma once
 #include <cstdint>
 
@@ -12,7 +13,8 @@ namespace skerry::sandbox {
 
 class Deadline {
  public:
-  static constexpr std::uint64_t kHardAfterNs = 2'000'000'000;
+  static constexpr std::uint64_t kHardAfterNs = 500'000'000;  // how often it is looked at
+  static constexpr std::uint64_t kHardCpuNs = 200'000'000;
   // Installs the handler. `on_hopeless` is called from the signal handler when a call ignores its cancel; must not return.
   static void install(wasm::CallExecutor&, void (*on_hopeless)());
   // A call begins now and may take so long; 0: for ever. `now_ns` is CLOCK_MONOTONIC.

@@ -154,6 +154,10 @@ wasm::HostStatus nested_loop(wasm::Frame&, const std::uint64_t*, std::uint64_t*)
   options.body_bytes_max = a.body_bytes_max;
   options.response_bytes_max = a.response_bytes_max;
   options.connections_max = a.connections_max;
+  constexpr rlim_t kDescriptorsOfOurs = 32;
+  if (rlimit files{}; getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur > 2 * kDescriptorsOfOurs) {
+    options.connections_max = static_cast<std::uint32_t>(std::min<rlim_t>(options.connections_max, files.rlim_cur - kDescriptorsOfOurs));
+  }
   options.header_timeout_ms = ms(a.header_timeout);
   options.body_timeout_ms = ms(a.body_timeout);
   options.keep_alive_timeout_ms = ms(a.keep_alive_timeout);

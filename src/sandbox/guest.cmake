@@ -28,7 +28,7 @@ skerry_module(sandbox_guest LAYER 3
           guest_wasi.cc http_message.cc http_server.cc zero_map.cc
   DEPS base metrics_page sandbox_wire wasm wasm_cache
   PRIVATE_LIBS ${SKERRY_LLHTTP}
-  TESTS guest_break_test.cc guest_http_test.cc guest_test_kit.cc)
+  TESTS cgi_test.cc guest_break_test.cc guest_http_test.cc guest_test_kit.cc)
 # asm() embeds the helpers' native code, which link-time optimisation would drop.
 set_source_files_properties(guest.cc PROPERTIES COMPILE_OPTIONS -fno-lto)
 

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Serves one native module on a loopback port without keeper, template process or hardening: for benches and for looking at
 // a guest by hand. Prints the port. Linked like skerry-sandbox (stand-in for libLLVM).
-//   skerry-guest-serve IMAGE.so [--wagi] [--fresh] [--port N] [--deadline-ms N] [--env NAME=VALUE]
+//   skerry-guest-serve IMAGE.so [--wagi] [--fresh] [--port N] [--deadline-ms N] [--env NAME=VALUE] [--workers N]
+// With workers the first process only waits for them, as a template would; they die with it. [--workers N]
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
@@ -35,6 +39,7 @@ int main(int argc, char** argv) {
     else if (arg == "--fresh") a.isolation = Isolation::PerRequest;
     else if (arg == "--port") port = parse_int<std::uint16_t>(value).value_or(0), ++i;
     else if (arg == "--deadline-ms") a.request_deadline = std::chrono::milliseconds(parse_int<int>(value).value_or(0)), ++i;
+    else if (arg == "--workers") a.workers = parse_int<std::uint16_t>(value).value_or(1), ++i;
     else if (arg == "--env") a.env.emplace_back(value.substr(0, value.find('=')), value.substr(value.find('=') + 1)), ++i;
     else die("unknown argument");
   }
@@ -42,7 +47,6 @@ int main(int argc, char** argv) {
   if (!native) die(native.error().what);
   auto image = load_image({.native_fd = native->fd, .sha256 = native->hash, .name = argv[1]});
   if (!image) die(image.error().what);
-  prepare_slot(**image);
   const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const int one = 1;
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
@@ -59,5 +63,18 @@ int main(int argc, char** argv) {
   std::fflush(stdout);
   auto assignment = seal_assignment(a);
   if (!assignment) die(assignment.error().what);
-  serve(**image, {}, {.listener = listener, .assignment = *assignment, .log = dup(2)});
+  SlotLimits limits;
+  if (a.workers > 1) {
+    bool child = false;
+    for (; limits.worker < a.workers && !child; ++limits.worker) child = fork() == 0;
+    if (!child) {
+      while (wait(nullptr) > 0) {
+      }
+      return 0;
+    }
+    --limits.worker;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+  }
+  prepare_slot(**image);
+  serve(**image, limits, {.listener = listener, .assignment = *assignment, .log = dup(2)});
 }

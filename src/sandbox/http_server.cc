@@ -396,7 +396,11 @@ void HttpServer::accept_some() {
     sockaddr_storage address;
     socklen_t size = sizeof address;
     const int fd = accept4(listener_, reinterpret_cast<sockaddr*>(&address), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0) return;  // EAGAIN: none left (or another worker has it); EMFILE and the like: the backlog keeps them
+    if (fd < 0) {
+      // EAGAIN: none left, or another worker has it. Without descriptors the backlog keeps them until a connection ends.
+      if ((errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) && open_ > 0) poll_listener(false);
+      return;
+    }
     Connection* c;
     if (free_.empty()) {
       connections_.push_back(std::make_unique<Connection>());
@@ -804,7 +808,8 @@ bool HttpServer::flush_stream(Connection& c, Response& response) {
     // A slow client holds up its guest, and with it this worker, for at most the write timeout (and the request's deadline,
     // whose signal interrupts the wait).
     pollfd waiting{c.fd, POLLOUT, 0};
-    const int ready = poll(&waiting, 1, static_cast<int>(std::min<std::uint64_t>(options_.write_timeout_ms, 1u << 30)));
+    const timespec limit{static_cast<time_t>(options_.write_timeout_ms / 1000), static_cast<long>(options_.write_timeout_ms % 1000 * 1'000'000)};
+    const int ready = ppoll(&waiting, 1, &limit, nullptr);
     if (ready <= 0) {
       metrics_.add(metrics::Counter::Timeouts);
       response.abort = true;
