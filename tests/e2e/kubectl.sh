@@ -145,7 +145,7 @@ test_case "errors are Kubernetes' own"
 if k get pod nobody 2>"$work/error"; then fail "found a pod that does not exist"; fi
 expect_match 'Error from server \(NotFound\): pods "nobody" not found' "$work/error"
 if k create configmap edge-config 2>"$work/error"; then fail "created it twice"; fi
-expect_match 'AlreadyExists.*"edge-config" already exists' "$work/error"
+expect_match 'configmaps "edge-config" already exists' "$work/error"
 if sed 's/replicas: 3/replicas: -1/' "$work/manifests/deployment.yaml" | k apply -f - 2>"$work/error"; then fail "took -1 replicas"; fi
 expect_match 'spec.replicas' "$work/error"
 if sed 's/replicas: 3/replicsa: 3/' "$work/manifests/deployment.yaml" | k apply -f - 2>"$work/error"; then fail "took an unknown field"; fi

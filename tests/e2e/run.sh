@@ -50,7 +50,7 @@ expect "200 200 200" "$(curl -sS -o /dev/null -o /dev/null -o /dev/null -w '%{ht
 
 test_case "what is not HTTP is refused and harms nobody"
 port=${base##*:}
-garbage=$(printf 'GARBAGE\r\n\r\n' | timeout 5 bash -c "exec 3<>/dev/tcp/127.0.0.1/$port; cat >&3; cat <&3" | head -n 1 || true)
+garbage=$(printf 'GET / HTTP/1.1\r\nHost: x\r\nno colon here\r\n\r\n' | timeout 5 bash -c "exec 3<>/dev/tcp/127.0.0.1/$port; cat >&3; cat <&3" | head -n 1 || true)
 case $garbage in *" 400 "*) ;; *) fail "garbage was answered with '$garbage'" ;; esac
 expect 200 "$(request "$base/")"
 
