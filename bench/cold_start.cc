@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // skerry-bench-cold: what a pod without a process costs, and how long its first byte takes. Starts a real keeper with a
-// real template, in a network namespace pair like a node's, and prints one JSON object a line.
+// real template, with pods on loopback, and prints one JSON object a line.
 //
 //   cold_back_to_back  connect() → first byte of a pod with no process, one after the other, another pod each time
 //   cold_spaced        the same with a pause between
