@@ -16,9 +16,19 @@ finish() {
 }
 trap finish EXIT
 
+# Ends with 0 on SIGTERM, as a program does that was asked to stop.
+stop_server() {
+  [ -n "$server" ] || return 0
+  local rc=0
+  kill -TERM "$server"
+  wait_until 10 process_gone "$server" || fail "skerry run did not end within 10 s of SIGTERM"
+  wait "$server" || rc=$?
+  server=
+  [ $rc = 0 ] || fail "skerry run ended with $rc on SIGTERM: $(tail -n 3 "$work/log")"
+}
 # serve FILE [OPTION…] : starts it on a free port; sets server and base.
 serve() {
-  [ -z "$server" ] || stop_pid "$server" 10
+  stop_server
   local port
   port=$(free_port)
   base=http://127.0.0.1:$port
@@ -72,6 +82,7 @@ expect_match '^t1 +2 +2.000 +5.500 +9.000' "$work/body"
 expect 400 "$(request --data-binary $'t1,x\n' "$base/")"
 expect 405 "$(request -X PUT --data-binary x "$base/")"
 
+stop_server
 test_case "what is refused, and why"
 refuse() { # FILE TEXT [OPTION…]
   local file=$1 text=$2 rc=0
