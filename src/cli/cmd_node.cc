@@ -4,6 +4,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <format>
 
 #include "agent/agent.h"
@@ -128,13 +130,29 @@ class NodeProcess {
   }
 
  private:
+  // A second node on one machine (--pod-namespace) has a link and a table of its own, named like its namespace.
+  struct KernelNames {
+    std::string link, table;
+  };
+  Result<KernelNames> kernel_names() const {
+    if (options_.pod_namespace == NodeOptions{}.pod_namespace) return KernelNames{"skerry0", "skerry"};
+    constexpr std::size_t kLinkNameMax = 15;  // IFNAMSIZ - 1
+    if (options_.pod_namespace.empty() || options_.pod_namespace.size() > kLinkNameMax || options_.pod_namespace.find_first_of("/ .") != std::string::npos)
+      return Fail({Errc::Invalid, std::format("--pod-namespace \"{}\" names the host's link too: give it 1 to {} characters without '/', '.' and spaces", options_.pod_namespace, kLinkNameMax)});
+    std::string table = options_.pod_namespace;
+    std::ranges::replace(table, '-', '_');
+    return KernelNames{options_.pod_namespace, table};
+  }
+
   Result<> open_network() {
+    TRY(const auto names, kernel_names());
     const auto pods = os::Ipv4Range::parse(options_.pod_cidr), services = os::Ipv4Range::parse(options_.service_cidr);
     if (!pods || !services)
       return Fail({Errc::Invalid, std::format("--pod-cidr {} and --service-cidr {} must be network addresses, without host bits", options_.pod_cidr, options_.service_cidr)});
-    TRY(auto network, net::PodNetwork::open({.name = options_.pod_namespace, .pods = *pods, .services = *services}));
+    TRY(auto network, net::PodNetwork::open({.name = options_.pod_namespace, .host_link = names.link, .pods = *pods, .services = *services}));
     network_.emplace(std::move(network));
     net::ServiceProxy::Options proxy;
+    proxy.rules.table = names.table;
     proxy.rules.pods = *pods;
     proxy.rules.services = *services;
     proxy.rules.node = options_.node_name;

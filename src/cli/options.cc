@@ -80,7 +80,7 @@ void add_node_options(CLI::App& app, NodeOptions& o, Texts& texts, std::string_v
       ->check(kOvercommit());
   app.add_option("--port", o.port, "Port of the node's own API (logs, metrics)")->capture_default_str();
   app.add_option("--pods-max", o.pods_max, "How many pods the node takes")->check(CLI::Range(1, 10000))->capture_default_str();
-  app.add_option("--pod-namespace", o.pod_namespace, "Network namespace of the pods' sockets")->capture_default_str();
+  app.add_option("--pod-namespace", o.pod_namespace, "Network namespace of the pods' sockets; another name also names the host's link and the nftables table")->capture_default_str();
   app.add_option("--cgroup", o.cgroup, "Control group that holds the sandboxes")->capture_default_str();
 }
 
