@@ -212,9 +212,9 @@ TEST(Break, MixedRequestsAtTheEdgeOfTheDeadlineAreAllAnsweredRight) {
           << reply.status << " at " << i << ": the sandbox " << (s.alive() ? "lives" : std::to_string(s.wait_for_exit())) << "; " << s.control_packet() << s.control_packet();
       ++(reply.status == 200 ? in_time : late);
     } else if (kind < 12) {
-      ASSERT_EQ(c.get("/unreachable").status, 500);
+      ASSERT_EQ(c.get("/unreachable").status / 100, 5);  // on a machine that stalls for 2 ms, this or the deadline
     } else if (kind == 12) {
-      ASSERT_EQ(c.get("/recurse").status / 100, 5);  // may also meet its deadline on a slow machine
+      ASSERT_EQ(c.get("/recurse").status / 100, 5);
     } else if (kind == 13) {
       ASSERT_EQ(c.get("/loop").status, 504);
     } else {
