@@ -2,6 +2,7 @@
 #include "agent/keeper_driver.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -191,16 +192,14 @@ rt::Task<> KeeperDriver::shutdown(Duration grace) {
   if (client_) {
     send(sandbox::Shutdown{.grace_ms = static_cast<std::uint32_t>(grace / 1ms)});
     Duration waited{0};
-    while (client_ && waited < grace + 5s) {  // it ends: its socket closes
-      auto pidfd = os::open_pidfd(welcome_.pid);
-      if (!pidfd) break;
-      if (child_) {
-        auto ended = child_->try_wait();
-        if (ended && *ended) break;
-      }
-      CO_TRY_OK(co_await rt::sleep_for(20ms));
-      waited += 20ms;
+    const auto pidfd = os::open_pidfd(welcome_.pid);  // readable once it has ended, whoever its parent is
+    while (pidfd && waited < grace + 5s) {
+      pollfd ended{.fd = pidfd->get(), .events = POLLIN, .revents = 0};
+      if (::poll(&ended, 1, 0) > 0) break;
+      CO_TRY_OK(co_await rt::sleep_for(10ms));
+      waited += 10ms;
     }
+    if (child_) (void)child_->try_wait();
     if (waited >= grace + 5s) LOG_WARN("keeper did not end in time", {"pid", welcome_.pid}, {"waited", waited});
   }
   CO_TRY_OK(co_await tasks_.stop());

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // NodeStatus, NodeApi, StatusWriter and EventWriter: what the node says to the API server and answers on :10250.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 
 #include <algorithm>

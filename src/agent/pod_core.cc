@@ -421,6 +421,10 @@ bool PodCore::open_and_put(std::size_t i, Now now, const References& references,
 
 void PodCore::end_pod(Now now, std::vector<Command>& out) {
   bool all_ended = true;
+  // No longer ready, but still listening: connections that a Service sends in the meantime are served, not refused.
+  const bool serves = std::ranges::any_of(containers_, [](const Container& c) { return c.stage == Stage::Serving; });
+  if (!stop_at_) stop_at_ = now.mono + std::min(options_->lame_duck, plan_.grace / 2);
+  if (serves && !vanished_ && plan_.grace > Duration{0} && now.mono < *stop_at_) return;
   for (std::size_t i = 0; i < containers_.size(); ++i) {
     Container& c = containers_[i];
     if (c.stage == Stage::Ended) {
@@ -484,6 +488,7 @@ std::optional<Instant> PodCore::deadline() const {
       default: break;
     }
   if (address_retry_ && address_.empty() && !plan_.deleting) consider(*address_retry_);
+  if (stop_at_ && std::ranges::any_of(containers_, [](const Container& c) { return c.stage == Stage::Serving; })) consider(*stop_at_);
   return first;
 }
 

@@ -83,6 +83,7 @@ class PodCore {
   struct Options {
     Duration backoff_first = 10s, backoff_max = 300s;
     Duration backoff_forgotten_after = 600s;  // a container that ran so long starts with a clean slate
+    Duration lame_duck = 1s;                  // a deleted pod goes on serving so long (at most half its grace), until no Service names it
     Duration stop_slack = 5s;                 // beyond the grace, until a silent keeper is overruled
     std::string node_name = {}, host_ip = {};
   };
@@ -183,7 +184,7 @@ class PodCore {
   bool config_retry_ = false, refusal_reported_ = false;
   std::string refused_by_node_;  // runtime class and the like; waits
   bool runtime_unknown_ = false;
-  std::optional<Instant> address_retry_;
+  std::optional<Instant> address_retry_, stop_at_;
   std::string evicted_;
   std::optional<Time> start_time_;
   Condition initialized_, ready_, containers_ready_;

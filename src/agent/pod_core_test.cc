@@ -119,7 +119,10 @@ TEST_F(PodCoreTest, BecomesReadyWithoutAProcessAndIsDeletedInOrder) {
   note("deleted");
   desire(pod_json("", "", R"(,"deletionTimestamp":"2026-09-21T10:00:00Z","deletionGracePeriodSeconds":30)"));
   poll();
-  clock_.advance(2s);
+  clock_.advance(1s);
+  note("no Service names it any more");
+  poll();
+  clock_.advance(1s);
   note("stopped");
   core_->on_stopped(0, {}, now());
   poll();
@@ -266,6 +269,8 @@ TEST_F(PodCoreTest, OverrulesAKeeperThatDoesNotAnswerAStop) {
   make(pod_json());
   serve();
   desire(pod_json("", "", R"(,"deletionTimestamp":"2026-09-21T10:00:00Z","deletionGracePeriodSeconds":2)"));
+  poll();
+  clock_.advance(1s);
   poll();
   clock_.advance(6s);
   trace_.clear();
