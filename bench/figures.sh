@@ -32,7 +32,7 @@ spec:
     metadata:
       labels: {app: $name}
       annotations:
-        skerry.dev/bench: "1"
+        example.com/purpose: bench
 $(for annotation in "$@"; do printf '        %s: "%s"\n' "${annotation%%: *}" "${annotation#*: }"; done)
     spec:
       runtimeClassName: wasmedge

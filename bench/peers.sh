@@ -62,7 +62,7 @@ nginx_start() {
   [ -z "$NGINX_DIR" ] || return 0
   command -v nginx >/dev/null || die "nginx, a peer of the hot path, is not installed; run scripts/setup bench."
   NGINX_DIR=$(mktemp -d /var/tmp/skerry-nginx-XXXXXX)
-  NGINX_ADDRESS=$(last_address "$(k get "$CLUSTER_NODE" -o jsonpath='{.spec.podCIDR}')"):8080
+  NGINX_ADDRESS=$(last_address "$CLUSTER_POD_CIDR"):8080
   mkdir "$NGINX_DIR/temp"
   cat >"$NGINX_DIR/nginx.conf" <<CONF
 worker_processes 1;
