@@ -88,9 +88,12 @@ Result<Child> spawn(const SpawnOptions& options) {
     }
   } destroy{&actions, &attributes};
 
-  for (int number = 0; number <= STDERR_FILENO; ++number) {
+  // Below the highest target nothing stays open that is not named, whoever left it to us.
+  for (int number = 0; number <= target_max; ++number) {
     const bool named = std::ranges::any_of(options.fds, [&](const auto& fd) { return fd.second == number; });
-    if (!named) ::posix_spawn_file_actions_addopen(&actions, number, "/dev/null", O_RDWR, 0);
+    if (named) continue;
+    if (number <= STDERR_FILENO) ::posix_spawn_file_actions_addopen(&actions, number, "/dev/null", O_RDWR, 0);
+    else ::posix_spawn_file_actions_addclose(&actions, number);
   }
   for (const auto& [ours, theirs] : options.fds) {
     UniqueFd copy(::fcntl(ours, F_DUPFD_CLOEXEC, target_max + 1));
