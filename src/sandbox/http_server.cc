@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// It is over 800 lines, because reading, refusing and writing share one connection's buffers on the request path; parsing of heads is in
+// http_message.cc.
 #include "sandbox/http_server.h"
 
 #include <arpa/inet.h>

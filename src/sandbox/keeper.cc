@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// It is over 800 lines: one event loop and the carrying out of each action that the
+// core decides, on one set of descriptors; what can be decided without them is in keeper_core.cc.
 #include "sandbox/keeper.h"
 
 #include <fcntl.h>
