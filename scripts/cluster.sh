@@ -100,7 +100,7 @@ cluster_pids() {
 process_name() {
   local program word
   program=$(basename "$(readlink "/proc/$1/exe" 2>/dev/null)")
-  word=$(tr '\0' '\n' <"/proc/$1/cmdline" 2>/dev/null | sed -n 2p)
+  word=$({ tr '\0' '\n' <"/proc/$1/cmdline"; } 2>/dev/null | sed -n 2p || true)
   echo "${program% (deleted)}${word:+ ${word%%[ =]*}}"
 }
 
