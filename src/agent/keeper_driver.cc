@@ -43,6 +43,7 @@ rt::Task<> KeeperDriver::launch() {
   spawn.arguments.insert(spawn.arguments.end(), options_.arguments.begin(), options_.arguments.end());
   spawn.environment = options_.environment;
   spawn.fds = {{2, 2}};
+  spawn.group = os::ProcessGroup::Own;  // it outlives the agent, also when a terminal ends that
   auto child = os::spawn(spawn);
   if (!child) co_return Fail(std::move(child).error().with(std::format("starting the keeper {}", options_.program.string())));
   child_ = std::move(*child);

@@ -209,7 +209,8 @@ class Run {
                                   .arguments = {"keeper", "--socket", workspace_->socket().string(), "--state", (workspace_->folder() / "state").string(),
                                                 "--cgroup", std::format("skerry-run-{}", ::getpid())},
                                   .environment = {},
-                                  .fds = {{STDERR_FILENO, STDERR_FILENO}}}));
+                                  .fds = {{STDERR_FILENO, STDERR_FILENO}},
+                                  .group = os::ProcessGroup::Own}));
     return {};
   }
 

@@ -69,7 +69,7 @@ class Supervised {
     while (!stopping_) {
       policy_.started(clock_.instant());
       auto child = os::spawn({.program = "/proc/self/exe", .arguments = arguments_, .environment = os::current_environment(),
-                              .fds = {{STDOUT_FILENO, STDOUT_FILENO}, {STDERR_FILENO, STDERR_FILENO}}});
+                              .fds = {{STDOUT_FILENO, STDOUT_FILENO}, {STDERR_FILENO, STDERR_FILENO}}, .group = os::ProcessGroup::Own});
       if (!child) co_return Fail(child.error().with("start skerry " + name_));
       child_ = std::move(*child);
       CO_TRY_OK(co_await rt::wait_readable(child_->pidfd()));

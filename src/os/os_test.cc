@@ -159,6 +159,18 @@ TEST(Spawn, PassesArgumentsEnvironmentAndDescriptors) {
   EXPECT_EQ(std::string(text, static_cast<std::size_t>(n)), "argument value\n5\n");
 }
 
+TEST(Spawn, GivesAChildAProcessGroupOfItsOwn) {
+  auto own = spawn({.program = "/bin/sleep", .arguments = {"100"}, .group = ProcessGroup::Own});
+  auto shared = spawn({.program = "/bin/sleep", .arguments = {"100"}});
+  ASSERT_TRUE(own && shared);
+  EXPECT_EQ(::getpgid(own->pid()), own->pid());
+  EXPECT_EQ(::getpgid(shared->pid()), ::getpgid(0));
+  for (auto* child : {&*own, &*shared}) {
+    EXPECT_TRUE(child->signal(SIGKILL));
+    EXPECT_TRUE(child->wait());
+  }
+}
+
 TEST(Spawn, KillsByPidfdAndReportsTheSignal) {
   auto child = spawn({.program = "/bin/sleep", .arguments = {"100"}});
   ASSERT_TRUE(child);

@@ -109,6 +109,10 @@ Result<Child> spawn(const SpawnOptions& options) {
   ::posix_spawnattr_setsigmask(&attributes, &none);
   ::posix_spawnattr_setsigdefault(&attributes, &all);
   short flags = POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF;
+  if (options.group == ProcessGroup::Own) {
+    ::posix_spawnattr_setpgroup(&attributes, 0);
+    flags |= POSIX_SPAWN_SETPGROUP;
+  }
 #ifdef POSIX_SPAWN_SETCGROUP
   if (options.cgroup) {
     ::posix_spawnattr_setcgroup_np(&attributes, *options.cgroup);

@@ -21,12 +21,16 @@ struct ExitStatus {
   std::string text() const;  // "exit code 3", "killed by signal 9 (Killed)"
 };
 
+// Own: the child leads a process group of its own, so that a terminal's Ctrl-C reaches its starter alone.
+enum class ProcessGroup : bool { Inherited, Own };
+
 struct SpawnOptions {
   std::filesystem::path program = {};          // absolute, or found relative to the working folder; PATH is not searched
   std::vector<std::string> arguments = {};     // without argv[0]
   std::vector<std::string> environment = {};   // NAME=value; empty means an empty environment
   // Descriptors in the child: {ours, number there}. 0, 1 and 2 not named here are /dev/null. All others are closed.
   std::vector<std::pair<int, int>> fds = {};
+  ProcessGroup group = ProcessGroup::Inherited;
   std::optional<int> cgroup = {};              // an open folder of a cgroup v2: the child is born in it
 };
 

@@ -38,7 +38,8 @@ void Loop::stop() {
   asio::post(context_, [this] {
     signals_->all.clear();
     work_.reset();
-    context_.stop();
+    // One turn more: a task that says stop() as its last act has its completion queued behind this.
+    asio::post(context_, [this] { context_.stop(); });
   });
 }
 void Loop::post(std::function<void()> f) { asio::post(context_, std::move(f)); }
