@@ -32,6 +32,7 @@ another() { local pid; pid=$(pid_of "$1") && [ "$pid" != "$killed" ]; }
 answers() { curl -sSf --max-time 5 -o /dev/null "http://$1/"; }
 api_answers() { k get --raw /readyz; }
 pods_ready() { [ "$(k get deployment edge-service -o jsonpath='{.status.readyReplicas}')" = "$1" ]; }
+pods_left() { [ "$(k get pods -l app=edge-service --field-selector status.phase=Running -o name | wc -l)" = "$1" ]; }
 uids() { k get pods -l app=edge-service -o jsonpath='{range .items[*]}{.metadata.uid}{" "}{.status.podIP}{" "}{.status.containerStatuses[0].restartCount}{"\n"}{end}' | sort; }
 
 start_cluster "$build"
@@ -94,7 +95,8 @@ kill_9 node
 wait_until 30 api_answers || fail "the API did not come back"
 k rollout status deployment/edge-service --timeout=120s || fail "the rollout did not end"
 wait_until 60 pods_ready 20 || fail "$(k get deployment edge-service)"
-expect 20 "$(k get pods -l app=edge-service --field-selector status.phase=Running -o name | wc -l)"
+# Old pods serve on for a moment while they leave; then they are gone.
+wait_until 60 pods_left 20 || fail "there are pods too many or too few: $(k get pods -l app=edge-service)"
 answers "$address:80"
 
 passed
