@@ -8,20 +8,10 @@
 
 #include <format>
 
+#include "http/openssl.h"
+
 namespace skerry::http {
 namespace {
-
-template <auto F>
-struct Free {
-  template <class T>
-  void operator()(T* p) const { F(p); }
-};
-using BioPtr = std::unique_ptr<BIO, Free<BIO_free_all>>;
-using X509Ptr = std::unique_ptr<X509, Free<X509_free>>;
-using KeyPtr = std::unique_ptr<EVP_PKEY, Free<EVP_PKEY_free>>;
-using StoreContextPtr = std::unique_ptr<X509_STORE_CTX, Free<X509_STORE_CTX_free>>;
-
-BioPtr memory_bio(const std::string& text) { return BioPtr(BIO_new_mem_buf(text.data(), static_cast<int>(text.size()))); }
 
 // All certificates of a PEM text. Invalid: none, or a broken one.
 Result<std::vector<X509Ptr>> read_certificates(const std::string& pem, std::string_view what) {
@@ -37,13 +27,8 @@ Result<std::vector<X509Ptr>> read_certificates(const std::string& pem, std::stri
 
 Result<> use_pair(SSL_CTX* context, const std::string& certificate_pem, const std::string& key_pem) {
   TRY(const auto chain, read_certificates(certificate_pem, "certificate"));
-  const auto bio = memory_bio(key_pem);
-  // The pass-phrase callback refuses, so that an encrypted key is an error and no prompt.
-  const KeyPtr key(PEM_read_bio_PrivateKey(bio.get(), nullptr, [](char*, int, int, void*) { return -1; }, nullptr));
-  if (!key) {
-    ERR_clear_error();
-    return Fail({Errc::Invalid, "the private key is not an unencrypted PEM key"});
-  }
+  const auto key = read_private_key(key_pem);
+  if (!key) return Fail({Errc::Invalid, "the private key is not an unencrypted PEM key"});
   if (SSL_CTX_use_certificate(context, chain.front().get()) != 1)
     return Fail({Errc::Invalid, "the certificate cannot be used: " + tls_error_text()});
   for (std::size_t i = 1; i < chain.size(); ++i)
@@ -75,20 +60,6 @@ Result<std::shared_ptr<SSL_CTX>> make_context(const SSL_METHOD* method) {
   if (SSL_CTX_set1_groups_list(context.get(), "X25519:P-256") != 1)
     return Fail({Errc::Internal, "TLS groups: " + tls_error_text()});
   return context;
-}
-
-std::vector<std::string> name_entries(X509* certificate, int nid) {
-  std::vector<std::string> out;
-  X509_NAME* name = X509_get_subject_name(certificate);
-  for (int at = -1; (at = X509_NAME_get_index_by_NID(name, nid, at)) >= 0;) {
-    unsigned char* text = nullptr;
-    const int size = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at)));
-    if (size < 0) continue;
-    std::string value(reinterpret_cast<const char*>(text), static_cast<std::size_t>(size));
-    OPENSSL_free(text);
-    if (value.find('\0') == value.npos) out.push_back(std::move(value));
-  }
-  return out;
 }
 
 bool is_address(const std::string& text) {
@@ -150,9 +121,10 @@ ClientIdentity verified_client(SSL* ssl, X509_STORE* store) {
     ERR_clear_error();
     return {};
   }
-  const auto names = name_entries(certificate.get(), NID_commonName);
+  const X509_NAME* subject = X509_get_subject_name(certificate.get());
+  const auto names = name_entries(subject, NID_commonName);
   if (names.size() != 1) return {};
-  return {names.front(), name_entries(certificate.get(), NID_organizationName)};
+  return {names.front(), name_entries(subject, NID_organizationName)};
 }
 
 Result<> expect_server_name(SSL* ssl, const std::string& name) {

@@ -12,18 +12,16 @@
 #include <array>
 #include <format>
 
+#include "http/openssl.h"
+
 namespace skerry::pki {
 namespace {
 
-template <auto F>
-struct Free {
-  template <class T>
-  void operator()(T* p) const { F(p); }
-};
-using BioPtr = std::unique_ptr<BIO, Free<BIO_free_all>>;
-using X509Ptr = std::unique_ptr<X509, Free<X509_free>>;
-using KeyPtr = std::unique_ptr<EVP_PKEY, Free<EVP_PKEY_free>>;
-using NamesPtr = std::unique_ptr<GENERAL_NAMES, Free<GENERAL_NAMES_free>>;
+using http::BioPtr;
+using http::KeyPtr;
+using http::name_entries;
+using http::NamesPtr;
+using http::X509Ptr;
 
 constexpr std::size_t kNamesMax = 64, kNameBytesMax = 253, kPemBytesMax = 256 * 1024;
 
@@ -52,7 +50,7 @@ Result<KeyPair> to_pair(X509* certificate, EVP_PKEY* key) {
 
 Result<X509Ptr> read_certificate(std::string_view pem) {
   if (pem.size() > kPemBytesMax) return Fail({Errc::Corrupt, "the certificate is longer than any certificate is"});
-  const BioPtr bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+  const auto bio = http::memory_bio(pem);
   X509Ptr out(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
   ERR_clear_error();
   if (!out) return Fail({Errc::Corrupt, "not a PEM certificate"});
@@ -61,9 +59,7 @@ Result<X509Ptr> read_certificate(std::string_view pem) {
 
 Result<KeyPtr> read_key(std::string_view pem) {
   if (pem.size() > kPemBytesMax) return Fail({Errc::Corrupt, "the private key is longer than any key is"});
-  const BioPtr bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
-  KeyPtr out(PEM_read_bio_PrivateKey(bio.get(), nullptr, [](char*, int, int, void*) { return -1; }, nullptr));
-  ERR_clear_error();
+  auto out = http::read_private_key(pem);
   if (!out) return Fail({Errc::Corrupt, "not an unencrypted PEM private key"});
   return out;
 }
@@ -149,18 +145,6 @@ Result<Time> to_time(const ASN1_TIME* value) {
   std::tm parts{};
   if (ASN1_TIME_to_tm(value, &parts) != 1) return Fail({Errc::Corrupt, "the certificate's dates cannot be read"});
   return Time(std::chrono::seconds(::timegm(&parts)));
-}
-
-std::vector<std::string> name_entries(const X509_NAME* name, int nid) {
-  std::vector<std::string> out;
-  for (int at = -1; (at = X509_NAME_get_index_by_NID(name, nid, at)) >= 0;) {
-    unsigned char* text = nullptr;
-    const int size = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at)));
-    if (size < 0) continue;
-    out.emplace_back(reinterpret_cast<const char*>(text), static_cast<std::size_t>(size));
-    OPENSSL_free(text);
-  }
-  return out;
 }
 
 std::string first_or_empty(std::vector<std::string> all) { return all.empty() ? std::string() : std::move(all.front()); }

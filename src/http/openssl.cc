@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "http/openssl.h"
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+
+namespace skerry::http {
+
+BioPtr memory_bio(std::string_view text) { return BioPtr(BIO_new_mem_buf(text.data(), static_cast<int>(text.size()))); }
+
+KeyPtr read_private_key(std::string_view pem) {
+  const auto bio = memory_bio(pem);
+  KeyPtr key(PEM_read_bio_PrivateKey(bio.get(), nullptr, [](char*, int, int, void*) { return -1; }, nullptr));
+  ERR_clear_error();
+  return key;
+}
+
+std::vector<std::string> name_entries(const X509_NAME* name, int nid) {
+  std::vector<std::string> out;
+  for (int at = -1; (at = X509_NAME_get_index_by_NID(name, nid, at)) >= 0;) {
+    unsigned char* text = nullptr;
+    const int size = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at)));
+    if (size < 0) continue;
+    std::string value(reinterpret_cast<const char*>(text), static_cast<std::size_t>(size));
+    OPENSSL_free(text);
+    if (!value.contains('\0')) out.push_back(std::move(value));
+  }
+  return out;
+}
+
+}  // namespace skerry::http
