@@ -6,6 +6,8 @@
 
 #include "apiserver/auth.h"
 #include "apiserver/call.h"
+#include "apiserver/request_metrics.h"
+#include "apiserver/server_metrics.h"
 #include "apiserver/service_addresses.h"
 #include "base/check.h"
 #include "base/log.h"
@@ -66,13 +68,27 @@ ApiTask<> dispatch(Call& call) {
   co_return ApiFail(kube::status_method_not_allowed());
 }
 
+// A subresource that is not served is counted as such, by no name of the client's choice.
+RequestMetrics::Kind kind_of(const Call& call) {
+  const Route& route = call.route;
+  RequestMetrics::Kind kind{.verb = RequestMetrics::metric_verb(route.verb), .type = route.type};
+  if (!route.subresource.empty()) {
+    const auto* known = route.type->subresource(route.subresource);
+    kind.subresource = known ? known->name : "unserved";
+  }
+  kind.scope = !route.name.empty() || route.verb == "create" ? "resource" : route.namespace_.empty() ? "cluster" : "namespace";
+  if (call.param("dryRun") == "All") kind.dry_run = "All";
+  return kind;
+}
+
 }  // namespace
 
 struct ApiServer::State {
   Server server;
-  std::map<RequestKey, RequestCounter> requests;
+  metrics::Registry registry{};
+  RequestMetrics requests{registry};
 
-  ApiTask<> answer(http::Request request, RequestKey& key) {
+  ApiTask<> answer(http::Request request, RequestMetrics::Kind& kind) {
     auto target = http::Target::parse(request.target);
     if (!target) co_return ApiFail(kube::status_bad_request(target.error().what));
     if (target->path == "/healthz") co_return *document(server, *target, "");
@@ -81,8 +97,12 @@ struct ApiServer::State {
     if (!route) {
       CO_TRY_API_OK(authorize_path(user, request.method, target->path));
       if (request.method == "GET" || request.method == "HEAD") {
+        if (target->path == "/metrics") {
+          kind = {.verb = "GET", .subresource = "/metrics"};
+          co_return http::make_response(200, metrics::kContentType, registry.expose());
+        }
         if (auto found = document(server, *target, request.headers.get("Accept"))) {
-          key = {"get", "documents", 0};
+          kind.verb = "GET";
           co_return std::move(*found);
         }
       }
@@ -94,7 +114,7 @@ struct ApiServer::State {
       co_return http::make_response(404, "text/plain; charset=utf-8", "404 page not found\n");
     }
     Call call{.server = server, .user = std::move(user), .route = std::move(*route), .target = std::move(*target), .request = std::move(request)};
-    if (call.route.type) key = {call.route.verb, call.route.type->qualified(), 0};
+    if (call.route.type) kind = kind_of(call);
     CO_TRY_API_OK(authorize(call));
     auto response = co_await dispatch(call);
     if (response) add_warnings(*response, call.warnings);
@@ -103,11 +123,12 @@ struct ApiServer::State {
 };
 
 ApiServer::ApiServer(store::Store& store, const Clock& clock, Random& random, Options options)
-    : state_(new State{.server = {.store = store, .clock = clock, .random = random, .options = std::move(options), .ready_check = {}, .documents = {}}, .requests = {}}) {
+    : state_(new State{.server = {.store = store, .clock = clock, .random = random, .options = std::move(options), .ready_check = {}, .documents = {}}}) {
   const auto range = parse_range(state_->server.options.service_cidr);
   CHECK(range.has_value());  // cli has checked it
   state_->server.service_base = range->base;
   state_->server.service_mask = range->mask;
+  state_->registry.on_expose([this](metrics::Exposition& out) { write_server_metrics(state_->server, out); });
 }
 ApiServer::~ApiServer() { CHECK(state_->server.watches == 0); }
 
@@ -144,25 +165,21 @@ rt::Task<> ApiServer::bootstrap() {
 }
 
 rt::Task<http::Response> ApiServer::handle(http::Request request) {
-  RequestKey key{"other", "", 0};
+  RequestMetrics::Kind kind;
+  const RequestMetrics::InFlight counted(state_->requests, request.method);
   const Instant begin = state_->server.clock.instant();
-  auto answer = co_await state_->answer(std::move(request), key);
+  auto answer = co_await state_->answer(std::move(request), kind);
   http::Response response = answer ? std::move(*answer) : respond(answer.error());
-  key.code = response.status;
-  auto& counter = state_->requests[key];
-  const Duration took = state_->server.clock.instant() - begin;
-  ++counter.count;
-  counter.total += took;
-  counter.longest = std::max(counter.longest, took);
+  state_->requests.finished(kind, response.status, state_->server.clock.instant() - begin);
   if (response.status >= 500 && response.status != 501) {
-    LOG_WARN("request failed", {"verb", key.verb}, {"resource", key.resource}, {"code", response.status},
+    LOG_WARN("request failed", {"verb", kind.verb}, {"resource", kind.type ? kind.type->resource : ""}, {"code", response.status},
              {"message", answer ? std::string_view("passed on from a node") : std::string_view(answer.error().message)});
   }
   co_return response;
 }
 
 void ApiServer::set_ready_check(std::function<std::string()> check) { state_->server.ready_check = std::move(check); }
-const std::map<RequestKey, RequestCounter>& ApiServer::requests() const { return state_->requests; }
+metrics::Registry& ApiServer::metrics() { return state_->registry; }
 std::size_t ApiServer::watches() const { return state_->server.watches; }
 
 }  // namespace skerry::apiserver

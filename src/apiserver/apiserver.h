@@ -4,7 +4,6 @@
 #pragma once
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "base/random.h"
 #include "base/time.h"
 #include "http/message.h"
+#include "metrics/registry.h"
 #include "store/store.h"
 
 namespace skerry::apiserver {
@@ -40,17 +40,6 @@ struct Options {
   std::size_t list_items_max = 200'000;
 };
 
-// Requests by verb, resource and code, with their durations, for metrics.
-struct RequestKey {
-  std::string verb, resource;
-  int code = 0;
-  auto operator<=>(const RequestKey&) const = default;
-};
-struct RequestCounter {
-  std::uint64_t count = 0;
-  Duration total{}, longest{};
-};
-
 class ApiServer final : public http::Handler {
  public:
   ApiServer(store::Store&, const Clock&, Random&, Options);
@@ -64,8 +53,8 @@ class ApiServer final : public http::Handler {
 
   // What /readyz says beyond "the store works", e.g. while the controllers start. Empty text: ready.
   void set_ready_check(std::function<std::string()> check);
-  // Watches count when they begin. At most a few hundred keys: only served resources and verbs.
-  const std::map<RequestKey, RequestCounter>& requests() const;
+  // What GET /metrics exposes: requests, watches and the store. Others of this process add theirs before the first request.
+  metrics::Registry& metrics();
   std::size_t watches() const;
 
  private:

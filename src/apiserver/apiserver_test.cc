@@ -478,10 +478,37 @@ TEST(ApiServer, DeletesCollections) {
   EXPECT_EQ(s.get(kMaps).doc().root()["items"].size(), 1U);
 }
 
-TEST(ApiServer, CountsRequests) {
+TEST(ApiServer, ExposesItsFiguresToAdministrators) {
   TestServer s;
   (void)s.get(path(kMaps, "nope"));
-  EXPECT_EQ(s.api->requests().at({"get", "configmaps", 404}).count, 1U);
+  ASSERT_EQ(s.post(std::format("{}?dryRun=All", kMaps), map("a")).code, 201);
+  (void)s.get(path(kMaps, "a", "/teapot"));
+  (void)s.get("/api/v1/namespaces/default/nonesuch");
+  auto watch = s.get(std::format("{}?watch=1", kPods));
+  const auto figures = s.get("/metrics");
+  EXPECT_EQ(figures.code, 200);
+  EXPECT_EQ(figures.headers.get("Content-Type"), "text/plain; version=0.0.4; charset=utf-8");
+  for (const char* line : {
+           R"(apiserver_request_total{code="404",component="apiserver",dry_run="",group="",resource="configmaps",scope="resource",subresource="",verb="GET",version="v1"} 1)",
+           R"(apiserver_request_total{code="201",component="apiserver",dry_run="All",group="",resource="configmaps",scope="resource",subresource="",verb="POST",version="v1"} 1)",
+           R"(subresource="unserved",verb="GET",version="v1"} 1)",
+           R"(apiserver_request_total{code="404",component="apiserver",dry_run="",group="",resource="",scope="",subresource="",verb="OTHER",version=""} 1)",
+           R"(apiserver_request_duration_seconds_count{component="apiserver",dry_run="",group="",resource="configmaps",scope="resource",subresource="",verb="GET",version="v1"} 1)",
+           R"(apiserver_request_total{code="200",component="apiserver",dry_run="",group="",resource="pods",scope="namespace",subresource="",verb="WATCH",version="v1"} 1)",
+           R"(apiserver_longrunning_requests{group="",resource="pods",version="v1",verb="WATCH",component="apiserver"} 1)",
+           R"(apiserver_current_inflight_requests{request_kind="mutating"} 0)",
+           R"(apiserver_current_inflight_requests{request_kind="readOnly"} 1)",
+           R"(apiserver_storage_objects{resource="namespaces"} 4)", "skerry_store_writes_total 4\n", "skerry_store_commit_failures_total 0\n",
+       }) {
+    EXPECT_THAT(figures.body, HasSubstr(line));
+  }
+  EXPECT_THAT(figures.body, Not(HasSubstr(R"(_bucket{component="apiserver",dry_run="",group="",resource="pods",scope="namespace",subresource="",verb="WATCH")")));
+  EXPECT_THAT(figures.body, Not(HasSubstr("nonesuch")));
+  s.as_node("n1");
+  EXPECT_EQ(s.get("/metrics").code, 403);
+  s.user = "";
+  s.groups = {};
+  EXPECT_EQ(s.get("/metrics").code, 401);
 }
 
 TEST(ApiServer, AFullDiskIsSaidAndChangesNothing) {

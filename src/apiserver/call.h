@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One request on its way: what was asked, by whom, and the things every verb needs. Internal to apiserver/.
 #pragma once
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -49,6 +50,7 @@ struct Server {
   Random& random;
   Options options;
   std::size_t watches = 0;
+  std::map<const ResourceType*, std::size_t> watches_of = {};  // the same, by what they watch
   std::uint32_t service_base = 0, service_mask = 0;
   std::function<std::string()> ready_check;
   std::map<std::string, http::Chunk> documents;  // OpenAPI and discovery, made when first asked for

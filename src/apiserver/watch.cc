@@ -25,8 +25,12 @@ class WatchStream final : public http::Stream {
   WatchStream(Server& server, const ResourceType& type, std::unique_ptr<store::Watch> watch, Shape shape)
       : server_(server), type_(type), watch_(std::move(watch)), shape_(shape), bookmark_at_(server.clock.instant() + server.options.bookmark_every) {
     ++server_.watches;
+    ++server_.watches_of[&type_];
   }
-  ~WatchStream() override { --server_.watches; }
+  ~WatchStream() override {
+    --server_.watches;
+    --server_.watches_of[&type_];
+  }
 
   rt::Task<std::optional<http::Chunk>> next() override {
     for (;;) {

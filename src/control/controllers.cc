@@ -359,4 +359,31 @@ bool Controllers::synced() const { return state_->synced; }
 std::uint64_t Controllers::bound() const { return state_->scheduler.bound(); }
 std::size_t Controllers::unscheduled() const { return state_->scheduler.waiting(); }
 
+void Controllers::write_metrics(metrics::Exposition& out) const {
+  using Figures = Reconciler::Figures;
+  using enum metrics::Type;
+  const auto reconcilers = state_->reconcilers();
+  const auto each = [&](std::string_view name, metrics::Type type, std::string_view help, const auto& value) {
+    out.family(name, type, help);
+    for (const Reconciler* one : reconcilers) out.sample({{"name", one->name()}}, value(one->figures()));
+  };
+  each("workqueue_depth", Gauge, "Keys that wait for a controller", [](const Figures& f) { return std::uint64_t{f.waiting}; });
+  each("workqueue_adds_total", Counter, "Keys handed to a controller", [](const Figures& f) { return f.adds; });
+  each("workqueue_retries_total", Counter, "Keys handed to a controller again after a failure", [](const Figures& f) { return f.failures; });
+  each("skerry_controller_active", Gauge, "Keys that a controller works on now", [](const Figures& f) { return std::uint64_t{f.active}; });
+  each("skerry_controller_reconciles_total", Counter, "Plans made", [](const Figures& f) { return f.reconciles; });
+  each("skerry_controller_actions_total", Counter, "Requests to the API that the plans demanded", [](const Figures& f) { return f.actions; });
+  each("skerry_controller_busy_seconds_total", Counter, "Time in plans and their requests, all keys added up",
+       [](const Figures& f) { return std::chrono::duration<double>(f.busy).count(); });
+  const Scheduler& scheduler = state_->scheduler;
+  out.family("scheduler_schedule_attempts_total", Counter, "Attempts to place a pod, by outcome");
+  out.sample({{"result", "scheduled"}}, scheduler.bound());
+  out.sample({{"result", "unschedulable"}}, scheduler.unschedulable());
+  out.sample({{"result", "error"}}, scheduler.failed());
+  out.family("scheduler_pending_pods", Gauge, "Pods that wait for a node");
+  out.sample({{"queue", "all"}}, std::uint64_t{scheduler.waiting()});
+  out.family("skerry_controllers_synced", Gauge, "1: every controller has seen the whole cluster and works");
+  out.sample({}, std::uint64_t{state_->synced ? 1U : 0U});
+}
+
 }  // namespace skerry::control

@@ -13,6 +13,7 @@
 #include "control/node_lifecycle_core.h"
 #include "control/pod_gc_core.h"
 #include "control/scheduler.h"
+#include "metrics/registry.h"
 #include "rt/loop.h"
 
 namespace skerry::control {
@@ -38,6 +39,8 @@ class Controllers {
   bool synced() const;          // every informer has its first list, and the controllers work
   std::uint64_t bound() const;  // pods bound since the start
   std::size_t unscheduled() const;
+  // For /metrics of the process: work queues and plans of each controller, the scheduler's attempts.
+  void write_metrics(metrics::Exposition&) const;
 
  private:
   struct State;

@@ -34,7 +34,15 @@ Reconciler::Reconciler(Cluster& cluster, Options options, Handle handle)
 void Reconciler::start() { tasks_.spawn(options_.name, run()); }
 rt::Task<> Reconciler::stop() { return tasks_.stop(); }
 
+Reconciler::Figures Reconciler::figures() const {
+  Figures now = figures_;
+  now.waiting = queue_.waiting();
+  now.active = queue_.active();
+  return now;
+}
+
 void Reconciler::enqueue_after(const std::string& key, Duration delay) {
+  ++figures_.adds;
   queue_.add(key, cluster_.clock().instant() + delay);
   work_.set();
 }
@@ -58,8 +66,10 @@ rt::Task<> Reconciler::run() {
 }
 
 rt::Task<> Reconciler::handle(std::string key) {
+  const Instant begin = cluster_.clock().instant();
   const auto done = co_await work(key);
   const Instant now = cluster_.clock().instant();
+  figures_.busy += now - begin;
   if (done) {
     queue_.done(key);
   } else if (done.error().code == Errc::Cancelled) {
@@ -69,6 +79,7 @@ rt::Task<> Reconciler::handle(std::string key) {
     if (done.error().code != Errc::Conflict && done.error().code != Errc::AlreadyExists) {
       LOG_WARN("reconciliation failed", {"controller", options_.name}, {"object", key}, {"error", done.error()});
     }
+    ++figures_.failures;
     queue_.failed(key, now);
   }
   work_.set();
@@ -80,6 +91,7 @@ rt::Task<> Reconciler::work(const std::string& key) {
     enqueue_after(key, kLook);
     co_return Result<>{};
   }
+  ++figures_.reconciles;
   CO_TRY(Plan plan, co_await handle_(key));
   for (const auto& note : plan.notes) cluster_.events().record(note);
   if (plan.again) enqueue_after(key, *plan.again);
@@ -137,6 +149,7 @@ rt::Task<> Reconciler::lane(std::shared_ptr<Batch> batch) {
   while (batch->next < batch->actions.size()) {
     Action& action = batch->actions[batch->next++];
     LOG_DEBUG("action", {"controller", options_.name}, {"what", action.trace()});
+    ++figures_.actions;
     const auto result = co_await cluster_.execute(action);
     if (result) {
       expect(batch->key, action, *result);

@@ -2,6 +2,7 @@
 // The shell of a controller: keys in, one plan at a time for each key, its actions carried out. A key is not reconciled
 // again before the informers show what its last plan did, so no core ever decides from before its own decision.
 #pragma once
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -31,6 +32,14 @@ class Reconciler {
   rt::Task<> stop();
   void enqueue(const std::string& key) { enqueue_after(key, options_.delay); }
   void enqueue_after(const std::string& key, Duration);
+  // Since the start; and what waits or is being worked on now.
+  struct Figures {
+    std::uint64_t adds = 0, reconciles = 0, failures = 0, actions = 0;
+    std::size_t waiting = 0, active = 0;
+    Duration busy{};  // in plans and their actions, all keys added up
+  };
+  Figures figures() const;
+  const std::string& name() const { return options_.name; }
   void enqueue(const ObjectPtr& object) { enqueue(client::object_key(object->namespace_, object->name)); }
 
  private:
@@ -54,6 +63,7 @@ class Reconciler {
   WorkQueue queue_;
   rt::Event work_;
   std::map<std::string, Expected> expected_;
+  Figures figures_;
   rt::TaskGroup tasks_;
 };
 

@@ -126,6 +126,7 @@ rt::Task<> Scheduler::run() {
         batch->bindings.push_back({waiting->pod, std::move(decision.node)});
         continue;
       }
+      ++unschedulable_;
       postpone(*waiting);
       const bool unsupported = decision.message.starts_with("Unsupported: ");
       cluster_.events().record(
@@ -176,6 +177,7 @@ rt::Task<> Scheduler::bind(Binding binding) {
          std::format("Successfully assigned {}/{} to {}", pod.namespace_, pod.name, binding.node)});
     co_return Result<>{};
   }
+  ++failed_;
   core_.forget(pod.uid);
   if (bound.error().code != Errc::NotFound && bound.error().code != Errc::Conflict) {
     LOG_WARN("pod not bound", {"pod", pod.name}, {"node", binding.node}, {"error", bound.error()});

@@ -27,6 +27,8 @@ class Scheduler {
   rt::Task<> stop();
   std::size_t waiting() const { return waiting_.size(); }
   std::uint64_t bound() const { return bound_; }
+  std::uint64_t unschedulable() const { return unschedulable_; }  // attempts that found no node
+  std::uint64_t failed() const { return failed_; }                // bindings that the API refused
 
  private:
   struct Waiting {
@@ -55,7 +57,7 @@ class Scheduler {
   Options options_;
   SchedulerCore core_;
   std::map<std::string, Waiting> waiting_;  // by uid
-  std::uint64_t bound_ = 0;
+  std::uint64_t bound_ = 0, unschedulable_ = 0, failed_ = 0;
   bool started_ = false;
   rt::Event work_;
   rt::TaskGroup tasks_;

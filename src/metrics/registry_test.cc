@@ -9,6 +9,8 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "metrics/process.h"
+
 namespace skerry::metrics {
 namespace {
 
@@ -90,6 +92,20 @@ TEST(Registry, WritesSpecialNumbers) {
   registry.gauge("a", "A.", {{"x", "1"}}).set(std::numeric_limits<double>::infinity());
   registry.gauge("a", "A.", {{"x", "2"}}).set(std::nan(""));
   EXPECT_THAT(registry.expose(), AllOf(HasSubstr("{x=\"1\"} +Inf\n"), HasSubstr("{x=\"2\"} NaN\n")));
+}
+
+TEST(ProcessMetrics, SaysWhatThisProcessUses) {
+  Exposition out;
+  write_process_metrics(out);
+  const std::string text = std::move(out).finish();
+  for (const char* name : {"process_cpu_seconds_total ", "process_resident_memory_bytes ", "process_virtual_memory_bytes ", "process_start_time_seconds ",
+                           "process_open_fds ", "process_max_fds "}) {
+    const auto at = text.find(std::string("\n") + name);
+    ASSERT_NE(at, text.npos) << name;
+    EXPECT_GE(std::stod(text.substr(at + 1 + std::string_view(name).size())), 0) << name;
+  }
+  const auto resident = std::stod(text.substr(text.find("\nprocess_resident_memory_bytes ") + 31));
+  EXPECT_GT(resident, 1 << 20);
 }
 
 }  // namespace
