@@ -14,7 +14,7 @@
 namespace skerry::agent {
 namespace {
 
-constexpr Duration kTick = 1s, kSlowWrites = 5s, kRotate = 10s, kRefilledAfter = 5s, kShutdownGrace = 10s;
+constexpr Duration kRefilledAfter = 5s, kShutdownGrace = 10s;
 
 wasm::NativeBuild native_build(const AgentOptions& o) {
   return {.compiler = o.compile_program, .folder = o.data_folder / "native", .options = {}, .memory_bytes_max = o.compile_memory_bytes_max, .cpu_time_max = std::chrono::seconds(120)};
@@ -37,7 +37,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
       addresses(deps.network.options().pods),
       logs({.folder = options.data_folder / "logs", .bytes_max = options.log_bytes_max, .files_max = options.log_files_max}),
       node_api({.organizations = options.api_organizations, .users = options.api_users}, *this, logs, registry, deps.clock),
-      reporter(loop, deps.api, deps.clock, deps.random, options, [this] { return node_images; }),
+      reporter(loop, deps.api, deps.clock, deps.random, options, [this] { return node_images; }, [this] { return machine_now(); }),
       status(loop, deps.api, deps.clock, {}),
       events(loop, deps.api, deps.clock, deps.random, {.node = options.node_name}),
       references(loop, deps.api, deps.clock, {}, [this] { for (auto& [uid, entry] : entries) { entry->core.on_references_changed(); mark(uid); } },
@@ -115,13 +115,18 @@ rt::Task<> Agent::State::start() {
   status.start();
   events.start();
   reporter.start();
+  if (deps.services != nullptr)
+    deps.services->on_in_sync([this] {
+      for (auto& [uid, entry] : entries)
+        if (entry->core.leaving()) mark(uid);
+    });
   pod_informer.start();
   service_informer.start();
   slice_informer.start();
   const Instant t = deps.clock.instant();
-  slow_at = t + kSlowWrites;
+  slow_at = relieve_at = t;
   minute_at = t + 1min;
-  rotate_at = t + kRotate;
+  rotate_at = t + options.log_check_period;
   tasks.spawn("pods", pump());
   tasks.spawn("ticks", run_ticks());
   tasks.spawn("after list", reconcile_after_list());
@@ -249,6 +254,7 @@ rt::Task<> Agent::State::reconcile_after_list() {
 rt::Task<> Agent::State::stop(OnStop how) {
   if (!started) co_return Result<>{};
   started = false;
+  if (deps.services != nullptr) deps.services->on_in_sync(nullptr);
   CO_TRY_OK(co_await tasks.stop());
   disk.reset();  // a write that was under way ends before the database goes
   CO_TRY_OK(co_await pod_informer.stop());
@@ -305,131 +311,11 @@ void Agent::State::update_awake() {
   deps.services->changed();
 }
 
-// --- now and then -----------------------------------------------------------------------------------------------------
-
-rt::Task<> Agent::State::run_ticks() {
-  for (;;) {
-    CO_TRY_OK(co_await rt::sleep_for(kTick));
-    tick(deps.clock.instant());
-  }
-}
-
-void Agent::State::tick(Instant t) {
-  references.tick(t);
-  if (images.changed()) {
-    node_images.clear();
-    for (const oci::Image& image : images.list()) node_images.push_back({image.reference.text(), static_cast<std::int64_t>(image.size)});
-    reporter.touch();
-    for (auto& [uid, entry] : entries) {
-      entry->core.on_image_maybe_changed();
-      mark(uid);
-    }
-  }
-  if (refilled_at != Instant{} && t >= refilled_at) {
-    refilled_at = Instant{};
-    keeper->send(sandbox::Refilled{});
-  }
-  if (t >= slow_at) {
-    slow_at = t + kSlowWrites;
-    for (auto& [key, object] : slow_changes) store_object(std::get<0>(key), std::get<1>(key), std::get<2>(key), object);
-    slow_changes.clear();
-    relieve_memory(t);
-  }
-  if (t >= rotate_at) {
-    rotate_at = t + kRotate;
-    rotate_logs(deps.clock.now());
-  }
-  if (t >= minute_at) {
-    minute_at = t + 1min;
-    tick_minute();
-  }
-}
-
-// Convergence is checked, not assumed: what the server shows of our pods against what we know.
-void Agent::State::tick_minute() {
-  std::vector<const PodPlan*> plans;
-  std::set<std::string> keys;
-  for (auto& [uid, entry] : entries) {
-    plans.push_back(&entry->core.plan());
-    for (std::size_t i = 0; i < entry->core.containers(); ++i) keys.emplace(entry->core.image_key(i));
-    const auto object = pod_informer.get(entry->core.object()->namespace_, entry->core.object()->name);
-    if (!object || object->uid != uid || !reporter.reachable() || status.waiting() > 0) continue;
-    const kube::JsonDoc doc = object->parse();
-    const kube::Json shown = doc.root()["status"];
-    bool ready = false;
-    for (kube::Json condition : shown["conditions"].items())
-      if (condition["type"].str() == "Ready") ready = condition["status"].str() == "True";
-    if (entry->core.ended() || (ready == entry->core.ready() && shown["podIP"].str() == entry->core.address())) continue;
-    drift.add();
-    LOG_WARN("pod status at the API server differs: told again", {"pod", object->name}, {"namespace", object->namespace_});
-    entry->core.repeat_status();
-    mark(uid);
-  }
-  references.keep_only(plans);
-  images.sweep([&](const std::string& key) { return keys.contains(key); }, deps.clock.instant());
-}
-
-// Under pressure sandboxes that can be idle leave early, those of the least important pods first; if that does not help for
-// a while, the least important pod that keeps waking up is ended.
-void Agent::State::relieve_memory(Instant) {
-  const MachineFacts facts = read_machine(options.data_folder.string());
-  if (!reporter.status().memory_pressure(facts)) {
-    pressure_ticks = 0;
-    return;
-  }
-  ++pressure_ticks;
-  reporter.touch();
-  std::vector<PodEntry*> awake;
-  for (auto& [uid, entry] : entries)
-    for (std::size_t i = 0; i < entry->core.containers(); ++i)
-      if (entry->core.serving(i) && entry->core.awake(i) > 0 && !entry->containers[i].trimming) {
-        awake.push_back(entry.get());
-        break;
-      }
-  std::ranges::sort(awake, [](const PodEntry* a, const PodEntry* b) {
-    return std::pair(a->core.plan().priority, a->core.object()->uid) < std::pair(b->core.plan().priority, b->core.object()->uid);
-  });
-  const std::string available = std::format("{} MiB of memory are available on the node", facts.memory_available_bytes >> 20);
-  if (pressure_ticks > 6 && !awake.empty()) {
-    PodEntry& victim = *awake.front();
-    evictions.add();
-    victim.core.evict(std::format("The node was low on memory ({}) and stopping idle sandboxes did not help", available), now());
-    mark(victim.core.object()->uid);
-    pressure_ticks = 3;
-    return;
-  }
-  std::size_t budget = std::max<std::size_t>(1, awake.size() / 4);
-  for (PodEntry* entry : awake) {
-    if (budget-- == 0) break;
-    for (std::size_t i = 0; i < entry->core.containers(); ++i) {
-      if (entry->core.awake(i) == 0 || entry->containers[i].trimming) continue;
-      entry->containers[i].trimming = true;
-      trims.add();
-      keeper->send(sandbox::StopPod{entry->core.keeper_id(i).value(), 5000});
-    }
-    events.post({.warning = true, .object = name_of(*entry), .field_path = "", .reason = "MemoryPressure",
-                 .message = std::format("Its sandbox leaves early: {}. It wakes again at the next request", available)});
-  }
-}
-
-void Agent::State::rotate_logs(Time t) {
-  for (auto& [uid, entry] : entries)
-    for (std::size_t i = 0; i < entry->core.containers(); ++i) {
-      ContainerRuntime& c = entry->containers[i];
-      if (!c.placed || !c.log) continue;
-      const LogPlace place = place_of(*entry, i);
-      auto rotated = logs.rotate(place, entry->core.restarts(i), t);
-      if (!rotated) LOG_WARN("log not rotated", {"reason", rotated.error()});
-      if (!rotated || !*rotated) continue;
-      auto file = logs.open(place, entry->core.restarts(i));
-      if (!file) {
-        LOG_WARN("log not opened", {"reason", file.error()});
-        continue;
-      }
-      c.log = std::move(*file);
-      const int fd = c.log.get();
-      keeper->send(sandbox::Relog{c.spec.id}, std::span(&fd, 1));
-    }
+// A pod on its way out need not go on serving once no Service sends it connections.
+void Agent::State::tell_unrouted(PodEntry& entry) {
+  if (deps.services == nullptr || !entry.core.leaving()) return;
+  const auto address = os::Ipv4::parse(entry.core.address());
+  if (address && deps.services->rules().free_of(*address)) entry.core.on_unrouted(now());
 }
 
 // --- the public face ----------------------------------------------------------------------------------------------------

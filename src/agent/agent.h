@@ -10,6 +10,7 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -58,10 +59,13 @@ struct AgentOptions {
   Duration lease_period = 10s, status_period = 10s, status_period_max = 5min;
   std::uint64_t log_bytes_max = 10 << 20;         // of one file, then it is rotated
   std::uint32_t log_files_max = 5;                // of one attempt
+  Duration log_check_period = 10s, relief_period = 5s;  // how often sizes of logs, and the memory left, are looked at
   std::uint64_t compile_memory_bytes_max = 1ULL << 30;
   // Client certificates that may use :10250 beside healthz: an organization, or a common name.
   std::vector<std::string> api_organizations = {"system:masters"}, api_users = {"kube-apiserver-kubelet-client"};
 };
+
+struct MachineFacts;  // agent/node_status.h
 
 struct AgentDeps {
   client::Client& api;
@@ -69,6 +73,7 @@ struct AgentDeps {
   net::ServiceProxy* services = nullptr;  // null: Services are not served (tests)
   Clock& clock;
   Random& random;
+  std::function<MachineFacts()> machine = nullptr;  // what this machine has and has left; null: read_machine()
 };
 
 enum class OnStop : std::uint8_t { KeepPods, StopPods };

@@ -195,6 +195,7 @@ void Agent::State::refill() {
 // --- decisions and their execution ----------------------------------------------------------------------------------------
 
 void Agent::State::poll_pod(PodEntry& entry, std::vector<Change>& write, std::vector<Command>& commands) {
+  tell_unrouted(entry);
   // An address is only a number until it is on the disk: it is chosen here, so that it is written with the rest.
   for (int round = 0; round < 4; ++round) {
     bool again = false;
@@ -221,6 +222,29 @@ void Agent::State::poll_pod(PodEntry& entry, std::vector<Change>& write, std::ve
   else if (saved != entry.saved) write.push_back(change::PutPodState{uid, std::move(state)});
   entry.essence = essence;
   entry.saved = saved;
+}
+
+// Durable before acted upon. Nothing new is begun while the disk refuses; what serves goes on serving.
+rt::Task<> Agent::State::make_durable(std::shared_ptr<const std::vector<Change>> batch) {
+  for (Duration pause = 200ms;; pause = std::min<Duration>(pause * 2, 5s)) {
+    auto done = co_await disk->run<void>([this, batch]() -> Result<> { return checkpoint->write(*batch); });
+    const bool said = !disk_trouble.empty();
+    disk_trouble = done ? "" : done.error().what;
+    if (done) checkpoint_writes.add();
+    if (said == !done) {  // nothing new
+      if (done) co_return Result<>{};
+    } else {
+      if (done) LOG_INFO("the checkpoint can be written again: what waited is begun", {"changes", batch->size()});
+      else LOG_ERROR("the checkpoint cannot be written: nothing new is started; make room on the disk", {"folder", options.data_folder.string()}, {"reason", disk_trouble});
+      events.post({.warning = !done, .kind = "Node", .object = {.uid = options.node_name, .namespace_ = "", .name = options.node_name}, .field_path = "",
+                   .reason = done ? "CheckpointWritable" : "CheckpointNotWritable",
+                   .message = done ? "The node's checkpoint can be written again" : "Nothing new is started, what runs goes on: " + disk_trouble});
+      reporter.status().set_disk_trouble(done ? "" : "the node's checkpoint cannot be written: " + disk_trouble);
+      reporter.touch();
+      if (done) co_return Result<>{};
+    }
+    CO_TRY_OK(co_await rt::sleep_for(pause));
+  }
 }
 
 rt::Task<> Agent::State::pump() {
@@ -255,25 +279,7 @@ rt::Task<> Agent::State::pump() {
       write.push_back(change::PutNumber{"next-keeper-id", static_cast<std::int64_t>(next_keeper_id)});
     }
     if (!write.empty()) {
-      // Durable before acted upon. Nothing new is begun while the disk refuses; what serves goes on serving.
-      const auto batch = std::make_shared<const std::vector<Change>>(std::move(write));
-      for (Duration pause = 200ms;; pause = std::min<Duration>(pause * 2, 10s)) {
-        auto done = co_await disk->run<void>([this, batch]() -> Result<> { return checkpoint->write(*batch); });
-        if (done) {
-          checkpoint_writes.add();
-          break;
-        }
-        if (disk_trouble.empty()) LOG_ERROR("the checkpoint cannot be written: nothing new is started", {"reason", done.error()});
-        disk_trouble = done.error().what;
-        reporter.status().set_ready(false, "the checkpoint cannot be written: " + disk_trouble);
-        reporter.touch();
-        CO_TRY_OK(co_await rt::sleep_for(pause));
-      }
-      if (!disk_trouble.empty()) {
-        disk_trouble.clear();
-        reporter.status().set_ready(true, "");
-        reporter.touch();
-      }
+      CO_TRY_OK(co_await make_durable(std::make_shared<const std::vector<Change>>(std::move(write))));
     }
     for (auto& [uid, commands] : todo)
       for (Command& command : commands) execute(uid, command);
@@ -401,6 +407,14 @@ std::vector<ContainerView> Agent::State::containers() const {
                      .metrics_fd = c.metrics.get(), .pids = c.pids, .started = std::nullopt});
     }
   return out;
+}
+std::optional<std::uint32_t> Agent::State::attempt(const std::string& uid, std::string_view container) const {
+  const auto it = entries.find(uid);
+  if (it == entries.end()) return std::nullopt;
+  const PodCore& core = it->second->core;
+  for (std::size_t i = 0; i < core.containers(); ++i)
+    if (core.plan().containers[i].name == container) return core.over(i) ? std::nullopt : std::optional(core.restarts(i));
+  return std::nullopt;
 }
 std::vector<kube::ObjectPtr> Agent::State::pods() const {
   std::vector<kube::ObjectPtr> out;

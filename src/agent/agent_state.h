@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The agent's inside; only agent.cc and agent_pods.cc include it. One loop, no locks.
+// The agent's inside; only agent.cc, agent_pods.cc and agent_ticks.cc include it. One loop, no locks.
 //
 //   informers, keeper, images, timers ── on_* ──▶ PodCore ──┐
 //                                        dirty set          │ poll()
@@ -21,6 +21,7 @@
 #include "agent/image_manager.h"
 #include "agent/keeper_driver.h"
 #include "agent/logs.h"
+#include "agent/memory_relief.h"
 #include "agent/node_api.h"
 #include "agent/node_reporter.h"
 #include "agent/pod_core.h"
@@ -61,15 +62,20 @@ struct Agent::State final : public NodeView {
   rt::Task<> restore();
   rt::Task<> meet_keeper();
   rt::Task<> reconcile_after_list();
-  rt::Task<> run_ticks();
-  void tick(Instant now);
-  void tick_minute();
-  void relieve_memory(Instant now);
-  void rotate_logs(Time now);
   void on_service(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
   void on_slice(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
   void store_object(std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr);
   void update_awake();
+  void tell_unrouted(PodEntry&);
+
+  // agent_ticks.cc
+  rt::Task<> run_ticks();
+  void tick(Instant now);
+  void tick_minute();
+  MachineFacts machine_now() const;
+  std::vector<MemoryRelief::Candidate> relief_candidates() const;
+  void relieve_memory();
+  void rotate_logs(Time now);
 
   // agent_pods.cc
   void on_pod(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
@@ -81,6 +87,7 @@ struct Agent::State final : public NodeView {
   void mark(const std::string& uid);
   void mark_all();
   rt::Task<> pump();
+  rt::Task<> make_durable(std::shared_ptr<const std::vector<Change>>);
   void poll_pod(PodEntry&, std::vector<Change>&, std::vector<Command>&);
   void execute(const std::string& uid, Command&);
   Result<> put(PodEntry&, command::Put&);
@@ -93,6 +100,7 @@ struct Agent::State final : public NodeView {
 
   // NodeView
   std::vector<ContainerView> containers() const override;
+  std::optional<std::uint32_t> attempt(const std::string& uid, std::string_view container) const override;
   std::vector<kube::ObjectPtr> pods() const override;
   const MachineFacts& machine() const override { return reporter.machine(); }
   const std::string& node_name() const override { return options.node_name; }
@@ -131,8 +139,8 @@ struct Agent::State final : public NodeView {
   std::uint64_t next_keeper_id = 1, saved_keeper_id = 0;
   bool awake_changed = false, pods_listed = false;
   std::vector<NodeImage> node_images;
-  Instant slow_at{}, minute_at{}, rotate_at{}, refilled_at{};
-  int pressure_ticks = 0;
+  Instant slow_at{}, minute_at{}, relieve_at{}, rotate_at{}, refilled_at{};
+  MemoryRelief relief;
   rt::Event work;
   rt::TaskGroup tasks;
 

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <deque>
 #include <format>
 #include <system_error>
 
@@ -219,15 +220,16 @@ LogStart find_tail(const std::vector<fs::path>& files, std::uint64_t lines) {
 
 namespace {
 
+// Holds every file open from the beginning on, so that a rotation under a slow reader renames and removes names, not content.
 class LogStream final : public http::Stream {
  public:
-  LogStream(std::vector<fs::path> files, const LogQuery& query, std::function<bool()> alive)
-      : files_(std::move(files)), follow_(query.follow), alive_(std::move(alive)), decoder_(query) {
-    if (query.tail_lines) {
-      const LogStart start = find_tail(files_, *query.tail_lines);
-      at_ = start.file;
-      offset_ = start.offset;
-    }
+  LogStream(LogFiles list, const LogQuery& query, std::function<bool()> alive)
+      : list_(std::move(list)), follow_(query.follow), alive_(std::move(alive)), decoder_(query) {
+    const std::vector<fs::path> files = list_();
+    LogStart start;
+    if (query.tail_lines) start = find_tail(files, *query.tail_lines);
+    offset_ = start.offset;
+    for (std::size_t i = start.file; i < files.size(); ++i) add(files[i]);
   }
 
   rt::Task<std::optional<http::Chunk>> next() override {
@@ -240,65 +242,71 @@ class LogStream final : public http::Stream {
   }
 
  private:
+  void add(const fs::path& path) {
+    if (auto opened = os::open_file(path, O_RDONLY)) open_.push_back(std::move(*opened));
+  }
+
   // What is there now, decoded; empty: nothing more yet, or the end.
   std::string read() {
-    std::string out;
-    std::string buffer;
-    while (out.empty() && at_ < files_.size() && !decoder_.done()) {
-      if (!fd_) {
-        auto opened = os::open_file(files_[at_], O_RDONLY);
-        if (!opened) {
-          if (at_ + 1 == files_.size()) {
-            if (!alive_()) ended_ = true;
-            return out;
-          }
-          ++at_;
-          offset_ = 0;
-          continue;
-        }
-        fd_ = std::move(*opened);
+    std::string out, buffer(kChunk, '\0');
+    while (out.empty() && !decoder_.done()) {
+      if (open_.empty()) {  // nothing was written yet
+        if (!follow_ || !go_on()) return out;
+        continue;
       }
-      buffer.resize(kChunk);
-      const ssize_t n = ::pread(fd_.get(), buffer.data(), buffer.size(), static_cast<off_t>(offset_));
+      const ssize_t n = ::pread(open_.front().get(), buffer.data(), buffer.size(), static_cast<off_t>(offset_));
       if (n > 0) {
         offset_ += static_cast<std::uint64_t>(n);
+        quiet_ = 0;
         decoder_.feed(std::string_view(buffer).substr(0, static_cast<std::size_t>(n)), out);
         continue;
       }
-      const bool last = at_ + 1 == files_.size();
-      if (!last) {
-        fd_.reset();
-        ++at_;
+      if (open_.size() > 1) {
+        open_.pop_front();
         offset_ = 0;
         continue;
       }
-      if (!follow_) return out;
-      // Rotated under us: its successor has the same name. Read on there.
-      const std::uint64_t present = inode_of(files_[at_]);
-      if (present != 0 && present != inode_of(fd_.get())) {
-        fd_.reset();
-        offset_ = 0;
-        continue;
-      }
-      if (!alive_()) ended_ = true;
-      return out;
+      if (!follow_ || !go_on()) return out;
     }
     return out;
   }
 
-  std::vector<fs::path> files_;
+  // At the end of the last file: is there another after it? If not, whether more can come decides if the stream ends.
+  bool go_on() {
+    // Asked before the look at the files: what a container wrote at last is there when it is gone.
+    const bool alive = alive_();
+    const std::uint64_t ours = open_.empty() ? 0 : inode_of(open_.front().get());
+    const std::vector<fs::path> files = list_();
+    const bool rotated = !files.empty() && inode_of(files.back()) != ours;
+    // A writer learns of the rotation a moment later: what it still writes to the former file comes first.
+    if (rotated && (!alive || open_.empty() || ++quiet_ > kQuietReads)) {
+      std::size_t next = 0;  // the former file may be gone already: then all that is there came after it
+      for (std::size_t i = 0; i < files.size(); ++i)
+        if (inode_of(files[i]) == ours) next = i + 1;
+      for (std::size_t i = next; i < files.size(); ++i) add(files[i]);
+      quiet_ = 0;
+      const bool more = open_.size() > (ours == 0 ? 0u : 1u);
+      if (more && ours == 0) offset_ = 0;
+      if (more) return true;
+    }
+    if (!alive) ended_ = true;
+    return false;
+  }
+
+  static constexpr int kQuietReads = 2;
+  LogFiles list_;
   bool follow_, ended_ = false;
   std::function<bool()> alive_;
   LogDecoder decoder_;
-  std::size_t at_ = 0;
+  std::deque<os::UniqueFd> open_;  // the front is read, from offset_
   std::uint64_t offset_ = 0;
-  os::UniqueFd fd_;
+  int quiet_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<http::Stream> open_log_stream(std::vector<fs::path> files, const LogQuery& query, std::function<bool()> alive) {
-  return std::make_unique<LogStream>(std::move(files), query, std::move(alive));
+std::unique_ptr<http::Stream> open_log_stream(LogFiles list, const LogQuery& query, std::function<bool()> alive) {
+  return std::make_unique<LogStream>(std::move(list), query, std::move(alive));
 }
 
 }  // namespace skerry::agent

@@ -86,7 +86,11 @@ struct LogStart {
 };
 LogStart find_tail(const std::vector<std::filesystem::path>&, std::uint64_t lines);
 
-// The response's body, read in pieces as they are sent. `alive` says whether more can come (follow ends when not).
-std::unique_ptr<http::Stream> open_log_stream(std::vector<std::filesystem::path> files, const LogQuery&, std::function<bool()> alive);
+// The files of one attempt now, oldest first (LogFolder::files).
+using LogFiles = std::function<std::vector<std::filesystem::path>()>;
+
+// The response's body, read in pieces as they are sent. A followed log goes on over rotations, in order, whatever the speed
+// of its reader, and ends when `alive` says that no more can come and all that is there was sent.
+std::unique_ptr<http::Stream> open_log_stream(LogFiles, const LogQuery&, std::function<bool()> alive);
 
 }  // namespace skerry::agent

@@ -32,8 +32,11 @@ class LogsTest : public ::testing::Test {
     for (int i = from; i < to; ++i) out += std::format("{} stdout F line {}\n", to_rfc3339_nano(kStart + std::chrono::seconds(i)), i);
     return out;
   }
+  LogFiles files(std::uint32_t attempt) const {
+    return [this, attempt] { return logs().files(kPlace, attempt); };
+  }
   std::string read(const LogQuery& query, std::uint32_t attempt = 0) {
-    auto stream = open_log_stream(logs().files(kPlace, attempt), query, [] { return false; });
+    auto stream = open_log_stream(files(attempt), query, [] { return false; });
     std::string out;
     for (;;) {
       auto chunk = rt::Loop::run_one(stream->next());
@@ -94,17 +97,65 @@ TEST_F(LogsTest, QueryIsParsedStrictly) {
   EXPECT_FALSE(LogQuery::parse(http::Target::parse("/x?sinceTime=now").value(), kStart));
 }
 
+// All that a followed log still says, in one text; it ends because nothing is alive.
+std::string rest_of(http::Stream& stream) {
+  std::string out;
+  for (;;) {
+    auto chunk = rt::Loop::run_one(stream.next());
+    if (!chunk || !*chunk) return out;
+    out += ***chunk;
+  }
+}
+
 // Goal: a followed log goes on over a rotation and ends when the container does. Method: rotate while it is followed.
 TEST_F(LogsTest, FollowsOverARotation) {
   append(0, lines(0, 40));
   bool alive = true;
-  auto stream = open_log_stream(logs().files(kPlace, 0), {.tail_lines = 1, .follow = true}, [&] { return alive; });
+  auto stream = open_log_stream(files(0), {.tail_lines = 1, .follow = true}, [&] { return alive; });
   EXPECT_EQ(***rt::Loop::run_one(stream->next()), "line 39\n");
   ASSERT_TRUE(logs().rotate(kPlace, 0, kStart).value());
   append(0, lines(40, 41));
   EXPECT_EQ(***rt::Loop::run_one(stream->next()), "line 40\n");
   alive = false;
   EXPECT_FALSE(*rt::Loop::run_one(stream->next()));
+}
+
+// Goal: a reader that is slower than the rotation misses nothing. Method: rotate twice between two reads, so that the
+// first of the files is removed under it (three are kept), with a line that its writer added after the first renaming.
+TEST_F(LogsTest, FollowsSlowlyOverManyRotationsInOrder) {
+  append(0, lines(0, 40));
+  auto late = logs().open(kPlace, 0).value();
+  bool alive = true;
+  auto stream = open_log_stream(files(0), {.tail_lines = 1, .follow = true}, [&] { return alive; });
+  EXPECT_EQ(***rt::Loop::run_one(stream->next()), "line 39\n");
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(logs().rotate(kPlace, 0, kStart + std::chrono::seconds(i)).value());
+    append(0, lines(41 + i * 40, 81 + i * 40));
+  }
+  ASSERT_TRUE(os::write_all(late.get(), lines(40, 41)));
+  alive = false;
+  std::string expected;
+  for (int i = 40; i < 121; ++i) expected += std::format("line {}\n", i);
+  EXPECT_EQ(rest_of(*stream), expected);
+}
+
+TEST_F(LogsTest, FollowsFromBeforeTheFirstLine) {
+  bool alive = true;
+  auto stream = open_log_stream(files(0), {.follow = true}, [&] { return std::exchange(alive, false); });
+  append(0, lines(0, 2));
+  EXPECT_EQ(rest_of(*stream), "line 0\nline 1\n");
+}
+
+// A reader in the middle of a file is not disturbed by a rotation under it.
+TEST_F(LogsTest, ReadsToItsEndWhatIsRotatedMeanwhile) {
+  append(0, lines(0, 3000));  // more than one piece
+  auto stream = open_log_stream(files(0), {}, [] { return false; });
+  std::string out = ***rt::Loop::run_one(stream->next());
+  ASSERT_TRUE(logs().rotate(kPlace, 0, kStart).value());
+  append(0, "2026-11-23T10:00:00Z stdout F new\n");
+  out += rest_of(*stream);
+  EXPECT_TRUE(out.starts_with("line 0\n"));
+  EXPECT_TRUE(out.ends_with("line 2999\n"));
 }
 
 }  // namespace

@@ -20,29 +20,10 @@ using http::make_response;
 
 http::Response text(int status, std::string body) { return make_response(status, "text/plain; charset=utf-8", std::move(body)); }
 
-struct ProcessUse {
-  double cpu_seconds = 0;
-  std::uint64_t memory_bytes = 0;
-};
-ProcessUse use_of(std::int32_t pid) {
-  ProcessUse out;
-  if (auto stat = os::read_small_file(std::format("/proc/{}/stat", pid), 4096)) {
-    const auto at = stat->rfind(')');
-    if (at != std::string::npos) {
-      const auto fields = split(std::string_view(*stat).substr(at + 2), ' ');
-      const auto ticks = static_cast<double>(::sysconf(_SC_CLK_TCK));
-      if (fields.size() > 21) {
-        out.cpu_seconds = static_cast<double>(parse_int<std::uint64_t>(fields[11]).value_or(0) + parse_int<std::uint64_t>(fields[12]).value_or(0)) / ticks;
-        out.memory_bytes = parse_int<std::uint64_t>(fields[21]).value_or(0) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-      }
-    }
-  }
-  return out;
-}
 ProcessUse use_of(const ContainerView& c) {
   ProcessUse out;
   for (const std::int32_t pid : c.pids) {
-    const ProcessUse one = use_of(pid);
+    const ProcessUse one = process_use(pid);
     out.cpu_seconds += one.cpu_seconds;
     out.memory_bytes += one.memory_bytes;
   }
@@ -75,6 +56,22 @@ class CountedStream final : public http::Stream {
 };
 
 }  // namespace
+
+ProcessUse process_use(std::int32_t pid) {
+  ProcessUse out;
+  if (auto stat = os::read_small_file(std::format("/proc/{}/stat", pid), 4096)) {
+    const auto at = stat->rfind(')');
+    if (at != std::string::npos) {
+      const auto fields = split(std::string_view(*stat).substr(at + 2), ' ');
+      const auto ticks = static_cast<double>(::sysconf(_SC_CLK_TCK));
+      if (fields.size() > 21) {
+        out.cpu_seconds = static_cast<double>(parse_int<std::uint64_t>(fields[11]).value_or(0) + parse_int<std::uint64_t>(fields[12]).value_or(0)) / ticks;
+        out.memory_bytes = parse_int<std::uint64_t>(fields[21]).value_or(0) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+      }
+    }
+  }
+  return out;
+}
 
 bool NodeApi::may(const http::Peer& peer) const {
   if (peer.in_process) return true;
@@ -129,14 +126,10 @@ http::Response NodeApi::container_logs(const http::Target& target) {
   if (query->follow && *followers_ >= options_.followers_max)
     return text(503, std::format("{} logs are followed on this node already: end one\n", *followers_));
   // Follows as long as this attempt of this very pod is there.
-  auto alive = [this, place = found->place, attempt] {
-    for (const ContainerView& c : view_.containers())
-      if (c.place.uid == place.uid && c.place.container == place.container) return c.attempt == attempt;
-    return false;
-  };
+  auto alive = [this, uid = found->place.uid, container = found->place.container, attempt] { return view_.attempt(uid, container) == attempt; };
   http::Response response = text(200, "");
   response.body = nullptr;
-  auto stream = open_log_stream(logs_.files(found->place, attempt), *query, std::move(alive));
+  auto stream = open_log_stream([this, place = found->place, attempt] { return logs_.files(place, attempt); }, *query, std::move(alive));
   if (query->follow) response.stream = std::make_unique<CountedStream>(std::move(stream), followers_);
   else response.stream = std::move(stream);
   return response;

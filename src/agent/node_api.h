@@ -31,11 +31,19 @@ class NodeView {
  public:
   virtual ~NodeView() = default;
   virtual std::vector<ContainerView> containers() const = 0;
+  // The attempt that runs now; nothing: there is no such container, or it will not run again.
+  virtual std::optional<std::uint32_t> attempt(const std::string& uid, std::string_view container) const = 0;
   virtual std::vector<kube::ObjectPtr> pods() const = 0;
   virtual const MachineFacts& machine() const = 0;
   virtual const std::string& node_name() const = 0;
   virtual std::string health() const = 0;  // empty: well; else what is wrong
 };
+
+struct ProcessUse {
+  double cpu_seconds = 0;
+  std::uint64_t memory_bytes = 0;
+};
+ProcessUse process_use(std::int32_t pid);  // from /proc; zeroes for one that is gone
 
 class NodeApi final : public http::Handler {
  public:

@@ -8,10 +8,10 @@
 
 namespace skerry::agent {
 
-NodeReporter::NodeReporter(rt::Loop& loop, client::Client& api, Clock& clock, Random& random, const AgentOptions& options, Images images)
-    : api_(api), clock_(clock), random_(random), options_(options), images_(std::move(images)), status_(options),
+NodeReporter::NodeReporter(rt::Loop& loop, client::Client& api, Clock& clock, Random& random, const AgentOptions& options, Images images, Machine read)
+    : api_(api), clock_(clock), random_(random), options_(options), images_(std::move(images)), read_(std::move(read)), status_(options),
       changed_(loop), registered_event_(loop), tasks_(loop) {
-  machine_ = read_machine(options.data_folder.string());
+  machine_ = read_();
 }
 
 void NodeReporter::start() {
@@ -38,7 +38,7 @@ rt::Task<> NodeReporter::run_status() {
   Duration backoff = 500ms;
   for (;;) {
     changed_.reset();
-    machine_ = read_machine(options_.data_folder.string());
+    machine_ = read_();
     Result<> done;
     if (!registered_) {
       done = co_await register_node();

@@ -17,7 +17,8 @@ namespace skerry::agent {
 class NodeReporter {
  public:
   using Images = std::function<std::vector<NodeImage>()>;
-  NodeReporter(rt::Loop&, client::Client&, Clock&, Random&, const AgentOptions&, Images);
+  using Machine = std::function<MachineFacts()>;
+  NodeReporter(rt::Loop&, client::Client&, Clock&, Random&, const AgentOptions&, Images, Machine);
   void start();
   rt::Task<> stop() { return tasks_.stop(); }
   // Says the status soon (readiness or images changed).
@@ -38,6 +39,7 @@ class NodeReporter {
   Random& random_;
   const AgentOptions& options_;
   Images images_;
+  Machine read_;
   NodeStatus status_;
   MachineFacts machine_;
   std::string uid_, said_;

@@ -92,7 +92,9 @@ bool NodeStatus::memory_pressure(const MachineFacts& m) const {
   const std::int64_t floor = std::min<std::int64_t>(100LL << 20, m.memory_bytes / 20);
   return m.memory_available_bytes < floor || (m.memory_pressure_10s > 40 && m.memory_available_bytes < m.memory_bytes / 10);
 }
-bool NodeStatus::disk_pressure(const MachineFacts& m) const { return m.disk_bytes > 0 && m.disk_available_bytes < m.disk_bytes / 50; }
+bool NodeStatus::disk_pressure(const MachineFacts& m) const {
+  return !disk_trouble_.empty() || (m.disk_bytes > 0 && m.disk_available_bytes < m.disk_bytes / 50);
+}
 
 std::string NodeStatus::allocatable_cpu(const MachineFacts& m) const {
   const double milli = static_cast<double>(std::max<std::int64_t>(m.cpus * 1000 - options_.reserve_cpu_millis, 0)) * options_.overcommit.cpu;
@@ -129,14 +131,14 @@ struct NodeStatusWriter {
   void conditions(MutJson list, const MachineFacts& m, std::optional<Time> now) const {
     struct Text {
       bool value;
-      const char *when_true, *when_false, *message_true;
-      std::string message_false;
+      const char *when_true, *when_false;
+      std::string message_true, message_false;
     };
     const Text texts[4] = {
         {s.memory_pressure(m), "NodeHasInsufficientMemory", "NodeHasSufficientMemory", "available memory is low: idle-able sandboxes are stopped first", "the node has sufficient memory available"},
-        {s.disk_pressure(m), "NodeHasDiskPressure", "NodeHasNoDiskPressure", "less than 2 % of the disk is free", "the node has no disk pressure"},
+        {s.disk_pressure(m), "NodeHasDiskPressure", "NodeHasNoDiskPressure", s.disk_trouble_.empty() ? "less than 2 % of the disk is free" : s.disk_trouble_, "the node has no disk pressure"},
         {false, "NodeHasInsufficientPID", "NodeHasSufficientPID", "", "the node has sufficient PID available"},
-        {s.node_ready_, "KubeletReady", "KubeletNotReady", "skerry is ready", s.not_ready_message_},
+        {true, "KubeletReady", "KubeletNotReady", "skerry is ready", ""},
     };
     for (std::size_t i = 0; i < 4; ++i) {
       const Text& t = texts[i];
@@ -144,7 +146,7 @@ struct NodeStatusWriter {
       out.set("type", s.conditions_[i].type);
       out.set("status", t.value ? "True" : "False");
       out.set("reason", t.value ? t.when_true : t.when_false);
-      out.set("message", t.value ? std::string_view(t.message_true) : std::string_view(t.message_false));
+      out.set("message", t.value ? t.message_true : t.message_false);
       if (!now || conditions_of == nullptr) continue;
       NodeStatus::Condition& c = conditions_of[i];
       if (!c.known || c.value != t.value) {

@@ -43,10 +43,9 @@ class NodeStatus {
 
   bool memory_pressure(const MachineFacts&) const;
   bool disk_pressure(const MachineFacts&) const;
-  void set_ready(bool ready, std::string message) {
-    node_ready_ = ready;
-    not_ready_message_ = std::move(message);
-  }
+  // Why the node's own disk takes nothing, or empty. What serves goes on serving, so the node stays Ready; DiskPressure
+  // keeps new pods away.
+  void set_disk_trouble(std::string text) { disk_trouble_ = std::move(text); }
 
  private:
   struct Condition {
@@ -56,8 +55,7 @@ class NodeStatus {
   };
   friend struct NodeStatusWriter;
   const AgentOptions& options_;
-  bool node_ready_ = true;
-  std::string not_ready_message_;
+  std::string disk_trouble_;
   Condition conditions_[4] = {{.type = "MemoryPressure"}, {.type = "DiskPressure"}, {.type = "PIDPressure"}, {.type = "Ready"}};
 };
 

@@ -73,6 +73,19 @@ TEST(NodeStatus, TransitionsAreKeptAndHeartbeatsAreNoNews) {
   EXPECT_THAT(status.status_patch(m, {}, kStart + 70s), HasSubstr(R"({"type":"MemoryPressure","status":"True","reason":"NodeHasInsufficientMemory")"));
 }
 
+TEST(NodeStatus, ADiskThatTakesNothingIsPressureAndNoReasonToLeaveTheServices) {
+  AgentOptions options;
+  NodeStatus status(options);
+  const std::string before = status.essence(small_machine(), {});
+  status.set_disk_trouble("the node's checkpoint cannot be written: full");
+  EXPECT_NE(status.essence(small_machine(), {}), before);
+  const std::string patch = status.status_patch(small_machine(), {}, kStart);
+  EXPECT_THAT(patch, HasSubstr(R"({"type":"DiskPressure","status":"True","reason":"NodeHasDiskPressure","message":"the node's checkpoint cannot be written: full")"));
+  EXPECT_THAT(patch, HasSubstr(R"({"type":"Ready","status":"True")"));
+  status.set_disk_trouble("");
+  EXPECT_EQ(status.essence(small_machine(), {}), before);
+}
+
 TEST(Lease, HasMicroTime) {
   EXPECT_THAT(lease_body("edge-1", "u", kStart), HasSubstr(R"("renewTime":"2026-11-23T10:00:00.000000Z")"));
   EXPECT_EQ(lease_renewal("edge-1", kStart), R"({"spec":{"holderIdentity":"edge-1","renewTime":"2026-11-23T10:00:00.000000Z"}})");
@@ -81,13 +94,14 @@ TEST(Lease, HasMicroTime) {
 class FakeView final : public NodeView {
  public:
   std::vector<ContainerView> containers() const override {
-    return {{.place = {"default", "web", "u-1", "app"}, .attempt = attempt, .awake = 1, .serving = true, .metrics_fd = page, .pids = {}, .started = {}}};
+    return {{.place = {"default", "web", "u-1", "app"}, .attempt = attempt_now, .awake = 1, .serving = true, .metrics_fd = page, .pids = {}, .started = {}}};
   }
+  std::optional<std::uint32_t> attempt(const std::string&, std::string_view) const override { return attempt_now; }
   std::vector<kube::ObjectPtr> pods() const override { return {}; }
   const MachineFacts& machine() const override { return facts; }
   const std::string& node_name() const override { return name; }
   std::string health() const override { return wrong; }
-  std::uint32_t attempt = 0;
+  std::uint32_t attempt_now = 0;
   int page = -1;
   MachineFacts facts = small_machine();
   std::string name = "edge-1", wrong;
@@ -152,7 +166,7 @@ TEST_F(NodeApiTest, GivesLogsOfThePresentAndTheFormerAttempt) {
   ASSERT_TRUE(os::write_all(logs_->open(place, 0).value().get(), "2026-11-23T10:00:00Z stdout F first\n"));
   ASSERT_TRUE(os::write_all(logs_->open(place, 1).value().get(), "2026-11-23T10:00:01Z stdout F second\n"));
   EXPECT_EQ(ask("/containerLogs/default/web/app?previous=true").status, 400);
-  view_.attempt = 1;
+  view_.attempt_now = 1;
   EXPECT_EQ(body(ask("/containerLogs/default/web/app")), "second\n");
   EXPECT_EQ(body(ask("/containerLogs/default/web/app?previous=true&timestamps=true")), "2026-11-23T10:00:00Z first\n");
   EXPECT_EQ(ask("/containerLogs/default/web/other").status, 404);

@@ -101,6 +101,16 @@ void PodCore::on_vanished() {
   plan_.grace = Duration{0};
 }
 
+void PodCore::on_unrouted(Now now) {
+  if (!plan_.deleting) return;
+  const Duration longest = std::min(options_->lame_duck, plan_.grace / 2);
+  if (!stop_at_) stop_at_ = now.mono + longest;
+  stop_at_ = std::min(*stop_at_, now.mono + std::min(options_->on_their_way, longest));
+}
+bool PodCore::leaving() const {
+  return plan_.deleting && std::ranges::any_of(containers_, [](const Container& c) { return c.stage == Stage::Serving; });
+}
+
 void PodCore::on_image_ready(std::size_t i, PreparedImage image, std::string_view event_text) {
   Container& c = containers_[i];
   if (c.stage != Stage::Preparing) return;
@@ -422,7 +432,7 @@ bool PodCore::open_and_put(std::size_t i, Now now, const References& references,
 void PodCore::end_pod(Now now, std::vector<Command>& out) {
   bool all_ended = true;
   // No longer ready, but still listening: connections that a Service sends in the meantime are served, not refused.
-  const bool serves = std::ranges::any_of(containers_, [](const Container& c) { return c.stage == Stage::Serving; });
+  const bool serves = leaving();
   if (!stop_at_) stop_at_ = now.mono + std::min(options_->lame_duck, plan_.grace / 2);
   if (serves && !vanished_ && plan_.grace > Duration{0} && now.mono < *stop_at_) return;
   for (std::size_t i = 0; i < containers_.size(); ++i) {

@@ -83,7 +83,9 @@ class PodCore {
   struct Options {
     Duration backoff_first = 10s, backoff_max = 300s;
     Duration backoff_forgotten_after = 600s;  // a container that ran so long starts with a clean slate
-    Duration lame_duck = 1s;                  // a deleted pod goes on serving so long (at most half its grace), until no Service names it
+    // A deleted pod goes on serving until no Service names it (on_unrouted), and the moment that connections take which
+    // are on their way; at most so long, and at most half its grace.
+    Duration lame_duck = 1s, on_their_way = 100ms;
     Duration stop_slack = 5s;                 // beyond the grace, until a silent keeper is overruled
     std::string node_name = {}, host_ip = {};
   };
@@ -97,6 +99,7 @@ class PodCore {
   void on_desired(kube::ObjectPtr, PodPlan);  // a newer version of the same uid
   void on_vanished();                         // the object is gone from the API: end at once
   void on_references_changed() { config_retry_ = true; }
+  void on_unrouted(Now);                      // it is being deleted, and no Service sends it connections any more
 
   void on_image_ready(std::size_t container, PreparedImage, std::string_view event_text);
   void on_image_failed(std::size_t container, std::string_view reason, std::string message, Now);
@@ -129,6 +132,8 @@ class PodCore {
   std::uint32_t restarts(std::size_t container) const { return containers_[container].restarts; }
   bool serving(std::size_t container) const { return containers_[container].stage == Stage::Serving; }
   std::uint32_t awake(std::size_t container) const { return containers_[container].awake; }
+  bool leaving() const;  // it is being deleted and still serves
+  bool over(std::size_t container) const { return containers_[container].stage == Stage::Ended; }  // it will not run again
   bool ready() const;
   bool ended() const;  // terminal, or on its way out
   std::string_view image_key(std::size_t container) const;

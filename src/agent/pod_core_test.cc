@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <format>
@@ -130,6 +131,36 @@ TEST_F(PodCoreTest, BecomesReadyWithoutAProcessAndIsDeletedInOrder) {
   core_->on_vanished();
   poll();
   expect_golden("lifecycle");
+}
+
+// Goal: a deleted pod serves on exactly as long as somebody may be sent to it. Method: virtual time; when is Stop decided?
+TEST_F(PodCoreTest, ServesOnUntilNoServiceNamesIt) {
+  const auto stops = [&] { return std::ranges::any_of(poll(), [](const Command& c) { return std::holds_alternative<command::Stop>(c); }); };
+  make(pod_json());
+  serve();
+  core_->on_unrouted(now());
+  EXPECT_FALSE(core_->leaving()) << "that no Service names it is nothing while it lives";
+  EXPECT_FALSE(stops());
+  desire(pod_json("", "", R"(,"deletionTimestamp":"2026-09-21T10:00:00Z","deletionGracePeriodSeconds":30)"));
+  EXPECT_FALSE(stops());
+  EXPECT_TRUE(core_->leaving());
+  EXPECT_EQ(*core_->deadline(), clock_.instant() + 1s) << "the longest, if nobody says anything";
+  clock_.advance(300ms);
+  core_->on_unrouted(now());
+  clock_.advance(99ms);
+  core_->on_unrouted(now());  // again: it does not begin anew
+  EXPECT_FALSE(stops());
+  clock_.advance(1ms);
+  EXPECT_TRUE(stops());
+  EXPECT_FALSE(core_->leaving());
+}
+
+TEST_F(PodCoreTest, ServesOnNoLongerThanHalfItsGrace) {
+  make(pod_json());
+  serve();
+  desire(pod_json("", "", R"(,"deletionTimestamp":"2026-09-21T10:00:00Z","deletionGracePeriodSeconds":1)"));
+  poll();
+  EXPECT_EQ(*core_->deadline(), clock_.instant() + 500ms);
 }
 
 // Goal: kubelet's rhythm of restarts. Method: crash again and again, look at when it is put again.

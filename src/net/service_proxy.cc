@@ -56,7 +56,10 @@ rt::Task<> ServiceProxy::run() {
         LOG_WARN("services not applied", {"error", result.error()}, {"next try in", pause});
       }
     }
-    if (!work_.is_set()) in_sync_ = true;
+    if (!work_.is_set()) {
+      in_sync_ = true;
+      if (tell_) tell_();
+    }
     CO_TRY_OK(co_await rt::sleep_for(pause));
   }
 }

@@ -37,6 +37,8 @@ class ServiceProxy {
   // Change the rules, then say so. All on the loop.
   ServiceRules& rules() { return rules_; }
   void changed();
+  // Called on the loop each time the kernel has all that was changed: rules().free_of() may have become true.
+  void on_in_sync(std::function<void()> tell) { tell_ = std::move(tell); }
 
   struct Counters {
     std::uint64_t batches = 0, failures = 0, full = 0;
@@ -53,6 +55,7 @@ class ServiceProxy {
   rt::Event work_;
   rt::TaskGroup tasks_;
   Counters counters_;
+  std::function<void()> tell_;
   bool in_sync_ = false;
 };
 

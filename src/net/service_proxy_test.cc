@@ -126,6 +126,8 @@ struct FakeNft {
 // Goal: a hundred changes at once cost two nft calls (the table, then all of them), and a failure leads to a full
 // table.
 rt::Task<> coalesce_and_recover(ServiceProxy& proxy, FakeNft& nft) {
+  int told = 0;
+  proxy.on_in_sync([&] { ++told; });
   proxy.start();
   const auto settle = [&]() -> rt::Task<> {
     for (int i = 0; i < 500 && !proxy.in_sync(); ++i) CO_TRY_OK(co_await rt::sleep_for(1ms));
@@ -141,6 +143,7 @@ rt::Task<> coalesce_and_recover(ServiceProxy& proxy, FakeNft& nft) {
   }
   CO_TRY_OK(co_await settle());
   EXPECT_EQ(nft.batches.size(), 2u);
+  EXPECT_EQ(told, 2) << "once for each time that the kernel has it all";
   EXPECT_EQ(nft.batches[1].find("\"delete\""), std::string::npos);
   nft.fail = 1;
   proxy.rules().remove_service("default", "s0");
@@ -151,6 +154,7 @@ rt::Task<> coalesce_and_recover(ServiceProxy& proxy, FakeNft& nft) {
   EXPECT_NE(nft.batches[3].find(R"({"delete":{"table")"), std::string::npos);
   EXPECT_EQ(proxy.counters().failures, 1u);
   CO_TRY_OK(co_await proxy.stop());
+  proxy.on_in_sync(nullptr);
   co_return Result<>{};
 }
 

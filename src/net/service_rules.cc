@@ -208,6 +208,7 @@ ServiceRules::Plan ServiceRules::plan() const {
         targets += std::format(R"({}[{},{{"concat":["{}",{}]}}])", i == 0 ? "" : ",", i, endpoints[i].address.str(),
                                endpoints[i].port);
       }
+      for (const auto& endpoint : endpoints) plan.pods.insert(endpoint.address);
       const std::string choose =
           service.affinity
               ? std::format(R"({{"jhash":{{"mod":{},"expr":{{"payload":{{"protocol":"ip","field":"saddr"}}}}}}}})",
@@ -309,6 +310,14 @@ std::optional<std::string> ServiceRules::update() {
 
 void ServiceRules::applied() { applied_ = offered_; }
 void ServiceRules::lost() { applied_.reset(); }
+
+bool ServiceRules::free_of(Ipv4 pod) const {
+  if (!applied_ || applied_->pods.contains(pod)) return false;
+  for (const auto& [key, slice] : slices_)
+    for (const auto& endpoint : slice.endpoints)
+      if (endpoint.ready && endpoint.address == pod) return false;
+  return true;
+}
 
 std::string ServiceRules::removal() const {
   Batch batch(options_.table);

@@ -57,6 +57,8 @@ class ServiceRules {
   void applied();               // the last batch is in the kernel
   void lost();                  // the kernel's state is unknown: a batch failed, or somebody else changed the table
   std::string removal() const;  // the batch that takes the table away
+  // Nobody is sent to this pod any more: no slice offers it as ready, and the table that is in the kernel does not name it.
+  bool free_of(Ipv4 pod) const;
 
   struct Problem {
     std::string namespace_, service, reason, message;  // reason and message of an Event on the Service
@@ -95,6 +97,7 @@ class ServiceRules {
   struct Plan {
     std::map<std::string, std::string> chains;
     std::map<std::string, std::string> services, node_ports;  // element key (JSON) to chain name
+    std::set<Ipv4> pods;                                      // whom the chains name
     friend bool operator==(const Plan&, const Plan&) = default;
   };
   Plan plan() const;

@@ -103,6 +103,29 @@ TEST(ServiceRules, PrefersReadyPodsAndFallsBackToServingOnes) {
   EXPECT_THAT(*rules.update(), AllOf(HasSubstr("10.42.0.3"), Not(HasSubstr("10.42.0.4")), Not(HasSubstr("10.42.0.5"))));
 }
 
+// Goal: a pod that leaves may stop when nobody can be sent to it. Method: its slice, and what is in the kernel, one after the other.
+TEST(ServiceRules, SaysWhenNobodyIsSentToAPodAnyMore) {
+  ServiceRules rules(options());
+  const Ipv4 three = *Ipv4::parse("10.42.0.3"), four = *Ipv4::parse("10.42.0.4");
+  EXPECT_FALSE(rules.free_of(three)) << "what the kernel has is not known yet";
+  rules.put_service(*service("web", "10.43.0.10", 80, 0));
+  rules.put_slice(*slice("web", {"10.42.0.3", "10.42.0.4"}));
+  rules.set_awake({four});
+  ASSERT_TRUE(rules.update());
+  rules.applied();
+  EXPECT_FALSE(rules.free_of(four));
+  EXPECT_FALSE(rules.free_of(three)) << "not in the kernel's table, but it may be there any moment";
+  EXPECT_TRUE(rules.free_of(*Ipv4::parse("10.42.0.9"))) << "in no Service";
+  rules.put_slice(*slice("web", {"10.42.0.3"}));
+  EXPECT_FALSE(rules.free_of(four)) << "the kernel's table has it still";
+  ASSERT_TRUE(rules.update());
+  EXPECT_FALSE(rules.free_of(four)) << "the batch is not applied yet";
+  rules.applied();
+  EXPECT_TRUE(rules.free_of(four));
+  rules.lost();
+  EXPECT_FALSE(rules.free_of(four));
+}
+
 TEST(ServiceRules, KeepsAClientOnItsPod) {
   ServiceRules rules(options());
   rules.put_service(

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the agent does now and then: slow writes, the check against the API server, relief of memory, rotation of logs.
+#include <algorithm>
+#include <format>
+#include <set>
+
+#include "agent/agent_state.h"
+#include "base/check.h"
+#include "base/log.h"
+
+namespace skerry::agent {
+namespace {
+constexpr Duration kTick = 1s, kSlowWrites = 5s;
+constexpr std::uint32_t kTrimGraceMillis = 5000;
+}  // namespace
+
+MachineFacts Agent::State::machine_now() const { return deps.machine ? deps.machine() : read_machine(options.data_folder.string()); }
+
+rt::Task<> Agent::State::run_ticks() {
+  for (;;) {
+    CO_TRY_OK(co_await rt::sleep_for(std::min(kTick, std::min(options.relief_period, options.log_check_period))));
+    tick(deps.clock.instant());
+  }
+}
+
+void Agent::State::tick(Instant t) {
+  references.tick(t);
+  if (images.changed()) {
+    node_images.clear();
+    for (const oci::Image& image : images.list()) node_images.push_back({image.reference.text(), static_cast<std::int64_t>(image.size)});
+    reporter.touch();
+    for (auto& [uid, entry] : entries) {
+      entry->core.on_image_maybe_changed();
+      mark(uid);
+    }
+  }
+  if (refilled_at != Instant{} && t >= refilled_at) {
+    refilled_at = Instant{};
+    keeper->send(sandbox::Refilled{});
+  }
+  if (t >= slow_at) {
+    slow_at = t + kSlowWrites;
+    for (auto& [key, object] : slow_changes) store_object(std::get<0>(key), std::get<1>(key), std::get<2>(key), object);
+    slow_changes.clear();
+  }
+  if (t >= relieve_at) {
+    relieve_at = t + options.relief_period;
+    relieve_memory();
+  }
+  if (t >= rotate_at) {
+    rotate_at = t + options.log_check_period;
+    rotate_logs(deps.clock.now());
+  }
+  if (t >= minute_at) {
+    minute_at = t + 1min;
+    tick_minute();
+  }
+}
+
+// Convergence is checked, not assumed: what the server shows of our pods against what we know.
+void Agent::State::tick_minute() {
+  std::vector<const PodPlan*> plans;
+  std::set<std::string> keys;
+  for (auto& [uid, entry] : entries) {
+    plans.push_back(&entry->core.plan());
+    for (std::size_t i = 0; i < entry->core.containers(); ++i) keys.emplace(entry->core.image_key(i));
+    const auto object = pod_informer.get(entry->core.object()->namespace_, entry->core.object()->name);
+    if (!object || object->uid != uid || !reporter.reachable() || status.waiting() > 0) continue;
+    const kube::JsonDoc doc = object->parse();
+    const kube::Json shown = doc.root()["status"];
+    bool ready = false;
+    for (kube::Json condition : shown["conditions"].items())
+      if (condition["type"].str() == "Ready") ready = condition["status"].str() == "True";
+    if (entry->core.ended() || (ready == entry->core.ready() && shown["podIP"].str() == entry->core.address())) continue;
+    drift.add();
+    LOG_WARN("pod status at the API server differs: told again", {"pod", object->name}, {"namespace", object->namespace_});
+    entry->core.repeat_status();
+    mark(uid);
+  }
+  references.keep_only(plans);
+  images.sweep([&](const std::string& key) { return keys.contains(key); }, deps.clock.instant());
+}
+
+// The pods that have a process now and could give its memory back.
+std::vector<MemoryRelief::Candidate> Agent::State::relief_candidates() const {
+  std::vector<MemoryRelief::Candidate> out;
+  for (const auto& [uid, entry] : entries) {
+    MemoryRelief::Candidate one{.uid = uid, .priority = entry->core.plan().priority, .idle_able = entry->core.plan().annotations.idle_after != Duration{0}, .memory_bytes = 0};
+    bool awake = false;
+    for (std::size_t i = 0; i < entry->core.containers(); ++i) {
+      if (!entry->core.serving(i) || entry->core.awake(i) == 0 || entry->containers[i].trimming) continue;
+      awake = true;
+      for (const std::int32_t pid : entry->containers[i].pids) one.memory_bytes += process_use(pid).memory_bytes;
+    }
+    if (awake) out.push_back(std::move(one));
+  }
+  return out;
+}
+
+void Agent::State::relieve_memory() {
+  const MachineFacts facts = machine_now();
+  const bool pressure = reporter.status().memory_pressure(facts);
+  const auto decision = relief.decide(pressure, pressure ? relief_candidates() : std::vector<MemoryRelief::Candidate>{});
+  if (pressure != reporter.status().memory_pressure(reporter.machine())) reporter.touch();
+  const std::string available = std::format("{} MiB of memory are available on the node", facts.memory_available_bytes >> 20);
+  if (decision.evict) {
+    PodEntry* victim = find(*decision.evict);
+    CHECK(victim != nullptr);
+    evictions.add();
+    LOG_WARN("pod evicted", {"pod", victim->core.object()->name}, {"namespace", victim->core.object()->namespace_}, {"reason", available});
+    victim->core.evict(std::format("The node was low on memory ({}) and idle sandboxes leaving did not help", available), now());
+    mark(*decision.evict);
+  }
+  for (const std::string& uid : decision.trim) {
+    PodEntry* entry = find(uid);
+    CHECK(entry != nullptr);
+    for (std::size_t i = 0; i < entry->core.containers(); ++i) {
+      ContainerRuntime& c = entry->containers[i];
+      if (!entry->core.serving(i) || entry->core.awake(i) == 0 || c.trimming) continue;
+      c.trimming = true;
+      trims.add();
+      keeper->send(sandbox::StopPod{entry->core.keeper_id(i).value(), kTrimGraceMillis});
+    }
+    events.post({.warning = true, .object = name_of(*entry), .field_path = "", .reason = "MemoryPressure",
+                 .message = std::format("Its sandbox leaves early: {}. It wakes again at the next request", available)});
+  }
+}
+
+void Agent::State::rotate_logs(Time t) {
+  for (auto& [uid, entry] : entries)
+    for (std::size_t i = 0; i < entry->core.containers(); ++i) {
+      ContainerRuntime& c = entry->containers[i];
+      if (!c.placed || !c.log) continue;
+      const LogPlace place = place_of(*entry, i);
+      auto rotated = logs.rotate(place, entry->core.restarts(i), t);
+      if (!rotated) LOG_WARN("log not rotated", {"reason", rotated.error()});
+      if (!rotated || !*rotated) continue;
+      auto file = logs.open(place, entry->core.restarts(i));
+      if (!file) {
+        LOG_WARN("log not opened", {"reason", file.error()});
+        continue;
+      }
+      c.log = std::move(*file);
+      const int fd = c.log.get();
+      keeper->send(sandbox::Relog{c.spec.id}, std::span(&fd, 1));
+    }
+}
+
+}  // namespace skerry::agent
