@@ -31,6 +31,9 @@ Result<SlotTable> SlotTable::open(const std::filesystem::path& path, std::uint32
   if (!known && (::ftruncate(file.get(), 0) != 0 || ::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0 ||
                  ::pwrite(file.get(), &wanted, sizeof wanted, 0) != sizeof wanted))
     return Fail(errno_error(errno, std::format("prepare the slot table {}", path.native())));
+  // Its blocks are taken now: on a disk that fills up later, writing to a hole of a mapped file would kill the keeper.
+  if (const int error = ::posix_fallocate(file.get(), 0, static_cast<off_t>(bytes)); error != 0)
+    return Fail(errno_error(error, std::format("reserve room for the slot table {}", path.native())));
   SlotTable table;
   TRY(table.mapping_, os::Mapping::map(file.get(), bytes, os::Mapping::Access::ReadWrite));
   table.rows_ = {reinterpret_cast<Row*>(table.mapping_.bytes().data() + sizeof(Header)), slots};
