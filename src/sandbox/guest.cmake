@@ -25,7 +25,8 @@ set_source_files_properties(guest.cc PROPERTIES OBJECT_DEPENDS "${trampoline};${
 
 skerry_module(sandbox_guest LAYER 3
   SOURCES cgi_environment.cc cgi_response.cc deadline.cc guest.cc guest_http_handler.cc guest_log.cc guest_runtime.cc guest_wagi.cc
-          guest_wasi.cc http_message.cc http_server.cc zero_map.cc
+          guest_wasi.cc http_connection.cc http_message.cc http_output.cc http_server.cc
+          http_server_output.cc zero_map.cc
   DEPS base metrics_page sandbox_wire wasm wasm_cache
   PRIVATE_LIBS ${SKERRY_LLHTTP}
   TESTS cgi_test.cc guest_break_test.cc guest_http_test.cc guest_test_kit.cc)

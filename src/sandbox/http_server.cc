@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// It is over 800 lines, because reading, refusing and writing share one connection's buffers on the request path; parsing of heads is in
-// http_message.cc.
 #include "sandbox/http_server.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -16,6 +13,7 @@
 #include <csignal>
 #include <cstdio>
 #include <ctime>
+#include <span>
 
 #include "base/check.h"
 
@@ -24,212 +22,49 @@ namespace {
 
 constexpr std::size_t kReadBytes = 16u << 10;
 constexpr std::size_t kOutputBytes = 64u << 10;      // pipelined responses are sent at the latest when so much waits
-constexpr std::size_t kBufferKeptBytes = 64u << 10;  // a larger buffer is given back after its request
-constexpr std::size_t kStreamPendingBytes = 1u << 20;
 constexpr std::size_t kLingerBytes = 1u << 20;
 constexpr int kAcceptsPerEvent = 64;
 constexpr int kEventsPerWait = 128;
 
-std::string_view trim_right(std::string_view text) {
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-  return text;
-}
-
-// Headers that only the host may send: they frame the message.
-bool is_framing_header(std::string_view name) {
-  switch (name.size()) {
-    case 7: return equal_ignoring_case(name, "upgrade") || equal_ignoring_case(name, "trailer");
-    case 10: return equal_ignoring_case(name, "connection") || equal_ignoring_case(name, "keep-alive");
-    case 14: return equal_ignoring_case(name, "content-length");
-    case 17: return equal_ignoring_case(name, "transfer-encoding");
-    default: return false;
+// "1.2.3.4:5678" or "[::1]:5678". Returns its length.
+int write_address(const sockaddr_storage& address, std::span<char> out) {
+  char text[INET6_ADDRSTRLEN] = "";
+  int length = 0;
+  if (address.ss_family == AF_INET) {
+    const auto& in = reinterpret_cast<const sockaddr_in&>(address);
+    inet_ntop(AF_INET, &in.sin_addr, text, sizeof text);
+    length = std::snprintf(out.data(), out.size(), "%s:%u", text, ntohs(in.sin_port));
+  } else if (address.ss_family == AF_INET6) {
+    const auto& in = reinterpret_cast<const sockaddr_in6&>(address);
+    inet_ntop(AF_INET6, &in.sin6_addr, text, sizeof text);
+    length = std::snprintf(out.data(), out.size(), "[%s]:%u", text, ntohs(in.sin6_port));
   }
+  return std::max(length, 0);
 }
 
 }  // namespace
 
-struct HttpServer::Connection {
-  enum Phase : std::uint8_t { Waiting, Head, Body, Lingering, Dead };
-  struct HeadField {
-    std::uint32_t name_at, name_size, value_at, value_size;
-  };
-
-  HttpServer* server = nullptr;
-  int fd = -1;
-  Phase phase = Waiting;
-  TimerKind timer = kNoTimer;
-  bool served_one = false;
-  bool headers_done = false;   // of the message being read
-  bool message_done = false;
-  bool close_after = false;    // once the pending output is sent
-  bool read_paused = false;    // output must leave first
-  bool saw_end = false;        // the peer has closed its side
-  bool last_was_value = true;  // of the header callbacks
-  bool committed = false;      // a streamed response has begun
-  bool chunked = false;
-  std::uint16_t refusal = 0;   // status to refuse the message with; set by the callbacks
-  const char* refusal_text = nullptr;
-  std::uint32_t url_at = 0, url_size = 0, head_size = 0;
-  std::uint64_t body_size = 0;
-  std::size_t lingered = 0;
-  std::vector<HeadField> fields;
-  std::vector<HeadField> trailers;  // offsets into trailer_bytes
-  Buffer in;                        // the head so far, if it did not arrive with the end of its message
-  Buffer body;                      // likewise
-  Buffer trailer_bytes;
-  Buffer unparsed;                  // pipelined bytes that wait for the output to leave
-  Buffer pending;                   // output that the kernel did not take
-  std::size_t pending_at = 0;
-  std::string_view inline_body;     // a body that lies whole in the read buffer
-  std::uint64_t deadline_ms = 0;
-  Connection* next = nullptr;
-  Connection* previous = nullptr;
-  llhttp_t parser;
-  char address[64];
-  std::uint8_t address_size = 0;
-
-  void begin_message() {
-    headers_done = message_done = committed = chunked = false;
-    last_was_value = true;
-    refusal = 0;
-    url_at = url_size = head_size = 0;
-    body_size = 0;
-    fields.clear();
-    trailers.clear();
-    in.clear();
-    body.clear();
-    if (in.capacity() > kBufferKeptBytes) in.release();
-    if (body.capacity() > kBufferKeptBytes) body.release();
-    trailer_bytes.clear();
-    inline_body = {};
-  }
-  int refuse(std::uint16_t status, const char* text) {
-    refusal = status;
-    refusal_text = text;
-    return -1;
-  }
-  std::size_t pending_size() const { return pending.size() - pending_at; }
-};
-
-// What llhttp calls. Heads are kept as offsets from head_base_, because the bytes may move between two reads.
-class HttpServer::Parsing {
- public:
-  static Connection& of(llhttp_t* parser) { return *static_cast<Connection*>(parser->data); }
-
-  static int on_url(llhttp_t* parser, const char* at, std::size_t size) {
-    auto& c = of(parser);
-    const auto begin = static_cast<std::size_t>(at - c.server->head_base_);
-    if (begin + size > c.server->options_.header_bytes_max) return c.refuse(414, "the request's URI is too long\n");
-    if (c.url_size == 0) c.url_at = static_cast<std::uint32_t>(begin);
-    c.url_size += static_cast<std::uint32_t>(size);
-    c.head_size = static_cast<std::uint32_t>(begin + size);
-    return 0;
-  }
-  static int on_field(llhttp_t* parser, const char* at, std::size_t size) {
-    auto& c = of(parser);
-    if (c.headers_done) return trailer(c, at, size, false);
-    const auto begin = static_cast<std::size_t>(at - c.server->head_base_);
-    if (begin + size > c.server->options_.header_bytes_max) return c.refuse(431, "the request's headers are too large\n");
-    if (c.last_was_value) {
-      if (c.fields.size() >= c.server->options_.header_count_max) return c.refuse(431, "the request has too many headers\n");
-      c.fields.push_back({static_cast<std::uint32_t>(begin), 0, 0, 0});
-      c.last_was_value = false;
-    }
-    c.fields.back().name_size += static_cast<std::uint32_t>(size);
-    c.head_size = static_cast<std::uint32_t>(begin + size);
-    return 0;
-  }
-  static int on_value(llhttp_t* parser, const char* at, std::size_t size) {
-    auto& c = of(parser);
-    if (c.headers_done) return trailer(c, at, size, true);
-    const auto begin = static_cast<std::size_t>(at - c.server->head_base_);
-    if (begin + size > c.server->options_.header_bytes_max) return c.refuse(431, "the request's headers are too large\n");
-    c.last_was_value = true;
-    auto& field = c.fields.back();
-    if (field.value_size == 0) {
-      field.value_at = static_cast<std::uint32_t>(begin);
-    } else if (field.value_at + field.value_size != begin) {
-      return c.refuse(400, "a header is folded over several lines\n");
-    }
-    field.value_size += static_cast<std::uint32_t>(size);
-    c.head_size = static_cast<std::uint32_t>(begin + size);
-    return 0;
-  }
-  static int trailer(Connection& c, const char* at, std::size_t size, bool value) {
-    if (c.trailer_bytes.size() + size > c.server->options_.header_bytes_max) return c.refuse(431, "the request's trailers are too large\n");
-    if (!value && c.last_was_value) {
-      if (c.trailers.size() >= c.server->options_.header_count_max) return c.refuse(431, "the request has too many trailers\n");
-      c.trailers.push_back({static_cast<std::uint32_t>(c.trailer_bytes.size()), 0, 0, 0});
-    }
-    auto& field = c.trailers.back();
-    if (value && field.value_size == 0) field.value_at = static_cast<std::uint32_t>(c.trailer_bytes.size());
-    c.trailer_bytes.append(at, size);
-    (value ? field.value_size : field.name_size) += static_cast<std::uint32_t>(size);
-    c.last_was_value = value;
-    return 0;
-  }
-  static int on_headers_complete(llhttp_t* parser) {
-    auto& c = of(parser);
-    c.headers_done = true;
-    c.last_was_value = true;
-    parser->upgrade = 0;  // answered as an ordinary request: no protocol is switched
-    if (parser->http_major != 1) return c.refuse(505, "only HTTP/1.0 and HTTP/1.1 are served\n");
-    if (parser->method == HTTP_CONNECT) return c.refuse(501, "CONNECT is not served\n");
-    if ((parser->flags & F_CONTENT_LENGTH) != 0 && parser->content_length > c.server->options_.body_bytes_max) {
-      return c.refuse(413, "the request's body is too large\n");
-    }
-    return 0;
-  }
-  static int on_body(llhttp_t* parser, const char* at, std::size_t size) {
-    auto& c = of(parser);
-    c.body_size += size;
-    if (c.body_size > c.server->options_.body_bytes_max) return c.refuse(413, "the request's body is too large\n");
-    if (c.body_size == size) {
-      c.inline_body = {at, size};
-      return 0;
-    }
-    spill(c);
-    c.body.append(at, size);
-    return 0;
-  }
-  // The read buffer is about to be used again.
-  static void spill(Connection& c) {
-    if (c.inline_body.empty()) return;
-    if (c.body.empty() && c.parser.content_length <= c.server->options_.body_bytes_max) {
-      c.body.reserve(c.inline_body.size() + c.parser.content_length);
-    }
-    c.body.append(c.inline_body);
-    c.inline_body = {};
-  }
-  static int on_message_complete(llhttp_t* parser) {
-    of(parser).message_done = true;
-    return HPE_PAUSED;
-  }
-};
-
 struct StreamOf final : ResponseStream {
   HttpServer* server;
-  HttpServer::Connection* connection;
-  StreamOf(HttpServer* s, HttpServer::Connection* c) : server(s), connection(c) {}
+  HttpConnection* connection;
+  StreamOf(HttpServer* s, HttpConnection* c) : server(s), connection(c) {}
   bool flush(Response& response) override { return server->flush_stream(*connection, response); }
 };
 
 HttpServer::HttpServer(const Options& options, RequestHandler& handler, ServerEvents& events, metrics::Block& block)
-    : options_(options), handler_(handler), events_(events), metrics_(block), read_buffer_(std::make_unique_for_overwrite<char[]>(kReadBytes)) {
-  llhttp_settings_init(&settings_);
-  settings_.on_url = Parsing::on_url;
-  settings_.on_header_field = Parsing::on_field;
-  settings_.on_header_value = Parsing::on_value;
-  settings_.on_headers_complete = Parsing::on_headers_complete;
-  settings_.on_body = Parsing::on_body;
-  settings_.on_message_complete = Parsing::on_message_complete;
+    : options_(options),
+      handler_(handler),
+      events_(events),
+      metrics_(block),
+      settings_(connection_callbacks()),
+      read_buffer_(std::make_unique_for_overwrite<char[]>(kReadBytes)) {
   auto keep_alive = options_.keep_alive_timeout_ms;
   if (options_.idle_after_ms > 0) keep_alive = std::min(keep_alive, options_.idle_after_ms);
-  timer_length_ms_[kHeadTimer] = options_.header_timeout_ms;
-  timer_length_ms_[kBodyTimer] = options_.body_timeout_ms;
-  timer_length_ms_[kKeepAliveTimer] = keep_alive;
-  timer_length_ms_[kWriteTimer] = options_.write_timeout_ms;
-  timer_length_ms_[kLingerTimer] = options_.linger_timeout_ms;
+  timers_.set_length(HttpTimer::Head, options_.header_timeout_ms);
+  timers_.set_length(HttpTimer::Body, options_.body_timeout_ms);
+  timers_.set_length(HttpTimer::KeepAlive, keep_alive);
+  timers_.set_length(HttpTimer::Write, options_.write_timeout_ms);
+  timers_.set_length(HttpTimer::Linger, options_.linger_timeout_ms);
   response_.body_bytes_max = options_.response_bytes_max;
 }
 HttpServer::~HttpServer() {
@@ -292,8 +127,8 @@ void HttpServer::run(int listener, int control) {
           if ((events[i].events & (EPOLLHUP | EPOLLERR)) != 0) epoll_ctl(epoll_, EPOLL_CTL_DEL, control, nullptr);
           break;
         default: {
-          auto& c = *static_cast<Connection*>(events[i].data.ptr);
-          if (c.phase != Connection::Dead) on_event(c, events[i].events);
+          auto& c = *static_cast<HttpConnection*>(events[i].data.ptr);
+          if (c.phase != HttpConnection::Dead) on_event(c, events[i].events);
         }
       }
     }
@@ -305,12 +140,7 @@ void HttpServer::run(int listener, int control) {
 
 void HttpServer::warm_up() {
   epoll_ = epoll_create1(EPOLL_CLOEXEC);
-  connections_.push_back(std::make_unique<Connection>());
-  auto& c = *connections_.back();
-  c.server = this;
-  c.begin_message();
-  llhttp_init(&c.parser, HTTP_REQUEST, &settings_);
-  c.parser.data = &c;
+  auto& c = take_connection(-1);
   c.address_size = static_cast<std::uint8_t>(std::snprintf(c.address, sizeof c.address, "%s:%u", "127.0.0.1", 1u));
   ++open_;
   refresh_clock();
@@ -322,58 +152,37 @@ void HttpServer::warm_up() {
 }
 
 int HttpServer::wait_time_ms() const {
-  std::uint64_t until = ~0ull;
-  for (const auto& list : timers_) {
-    if (list.first != nullptr) until = std::min(until, list.first->deadline_ms);
-  }
+  std::uint64_t until = timers_.next_deadline_ms();
   if (open_ == 0 && options_.idle_after_ms > 0) until = std::min(until, last_use_ms_ + options_.idle_after_ms);
   if (until == ~0ull) return -1;
   return until <= now_ms_ ? 0 : static_cast<int>(std::min<std::uint64_t>(until - now_ms_, 1u << 30));
 }
 
-void HttpServer::set_timer(Connection& c, TimerKind kind) {
-  if (c.timer != kNoTimer) {
-    auto& list = timers_[c.timer];
-    (c.previous != nullptr ? c.previous->next : list.first) = c.next;
-    (c.next != nullptr ? c.next->previous : list.last) = c.previous;
-  }
-  c.timer = kind;
-  c.next = c.previous = nullptr;
-  if (kind == kNoTimer) return;
-  // Every list has one length, so the end of the list is the latest deadline.
-  c.deadline_ms = now_ms_ + timer_length_ms_[kind];
-  auto& list = timers_[kind];
-  c.previous = list.last;
-  (list.last != nullptr ? list.last->next : list.first) = &c;
-  list.last = &c;
+void HttpServer::run_timers() {
+  while (auto* expired = timers_.expired(now_ms_)) on_timer(*expired);
 }
 
-void HttpServer::run_timers() {
-  for (std::uint8_t kind = 0; kind < kTimerCount; ++kind) {
-    while (timers_[kind].first != nullptr && timers_[kind].first->deadline_ms <= now_ms_) {
-      auto& c = *timers_[kind].first;
-      switch (kind) {
-        case kKeepAliveTimer: half_close(c); break;
-        case kHeadTimer:
-          if (c.phase == Connection::Waiting) {
-            half_close(c);  // it never said anything
-            break;
-          }
-          metrics_.add(metrics::Counter::Timeouts);
-          refuse(c, 408, "the request's head took too long\n");
-          break;
-        case kBodyTimer:
-          metrics_.add(metrics::Counter::Timeouts);
-          refuse(c, 408, "the request's body took too long\n");
-          break;
-        case kWriteTimer:
-          metrics_.add(metrics::Counter::Timeouts);
-          metrics_.add(metrics::Counter::ClientsGone);
-          close_now(c);
-          break;
-        default: close_now(c); break;
+void HttpServer::on_timer(HttpConnection& c) {
+  switch (c.timer) {
+    case HttpTimer::KeepAlive: half_close(c); break;
+    case HttpTimer::Head:
+      if (c.phase == HttpConnection::Waiting) {
+        half_close(c);  // it never said anything
+        break;
       }
-    }
+      metrics_.add(metrics::Counter::Timeouts);
+      refuse(c, 408, "the request's head took too long\n");
+      break;
+    case HttpTimer::Body:
+      metrics_.add(metrics::Counter::Timeouts);
+      refuse(c, 408, "the request's body took too long\n");
+      break;
+    case HttpTimer::Write:
+      metrics_.add(metrics::Counter::Timeouts);
+      metrics_.add(metrics::Counter::ClientsGone);
+      close_now(c);
+      break;
+    default: close_now(c); break;
   }
 }
 
@@ -382,10 +191,23 @@ void HttpServer::start_drain() {
   poll_listener(false);
   for (std::size_t i = 0; i < connections_.size(); ++i) {
     auto& c = *connections_[i];
-    if (c.phase != Connection::Waiting || c.pending_size() > 0) continue;
+    if (c.phase != HttpConnection::Waiting || c.pending_size() > 0) continue;
     read_some(c, false);  // a request that already arrived is still served
-    if (c.phase == Connection::Waiting && c.pending_size() == 0) half_close(c);
+    if (c.phase == HttpConnection::Waiting && c.pending_size() == 0) half_close(c);
   }
+}
+
+HttpConnection& HttpServer::take_connection(int fd) {
+  HttpConnection* c;
+  if (free_.empty()) {
+    connections_.push_back(std::make_unique<HttpConnection>(options_));
+    c = connections_.back().get();
+  } else {
+    c = free_.back();
+    free_.pop_back();
+  }
+  c->begin(fd, settings_);
+  return *c;
 }
 
 void HttpServer::accept_some() {
@@ -403,56 +225,27 @@ void HttpServer::accept_some() {
       if ((errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) && open_ > 0) poll_listener(false);
       return;
     }
-    Connection* c;
-    if (free_.empty()) {
-      connections_.push_back(std::make_unique<Connection>());
-      c = connections_.back().get();
-    } else {
-      c = free_.back();
-      free_.pop_back();
-    }
-    c->server = this;
-    c->fd = fd;
-    c->phase = Connection::Waiting;
-    c->served_one = c->close_after = c->read_paused = c->saw_end = false;
-    c->lingered = 0;
-    c->pending.clear();
-    c->pending_at = 0;
-    c->unparsed.clear();
-    c->begin_message();
-    llhttp_init(&c->parser, HTTP_REQUEST, &settings_);
-    c->parser.data = c;
-    char text[INET6_ADDRSTRLEN] = "";
-    int length = 0;
-    if (address.ss_family == AF_INET) {
-      const auto& in = reinterpret_cast<const sockaddr_in&>(address);
-      inet_ntop(AF_INET, &in.sin_addr, text, sizeof text);
-      length = std::snprintf(c->address, sizeof c->address, "%s:%u", text, ntohs(in.sin_port));
-    } else if (address.ss_family == AF_INET6) {
-      const auto& in = reinterpret_cast<const sockaddr_in6&>(address);
-      inet_ntop(AF_INET6, &in.sin6_addr, text, sizeof text);
-      length = std::snprintf(c->address, sizeof c->address, "[%s]:%u", text, ntohs(in.sin6_port));
-    }
-    c->address_size = static_cast<std::uint8_t>(std::max(length, 0));
+    auto& c = take_connection(fd);
+    c.address_size = static_cast<std::uint8_t>(write_address(address, c.address));
     epoll_event event{};
     event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-    event.data.ptr = c;
+    event.data.ptr = &c;
     if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) {
       close(fd);
-      c->fd = -1;
-      c->phase = Connection::Dead;
-      free_.push_back(c);
+      c.fd = -1;
+      c.phase = HttpConnection::Dead;
+      free_.push_back(&c);
       return;
     }
     ++open_;
     metrics_.add(metrics::Counter::ConnectionsAccepted);
     metrics_.set(metrics::Counter::ConnectionsOpen, open_);
-    set_timer(*c, kHeadTimer);
-    read_some(*c, false);
+    set_timer(c, HttpTimer::Head);
+    read_some(c, false);
   }
 }
 
-void HttpServer::on_event(Connection& c, std::uint32_t events) {
+void HttpServer::on_event(HttpConnection& c, std::uint32_t events) {
   if (c.pending_size() > 0 && (events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0) {
     if (!send_pending(c)) return;
     if (c.pending_size() == 0 && c.read_paused) {
@@ -461,7 +254,7 @@ void HttpServer::on_event(Connection& c, std::uint32_t events) {
         Buffer rest = std::move(c.unparsed);
         c.unparsed = Buffer();
         feed(c, rest.data(), rest.size());
-        if (c.phase == Connection::Dead) return;
+        if (c.phase == HttpConnection::Dead) return;
       }
       events |= EPOLLIN;  // the edge may have passed while reading was paused
     }
@@ -469,9 +262,9 @@ void HttpServer::on_event(Connection& c, std::uint32_t events) {
   if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) read_some(c, (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
 }
 
-void HttpServer::read_some(Connection& c, bool hung_up) {
+void HttpServer::read_some(HttpConnection& c, bool hung_up) {
   for (;;) {
-    if (c.pending_size() > 0 && c.phase != Connection::Lingering) {
+    if (c.pending_size() > 0 && c.phase != HttpConnection::Lingering) {
       c.read_paused = true;
       return;
     }
@@ -479,7 +272,7 @@ void HttpServer::read_some(Connection& c, bool hung_up) {
     if (n < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN) return;
-      if (c.phase == Connection::Head || c.phase == Connection::Body) metrics_.add(metrics::Counter::ClientsGone);
+      if (c.phase == HttpConnection::Head || c.phase == HttpConnection::Body) metrics_.add(metrics::Counter::ClientsGone);
       close_now(c);
       return;
     }
@@ -488,12 +281,12 @@ void HttpServer::read_some(Connection& c, bool hung_up) {
         c.saw_end = c.close_after = true;
         return;
       }
-      if (c.phase == Connection::Head || c.phase == Connection::Body) metrics_.add(metrics::Counter::ClientsGone);
+      if (c.phase == HttpConnection::Head || c.phase == HttpConnection::Body) metrics_.add(metrics::Counter::ClientsGone);
       close_now(c);
       return;
     }
     metrics_.add(metrics::Counter::BytesReceived, static_cast<std::uint64_t>(n));
-    if (c.phase == Connection::Lingering || c.close_after) {
+    if (c.phase == HttpConnection::Lingering || c.close_after) {
       c.lingered += static_cast<std::size_t>(n);
       if (c.lingered > kLingerBytes) {
         close_now(c);
@@ -501,14 +294,14 @@ void HttpServer::read_some(Connection& c, bool hung_up) {
       }
     } else {
       feed(c, read_buffer_.get(), static_cast<std::size_t>(n));
-      if (c.phase == Connection::Dead) return;
+      if (c.phase == HttpConnection::Dead) return;
     }
     // A short read has emptied the socket; what comes later makes a new edge. The end of stream does not.
     if (static_cast<std::size_t>(n) < kReadBytes && !hung_up) return;
   }
 }
 
-void HttpServer::feed(Connection& c, const char* data, std::size_t size) {
+void HttpServer::feed(HttpConnection& c, const char* data, std::size_t size) {
   std::size_t at = 0;
   while (at < size) {
     if (c.pending_size() > 0) {
@@ -516,138 +309,95 @@ void HttpServer::feed(Connection& c, const char* data, std::size_t size) {
       c.read_paused = true;
       return;
     }
-    if (c.phase == Connection::Waiting) {
+    if (c.phase == HttpConnection::Waiting) {
       // Empty lines between messages are allowed (RFC 9112, 2.2) and are no beginning of a request.
       while (at < size && (data[at] == '\r' || data[at] == '\n')) ++at;
       if (at == size) break;
       c.begin_message();
-      c.phase = Connection::Head;
+      c.phase = HttpConnection::Head;
     }
     const char* chunk = data + at;
-    std::size_t chunk_size = size - at;
-    std::size_t kept_before = 0;
-    if (c.phase == Connection::Head) {
-      if (!c.in.empty()) {
-        // The head began in an earlier read: it goes on at the end of what was kept.
-        kept_before = c.in.size();
-        c.in.append(chunk, chunk_size);
-        head_base_ = c.in.data();
-        chunk = c.in.data() + kept_before;
-      } else {
-        head_base_ = chunk;
-      }
+    const std::size_t chunk_size = size - at;
+    const std::size_t kept_before = c.phase == HttpConnection::Head ? c.in.size() : 0;
+    if (kept_before > 0) {
+      // The head began in an earlier read: it goes on at the end of what was kept.
+      c.in.append(chunk, chunk_size);
+      c.head_base = c.in.data();
+      chunk = c.in.data() + kept_before;
+    } else if (c.phase == HttpConnection::Head) {
+      c.head_base = chunk;
     }
     const auto error = llhttp_execute(&c.parser, chunk, chunk_size);
     if (error == HPE_PAUSED && c.message_done) {
       const auto used = static_cast<std::size_t>(llhttp_get_error_pos(&c.parser) - chunk);
       CHECK(used <= chunk_size);
       at += used;
-      if (c.phase == Connection::Body) head_base_ = c.in.data();
+      if (c.phase == HttpConnection::Body) c.head_base = c.in.data();
       llhttp_resume(&c.parser);
       finish_request(c);
-      if (c.phase == Connection::Dead) return;
-      if (c.phase == Connection::Lingering || c.close_after) break;
-      c.phase = Connection::Waiting;
+      if (c.phase == HttpConnection::Dead) return;
+      if (c.phase == HttpConnection::Lingering || c.close_after) break;
+      c.phase = HttpConnection::Waiting;
       if (output_.size() >= kOutputBytes && !send_output(c)) return;
       continue;
     }
     if (error != HPE_OK) {
-      const auto code = static_cast<llhttp_errno>(error);
-      if (c.refusal == 0) {
-        if (code == HPE_INVALID_METHOD) c.refuse(501, "the request's method is unknown\n");
-        else if (code == HPE_INVALID_VERSION || code == HPE_PAUSED_H2_UPGRADE) c.refuse(505, "only HTTP/1.0 and HTTP/1.1 are served\n");
-        else c.refuse(400, "the request is malformed\n");
-      }
-      if (!output_.empty() && !send_output(c)) return;
-      refuse(c, c.refusal, c.refusal_text);
+      refuse_malformed(c, static_cast<llhttp_errno>(error));
       return;
     }
     // The chunk is used up and the message goes on.
     at = size;
-    if (c.phase == Connection::Head) {
-      if (c.headers_done) {
-        if (kept_before == 0) c.in.append(head_base_, c.head_size);
-        c.phase = Connection::Body;
-        const auto find = [&](std::string_view name) -> std::string_view {
-          for (const auto& field : c.fields) {
-            if (equal_ignoring_case({c.in.data() + field.name_at, field.name_size}, name)) {
-              return trim_right({c.in.data() + field.value_at, field.value_size});
-            }
-          }
-          return {};
-        };
-        if (const auto expect = find("expect"); !expect.empty() && c.parser.http_minor > 0) {
-          if (!equal_ignoring_case(expect, "100-continue")) {
-            if (!output_.empty() && !send_output(c)) return;
-            refuse(c, 417, "only Expect: 100-continue is served\n");
-            return;
-          }
-          if (c.body_size == 0) output_.append("HTTP/1.1 100 Continue\r\n\r\n");
-        }
-      } else {
-        const auto head_so_far = kept_before + chunk_size;
-        if (kept_before == 0) c.in.append(head_base_, chunk_size);
-        if (head_so_far > options_.header_bytes_max + 4) {
-          if (!output_.empty() && !send_output(c)) return;
-          refuse(c, c.url_size > 0 && !c.fields.empty() ? 431 : 414, "the request's head is too large\n");
-          return;
-        }
-      }
-    }
-    if (c.phase == Connection::Body) Parsing::spill(c);
+    if (c.phase == HttpConnection::Head && !keep_head(c, kept_before, chunk_size)) return;
+    if (c.phase == HttpConnection::Body) c.spill_body();
   }
   if (!output_.empty() && !send_output(c)) return;
   if (c.pending_size() > 0) return;
   switch (c.phase) {
-    case Connection::Waiting: set_timer(c, kKeepAliveTimer); break;
-    case Connection::Head:
-      if (c.timer != kHeadTimer) set_timer(c, kHeadTimer);  // from the first byte on, not from the latest
+    case HttpConnection::Waiting: set_timer(c, HttpTimer::KeepAlive); break;
+    case HttpConnection::Head:
+      if (c.timer != HttpTimer::Head) set_timer(c, HttpTimer::Head);  // from the first byte on, not from the latest
       break;
-    case Connection::Body: set_timer(c, kBodyTimer); break;
+    case HttpConnection::Body: set_timer(c, HttpTimer::Body); break;
     default: break;
   }
 }
 
-void HttpServer::finish_request(Connection& c) {
-  const char* base = head_base_;
+void HttpServer::refuse_malformed(HttpConnection& c, llhttp_errno code) {
+  if (c.refusal == 0) {
+    if (code == HPE_INVALID_METHOD) c.refuse(501, "the request's method is unknown\n");
+    else if (code == HPE_INVALID_VERSION || code == HPE_PAUSED_H2_UPGRADE) c.refuse(505, "only HTTP/1.0 and HTTP/1.1 are served\n");
+    else c.refuse(400, "the request is malformed\n");
+  }
+  refuse_after_output(c, c.refusal, c.refusal_text);
+}
+
+bool HttpServer::keep_head(HttpConnection& c, std::size_t kept_before, std::size_t chunk_size) {
+  if (!c.headers_done) {
+    if (kept_before == 0) c.in.append(c.head_base, chunk_size);
+    if (kept_before + chunk_size <= options_.header_bytes_max + 4) return true;
+    refuse_after_output(c, c.url_size > 0 && !c.fields.empty() ? 431 : 414, "the request's head is too large\n");
+    return false;
+  }
+  if (kept_before == 0) c.in.append(c.head_base, c.head_size);
+  c.phase = HttpConnection::Body;
+  const auto expect = c.kept_header("expect");
+  if (expect.empty() || c.parser.http_minor == 0) return true;
+  if (!equal_ignoring_case(expect, "100-continue")) {
+    refuse_after_output(c, 417, "only Expect: 100-continue is served\n");
+    return false;
+  }
+  if (c.body_size == 0) output_.append("HTTP/1.1 100 Continue\r\n\r\n");
+  return true;
+}
+
+void HttpServer::finish_request(HttpConnection& c) {
   auto& r = request_;
-  r.method = llhttp_method_name(static_cast<llhttp_method_t>(c.parser.method));
-  r.head_only = c.parser.method == HTTP_HEAD;
-  r.version = c.parser.http_minor == 0 ? "HTTP/1.0" : "HTTP/1.1";
-  r.uri = {base + c.url_at, c.url_size};
-  r.headers.clear();
-  r.trailers.clear();
-  r.host = {};
-  int hosts = 0;
-  for (const auto& field : c.fields) {
-    const std::string_view name(base + field.name_at, field.name_size);
-    const auto value = trim_right({base + field.value_at, field.value_size});
-    if (name.size() == 4 && equal_ignoring_case(name, "host")) {
-      ++hosts;
-      r.host = value;
-    }
-    r.headers.append_view(name, value);
-  }
-  for (const auto& field : c.trailers) {
-    r.trailers.append_view({c.trailer_bytes.data() + field.name_at, field.name_size},
-                           trim_right({c.trailer_bytes.data() + field.value_at, field.value_size}));
-  }
-  r.body = c.inline_body.empty() ? c.body.view() : c.inline_body;
-  r.source_address = {c.address, c.address_size};
+  const int hosts = c.fill(r);
   if (!llhttp_should_keep_alive(&c.parser) || draining_) c.close_after = true;
   if (hosts > 1 || (hosts == 0 && c.parser.http_minor > 0)) {
-    if (!output_.empty() && !send_output(c)) return;
-    refuse(c, 400, "an HTTP/1.1 request needs one Host header\n");
+    refuse_after_output(c, 400, "an HTTP/1.1 request needs one Host header\n");
     return;
   }
-  if (!r.uri.starts_with('/')) {  // absolute form (RFC 9112, 3.2.2): the authority goes, path and query stay
-    if (const auto scheme = r.uri.find("://"); scheme != std::string_view::npos) {
-      const auto path = r.uri.find_first_of("/?", scheme + 3);
-      r.uri = path == std::string_view::npos ? std::string_view("/") : r.uri.substr(path);
-    }
-    if (r.uri.empty()) r.uri = "/";
-  }
-
   arena_.reset();
   response_.clear();
   StreamOf stream(this, &c);
@@ -674,233 +424,11 @@ void HttpServer::finish_request(Connection& c) {
     close_now(c);
     return;
   }
-  render(c, &r, response_);
-}
-
-void HttpServer::render_head(Connection& c, Response& response, bool head_only, bool chunked, bool with_length) {
-  auto& out = output_;
-  if (response.status == 200) {
-    out.append("HTTP/1.1 200 OK\r\n");
-  } else {
-    out.append("HTTP/1.1 ");
-    append_number(out, static_cast<std::uint64_t>(response.status));
-    out.push(' ');
-    out.append(reason_phrase(response.status));
-    out.append("\r\n");
-  }
-  const auto second = now_ns_ / 1'000'000'000;
-  if (date_size_ == 0 || second != date_second_) {
-    date_second_ = second;
-    timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    tm parts;
-    gmtime_r(&t.tv_sec, &parts);
-    date_size_ = std::strftime(date_, sizeof date_, "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &parts);
-  }
-  bool has_date = false;
-  std::string_view length_of_head_only;
-  for (const auto& [name, value] : response.headers.fields()) {
-    if (is_framing_header(name)) {
-      if (head_only && name.size() == 14) length_of_head_only = value;
-      continue;
-    }
-    if (name.size() == 4 && equal_ignoring_case(name, "date")) has_date = true;
-    out.append(name);
-    out.append(": ");
-    out.append(value);
-    out.append("\r\n");
-  }
-  if (!has_date) out.append(date_, date_size_);
-  if (chunked) {
-    out.append("Transfer-Encoding: chunked\r\n");
-  } else if (with_length) {
-    out.append("Content-Length: ");
-    if (head_only && response.body_bytes == 0 && !length_of_head_only.empty() &&
-        length_of_head_only.find_first_not_of("0123456789") == std::string_view::npos) {
-      out.append(length_of_head_only);
-    } else {
-      append_number(out, response.body_bytes);
-    }
-    out.append("\r\n");
-  }
-  if (chunked && !response.trailers.empty()) {
-    out.append("Trailer: ");
-    bool first = true;
-    for (const auto& field : response.trailers.fields()) {
-      if (!first) out.append(", ");
-      out.append(field.name);
-      first = false;
-    }
-    out.append("\r\n");
-  }
-  if (c.close_after) out.append("Connection: close\r\n");
-  else if (c.parser.http_minor == 0) out.append("Connection: keep-alive\r\n");
-  out.append("\r\n");
-}
-
-void HttpServer::render(Connection& c, Request* request, Response& response) {
-  const bool head_only = request != nullptr && request->head_only;
-  const bool bodiless = is_bodiless(response.status);
-  if (!c.committed) {
-    c.chunked = !response.trailers.empty() && !head_only && !bodiless && c.parser.http_minor > 0;
-    render_head(c, response, head_only, c.chunked, !bodiless);
-  }
-  if (!head_only && !bodiless) {
-    if (c.chunked) {
-      if (!response.body.empty()) {
-        append_hex(output_, response.body.size());
-        output_.append("\r\n");
-        output_.append(response.body.view());
-        output_.append("\r\n");
-      }
-      output_.append("0\r\n");
-      for (const auto& [name, value] : response.trailers.fields()) {
-        output_.append(name);
-        output_.append(": ");
-        output_.append(value);
-        output_.append("\r\n");
-      }
-      output_.append("\r\n");
-    } else {
-      output_.append(response.body.view());
-    }
-  }
-}
-
-bool HttpServer::flush_stream(Connection& c, Response& response) {
-  const bool bodiless = is_bodiless(response.status) || request_.head_only;
-  if (!c.committed) {
-    c.chunked = !bodiless && c.parser.http_minor > 0;
-    if (!c.chunked && !bodiless) c.close_after = true;  // HTTP/1.0: the end of the connection is the end of the body
-    if (request_.head_only) return response.body.clear(), true;
-    render_head(c, response, false, c.chunked, false);
-    c.committed = response.committed = true;
-  }
-  if (!bodiless && !response.body.empty()) {
-    if (c.chunked) {
-      append_hex(output_, response.body.size());
-      output_.append("\r\n");
-    }
-    output_.append(response.body.view());
-    if (c.chunked) output_.append("\r\n");
-  }
-  response.body.clear();
-  // Directly, without the connection's own bookkeeping: the handler is in the middle of its work.
-  c.pending.append(output_.view());
-  output_.clear();
-  for (;;) {
-    while (c.pending_size() > 0) {
-      const ssize_t n = send(c.fd, c.pending.data() + c.pending_at, c.pending_size(), MSG_NOSIGNAL);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0 && errno == EAGAIN) break;
-      if (n < 0) {
-        metrics_.add(metrics::Counter::ClientsGone);
-        response.abort = true;
-        return false;
-      }
-      metrics_.add(metrics::Counter::BytesSent, static_cast<std::uint64_t>(n));
-      c.pending_at += static_cast<std::size_t>(n);
-    }
-    if (c.pending_size() == 0) {
-      c.pending.clear();
-      c.pending_at = 0;
-      return true;
-    }
-    if (c.pending_size() < kStreamPendingBytes) return true;
-    // A slow client holds up its guest, and with it this worker, for at most the write timeout (and the request's deadline,
-    // whose signal interrupts the wait).
-    pollfd waiting{c.fd, POLLOUT, 0};
-    const timespec limit{static_cast<time_t>(options_.write_timeout_ms / 1000), static_cast<long>(options_.write_timeout_ms % 1000 * 1'000'000)};
-    const int ready = ppoll(&waiting, 1, &limit, nullptr);
-    if (ready <= 0) {
-      metrics_.add(metrics::Counter::Timeouts);
-      response.abort = true;
-      return false;
-    }
-  }
-}
-
-bool HttpServer::send_output(Connection& c) {
-  if (c.pending_size() > 0) {
-    c.pending.append(output_.view());
-    output_.clear();
-    return send_pending(c);
-  }
-  std::size_t at = 0;
-  while (at < output_.size()) {
-    const ssize_t n = send(c.fd, output_.data() + at, output_.size() - at, MSG_NOSIGNAL);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && errno == EAGAIN) {
-      c.pending.append(output_.data() + at, output_.size() - at);
-      break;
-    }
-    if (n < 0) {
-      metrics_.add(metrics::Counter::ClientsGone);
-      output_.clear();
-      close_now(c);
-      return false;
-    }
-    metrics_.add(metrics::Counter::BytesSent, static_cast<std::uint64_t>(n));
-    at += static_cast<std::size_t>(n);
-  }
-  output_.clear();
-  if (output_.capacity() > 4 * kOutputBytes) output_.release();
-  if (c.pending_size() > 0) {
-    set_timer(c, kWriteTimer);
-    return true;
-  }
-  if (c.close_after) {
-    if (c.saw_end) close_now(c);
-    else half_close(c);
-    return c.phase != Connection::Dead;
-  }
-  return true;
-}
-
-bool HttpServer::send_pending(Connection& c) {
-  bool progress = false;
-  while (c.pending_size() > 0) {
-    const ssize_t n = send(c.fd, c.pending.data() + c.pending_at, c.pending_size(), MSG_NOSIGNAL);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && errno == EAGAIN) {
-      if (progress) set_timer(c, kWriteTimer);
-      return true;
-    }
-    if (n < 0) {
-      metrics_.add(metrics::Counter::ClientsGone);
-      close_now(c);
-      return false;
-    }
-    progress = true;
-    metrics_.add(metrics::Counter::BytesSent, static_cast<std::uint64_t>(n));
-    c.pending_at += static_cast<std::size_t>(n);
-  }
-  c.pending.clear();
-  c.pending_at = 0;
-  if (c.pending.capacity() > kBufferKeptBytes) c.pending.release();
-  if (c.close_after) {
-    if (c.saw_end) close_now(c);
-    else half_close(c);
-    return c.phase != Connection::Dead;
-  }
-  set_timer(c, c.phase == Connection::Waiting ? kKeepAliveTimer : c.phase == Connection::Head ? kHeadTimer : kBodyTimer);
-  return true;
-}
-
-void HttpServer::refuse(Connection& c, int status, std::string_view text) {
-  metrics_.add(metrics::Counter::RefusedRequests);
-  metrics_.add(status < 500 ? metrics::Counter::Responses4xx : metrics::Counter::Responses5xx);
-  last_use_ms_ = now_ms_;
-  c.close_after = true;
-  c.committed = c.chunked = false;
-  Response answer;
-  answer.plain(status, text);
-  render(c, nullptr, answer);
-  send_output(c);
+  render(c, r.head_only, response_);
 }
 
 // Says that nothing more comes, and waits for the peer to say the same, so that no reset destroys what is on its way.
-void HttpServer::half_close(Connection& c) {
+void HttpServer::half_close(HttpConnection& c) {
   if (c.pending_size() > 0) {
     c.close_after = true;
     return;
@@ -909,19 +437,16 @@ void HttpServer::half_close(Connection& c) {
     close_now(c);
     return;
   }
-  c.phase = Connection::Lingering;
-  set_timer(c, kLingerTimer);
+  c.phase = HttpConnection::Lingering;
+  set_timer(c, HttpTimer::Linger);
 }
 
-void HttpServer::close_now(Connection& c) {
-  set_timer(c, kNoTimer);
+void HttpServer::close_now(HttpConnection& c) {
+  set_timer(c, HttpTimer::None);
   close(c.fd);
   c.fd = -1;
-  c.phase = Connection::Dead;
-  for (auto* buffer : {&c.in, &c.body, &c.pending, &c.unparsed}) {
-    buffer->clear();
-    if (buffer->capacity() > kReadBytes) buffer->release();
-  }
+  c.phase = HttpConnection::Dead;
+  c.release_buffers();
   dying_.push_back(&c);
   --open_;
   metrics_.set(metrics::Counter::ConnectionsOpen, open_);

@@ -17,7 +17,9 @@
 #include <vector>
 
 #include "metrics/page.h"
+#include "sandbox/http_connection.h"
 #include "sandbox/http_message.h"
+#include "sandbox/http_output.h"
 
 namespace skerry::sandbox {
 
@@ -42,10 +44,7 @@ class ServerEvents {
 
 class HttpServer {
  public:
-  struct Options {
-    std::uint32_t header_bytes_max = 16u << 10;
-    std::uint16_t header_count_max = 100;
-    std::uint64_t body_bytes_max = 4u << 20;
+  struct Options : HttpMessageLimits {
     std::uint64_t response_bytes_max = 16u << 20;
     std::uint32_t connections_max = 4096;
     std::uint64_t header_timeout_ms = 10'000;
@@ -66,28 +65,29 @@ class HttpServer {
   void run(int listener, int control);
 
  private:
-  struct Connection;
-  struct Timer;
-  class Parsing;
-  friend class Parsing;
   friend struct StreamOf;
-  enum TimerKind : std::uint8_t { kHeadTimer, kBodyTimer, kKeepAliveTimer, kWriteTimer, kLingerTimer, kTimerCount, kNoTimer };
-
+  HttpConnection& take_connection(int fd);
   void accept_some();
-  void on_event(Connection&, std::uint32_t events);
-  void read_some(Connection&, bool hung_up);
-  void feed(Connection&, const char* data, std::size_t size);
-  void finish_request(Connection&);
-  void refuse(Connection&, int status, std::string_view text);
-  void render(Connection&, Request*, Response&);
-  void render_head(Connection&, Response&, bool head_only, bool chunked, bool with_length);
-  bool flush_stream(Connection&, Response&);
-  bool send_output(Connection&);      // what render() left in output_; false: the connection is gone
-  bool send_pending(Connection&);     // what an earlier send left over
-  void half_close(Connection&);
-  void close_now(Connection&);
-  void set_timer(Connection&, TimerKind);
+  void on_event(HttpConnection&, std::uint32_t events);
+  void read_some(HttpConnection&, bool hung_up);
+  void feed(HttpConnection&, const char* data, std::size_t size);
+  void finish_request(HttpConnection&);
+  void refuse(HttpConnection&, int status, std::string_view text);
+  void refuse_after_output(HttpConnection&, int status, std::string_view text);
+  void refuse_malformed(HttpConnection&, llhttp_errno);
+  bool keep_head(HttpConnection&, std::size_t kept_before, std::size_t chunk_size);  // a head that goes on, or whose body does
+  Framing framing_of(const HttpConnection&, bool head_only) const;
+  void render(HttpConnection&, bool head_only, const Response&);
+  bool flush_stream(HttpConnection&, Response&);
+  bool send_output(HttpConnection&);      // what render() left in output_; false: the connection is gone
+  bool send_pending(HttpConnection&);     // what an earlier send left over
+  Sent push_pending(HttpConnection&);
+  bool end_of_output(HttpConnection&);
+  void half_close(HttpConnection&);
+  void close_now(HttpConnection&);
+  void set_timer(HttpConnection& c, HttpTimer timer) { timers_.set(c, timer, now_ms_); }
   void run_timers();
+  void on_timer(HttpConnection&);
   int wait_time_ms() const;
   void start_drain();
   void poll_listener(bool on);
@@ -102,25 +102,17 @@ class HttpServer {
   std::uint64_t now_ns_ = 0, now_ms_ = 0, last_use_ms_ = 0;
   std::uint32_t open_ = 0;
 
-  struct TimerList {
-    Connection* first = nullptr;
-    Connection* last = nullptr;
-  };
-  TimerList timers_[kTimerCount];
-  std::uint64_t timer_length_ms_[kTimerCount] = {};
-  std::vector<std::unique_ptr<Connection>> connections_;
-  std::vector<Connection*> free_, dying_;
+  ConnectionTimers timers_;
+  std::vector<std::unique_ptr<HttpConnection>> connections_;
+  std::vector<HttpConnection*> free_, dying_;
 
   llhttp_settings_t settings_;
   std::unique_ptr<char[]> read_buffer_;
-  const char* head_base_ = nullptr;  // where the current request's head begins, while feed() runs
   Buffer output_;
+  ResponseWriter writer_{output_};
   Arena arena_;
   Request request_;
   Response response_;
-  char date_[64] = {};
-  std::size_t date_size_ = 0;
-  std::uint64_t date_second_ = 0;
 };
 
 }  // namespace skerry::sandbox
