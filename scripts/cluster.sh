@@ -3,7 +3,7 @@
 # shellcheck shell=bash
 #
 #   start_cluster BUILD_FOLDER [skerry up's options…]      sets CLUSTER_DIR, CLUSTER_PID, CLUSTER_NODE, SKERRY; then use `k`
-#   stop_cluster                                           ends it and fails if it left anything behind
+#   stop_cluster                                           ends it; removes what it left behind, names it and fails
 #
 # Its ports, addresses, network namespace and control group are its own, so that it meets neither a cluster that the
 # machine already runs nor another script's. Set the trap yourself:  trap stop_cluster EXIT
@@ -53,11 +53,11 @@ launch_cluster() {
   CLUSTER_PID=$!
   if ! wait_until 60 cluster_says_ready "${ready_before:-0}"; then
     tail -n 40 "$CLUSTER_LOG" >&2
-    die "skerry up did not become ready within 60 s; the end of its log is above ($CLUSTER_LOG)."
+    die "skerry up did not become ready within 60 s; the end of its log is above."
   fi
   process_gone "$CLUSTER_PID" && {
     tail -n 40 "$CLUSTER_LOG" >&2
-    die "skerry up ended at once; its log is above."
+    die "skerry up ended at once; its log, with the reason, is above."
   }
   wait_until 30 node_is_ready || die "the node did not become Ready within 30 s (log: $CLUSTER_LOG)."
   # shellcheck disable=SC2034
@@ -132,13 +132,23 @@ stop_cluster() {
     rc=1
   fi
   if [ -e "/run/skerry/$CLUSTER_ID" ]; then
-    say "skerry up left the network namespace /run/skerry/$CLUSTER_ID behind"
+    say "skerry up left the network namespace /run/skerry/$CLUSTER_ID behind; removing it"
     umount "/run/skerry/$CLUSTER_ID" && rm -f "/run/skerry/$CLUSTER_ID"
+    rc=1
+  fi
+  if ip link show "$CLUSTER_ID" >/dev/null 2>&1; then
+    say "skerry up left the link $CLUSTER_ID behind; removing it"
+    ip link del "$CLUSTER_ID" || true
+    rc=1
+  fi
+  if nft list table ip "${CLUSTER_ID//-/_}" >/dev/null 2>&1; then
+    say "skerry up left the nftables table ${CLUSTER_ID//-/_} behind; removing it"
+    nft delete table ip "${CLUSTER_ID//-/_}" || true
     rc=1
   fi
   left=$(find /sys/fs/cgroup -maxdepth 3 -type d -name "$CLUSTER_ID" 2>/dev/null || true)
   if [ -n "$left" ]; then
-    say "skerry up left control groups behind: $left"
+    say "skerry up left control groups behind: $left; removing them"
     # shellcheck disable=SC2086
     find $left -depth -type d -exec rmdir {} + 2>/dev/null || true
     rc=1

@@ -17,36 +17,49 @@ require_root() {
 
 now_ms() { date +%s%3N; }
 
-# step NAME COMMAND… : runs the command and prints how long it took. Its output goes to a log that is shown
-# only when it fails, unless VERBOSE=1.
+# step NAME COMMAND… : says what runs, runs it, and says how long it took. Its output goes to a log that is shown only when
+# it fails, unless VERBOSE=1. The log has no name any more while it is written: an interrupted script leaves none behind.
 step() {
-  local name=$1 log started rc=0
+  local name=$1 log fd started rc=0
   shift
   started=$(now_ms)
   if [ "${VERBOSE:-0}" = 1 ]; then
     say "== $name: $*"
     "$@" >&2 || rc=$?
   else
+    printf '%-44s ' "$name" >&2
     log=$(mktemp)
-    "$@" >"$log" 2>&1 || rc=$?
+    exec {fd}<>"$log"
+    rm -f "$log"
+    "$@" >&"$fd" 2>&1 || rc=$?
     [ $rc = 0 ] || {
-      tail -n 120 "$log" >&2
+      say
+      tail -n 120 "/dev/fd/$fd" >&2
       say "(the last 120 lines of what it printed; all of it with VERBOSE=1)"
     }
-    rm -f "$log"
+    exec {fd}>&-
   fi
-  printf '%-44s %s %6d.%01d s\n' "$name" "$([ $rc = 0 ] && echo ok || echo FAILED)" \
+  [ $rc = 0 ] && [ "${VERBOSE:-0}" = 0 ] || printf '%-44s ' "$name" >&2
+  printf '%s %6d.%01d s\n' "$([ $rc = 0 ] && echo ok || echo FAILED)" \
     $((($(now_ms) - started) / 1000)) $((($(now_ms) - started) % 1000 / 100)) >&2
   return $rc
 }
 
-# build PRESET TARGET… : configures when needed and builds.
+# configure_preset PRESET : when it was never done, or the presets changed since; ninja itself sees every other change.
+configure_preset() {
+  local preset=$1 ninja=$SKERRY_TOP/build/$1/build.ninja
+  if [ ! -f "$ninja" ] || [ "$SKERRY_TOP/CMakePresets.json" -nt "$ninja" ]; then
+    (cd "$SKERRY_TOP" && cmake --preset "$preset")
+  fi
+}
+# build_preset PRESET [TARGET…] : configures when needed and builds.
 build_preset() {
   local preset=$1
   shift
-  [ -f "$SKERRY_TOP/build/$preset/build.ninja" ] || (cd "$SKERRY_TOP" && cmake --preset "$preset")
-  ninja -C "$SKERRY_TOP/build/$preset" "$@"
+  configure_preset "$preset" && ninja -j "$(nproc)" -C "$SKERRY_TOP/build/$preset" "$@"
 }
+# built PRESET : whether a build was finished there before, so that another one is a matter of seconds.
+built() { [ -x "$SKERRY_TOP/build/$1/bin/skerry" ]; }
 
 # wait_until SECONDS COMMAND… : until the command succeeds, asking every 50 ms; fails when the time is up.
 wait_until() {
