@@ -49,7 +49,7 @@ ApiTask<> dispatch_subresource(Call& call) {
 
 ApiTask<> dispatch(Call& call) {
   const Route& route = call.route;
-  if (!route.type) co_return ApiFail(kube::status_unknown_path());
+  if (!route.type) co_return ApiFail(unserved_resource(route));
   // The namespace is part of the path of a namespaced object, and of no other.
   if (route.type->namespaced ? route.namespace_.empty() && !route.name.empty() : !route.namespace_.empty()) {
     co_return ApiFail(kube::status_unknown_path());
@@ -108,12 +108,9 @@ struct ApiServer::State {
       }
       co_return http::make_response(404, "text/plain; charset=utf-8", "404 page not found\n");
     }
-    // A group that is not served at all is no path of this server; an unknown resource of a served one is.
-    const auto served = kube::group_versions();
-    if (std::ranges::none_of(served, [&](const auto& g) { return g.group == route->group && g.version == route->version; })) {
-      co_return http::make_response(404, "text/plain; charset=utf-8", "404 page not found\n");
-    }
     Call call{.server = server, .user = std::move(user), .route = std::move(*route), .target = std::move(*target), .request = std::move(request)};
+    if (is_review(call.route)) co_return co_await review(call);
+    if (!call.route.type && !is_of_kubernetes(call.route.group)) co_return http::make_response(404, "text/plain; charset=utf-8", "404 page not found\n");
     if (call.route.type) kind = kind_of(call);
     CO_TRY_API_OK(authorize(call));
     auto response = co_await dispatch(call);

@@ -77,7 +77,8 @@ ApiResult<> authorize_related(const Call& call, std::string_view node) {
     const auto selector = kube::FieldSelector::parse(call.param("fieldSelector"), call.type());
     if (selector) name = selector->required("metadata.name");
   }
-  if ((verb != "get" && verb != "list" && verb != "watch") || name.empty()) {
+  // Over all namespaces, one name would reach objects that no pod of the node refers to.
+  if ((verb != "get" && verb != "list" && verb != "watch") || name.empty() || call.route.namespace_.empty()) {
     return ApiFail(denied(call, "can only read namespaced object of this type"));
   }
   if (!related(call, node, name)) return ApiFail(denied(call, std::format("no relationship found between node '{}' and this object", node)));
@@ -149,6 +150,11 @@ std::string forbidden_labels(Json now, Json before) {
   return out;
 }
 
+bool same_labels(Json now, const kube::Labels& before) {
+  if (now.size() != before.size()) return false;
+  return std::ranges::all_of(before, [&](const auto& label) { return now[label.first].str() == label.second; });
+}
+
 ApiResult<> admit_node_object(const Call& call, std::string_view node, Json object, const ObjectPtr& old) {
   const std::string_view name = object["metadata"]["name"].str();
   if (name != node) return ApiFail(restricted(call, name, std::format("node \"{}\" is not allowed to modify node \"{}\"", node, name)));
@@ -160,6 +166,11 @@ ApiResult<> admit_node_object(const Call& call, std::string_view node, Json obje
     const Json now = object["spec"]["taints"], was = before.root()["spec"]["taints"];
     if (now.size() != was.size() || (now.size() > 0 && !now.equals(was))) {
       return ApiFail(restricted(call, name, std::format("node \"{}\" is not allowed to modify taints", node)));
+    }
+    // An owner that does not exist would have the garbage collector delete the node, which the node itself may not.
+    const Json owners = object["metadata"]["ownerReferences"];
+    if (owners.size() > 0 && !owners.equals(before.root()["metadata"]["ownerReferences"])) {
+      return ApiFail(restricted(call, name, std::format("node \"{}\" is not allowed to modify owner references", node)));
     }
   }
   return {};
@@ -223,6 +234,9 @@ ApiResult<> admit_node_write(const Call& call, Json object, const ObjectPtr& old
     }
     if (old->node_name != node) {
       return ApiFail(restricted(call, name, std::format("node \"{}\" can only update pod status for pods with spec.nodeName set to itself", node)));
+    }
+    if (!same_labels(object["metadata"]["labels"], old->labels)) {
+      return ApiFail(restricted(call, name, std::format("node \"{}\" cannot update labels through pod status", node)));
     }
   }
   if (resource == "leases" && name != node) {

@@ -26,7 +26,7 @@ void set_scheduled(MutJson pod, Time now) {
 }  // namespace
 
 ApiTask<> bind(Call& call) {
-  CO_TRY_API(const DryRun dry, parse_dry_run(call));
+  CO_TRY_API(const DryRun dry, parse_write_options(call));
   CO_TRY_API(const auto validation, parse_validation(call));
   CO_TRY_API(const auto decoded, kube::decode_body(kube::kBinding, call.header("Content-Type"), call.request.body, validation));
   const MutJson binding = decoded.object.root();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/call.h"
 
+#include <algorithm>
 #include <format>
 
 #include "base/check.h"
@@ -32,13 +33,11 @@ std::optional<Route> parse_route(std::string_view method, const http::Target& ta
   route.resource = parts[at];
   if (parts.size() > at + 1) route.name = parts[at + 1];
   if (parts.size() > at + 2) route.subresource = parts[at + 2];
-  if (parts.size() > at + 3) return std::nullopt;  // …/proxy/PATH and alike
+  if (parts.size() > at + 3 && route.subresource != "proxy" && route.resource != "watch") return std::nullopt;
   route.type = kube::find_resource(route.group, route.version, route.resource);
   const bool one = !route.name.empty();
   if (method == "GET" || method == "HEAD") {
-    const std::string_view watch = target.param("watch");
-    const bool watching = target.has_param("watch") && watch != "false" && watch != "0";
-    route.verb = one ? "get" : watching ? "watch" : "list";
+    route.verb = one ? "get" : is_set(target, "watch") ? "watch" : "list";
   } else if (method == "POST") {
     route.verb = "create";
   } else if (method == "PUT") {
@@ -113,18 +112,52 @@ ApiResult<bool> wants_table(const Call& call) {
   return ApiFail(kube::status_not_acceptable("application/json"));
 }
 
-ApiResult<DryRun> parse_dry_run(const Call& call) {
+bool is_set(const http::Target& target, std::string_view name) {
+  if (!target.has_param(name)) return false;
+  const std::string_view value = target.param(name);
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+  return value != "0" && !std::ranges::equal(value, std::string_view("false"), {}, lower);
+}
+
+namespace {
+
+// The kind that errors about options name.
+std::string_view options_kind(const Call& call) {
+  const std::string_view verb = call.route.verb;
+  if (verb == "update") return "UpdateOptions";
+  if (verb == "patch") return "PatchOptions";
+  return verb == "delete" || verb == "deletecollection" ? "DeleteOptions" : "CreateOptions";
+}
+ApiFail refuse_option(const Call& call, kube::FieldError error) {
+  return ApiFail(kube::status_invalid("meta.k8s.io", options_kind(call), "", {std::move(error)}));
+}
+
+}  // namespace
+
+ApiResult<DryRun> parse_write_options(const Call& call) {
   DryRun out = DryRun::No;
   for (const auto& [name, value] : call.target.query) {
     if (name != "dryRun" || value.empty()) continue;
-    if (value != "All") {
-      return ApiFail(kube::status_invalid("meta.k8s.io", "CreateOptions", "", {kube::field_not_supported("dryRun", value, {"All"})}));
-    }
+    if (value != "All") return refuse_option(call, kube::field_not_supported("dryRun", value, {"All"}));
     out = DryRun::All;
   }
+  constexpr std::size_t kManagerBytesMax = 128;
+  const std::string_view manager = call.param("fieldManager");
+  if (manager.size() > kManagerBytesMax) return refuse_option(call, kube::field_too_long("fieldManager", kManagerBytesMax));
+  for (std::size_t i = 0; i < manager.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(manager[i]);
+    if (byte >= 0x20 && byte != 0x7f) continue;
+    return refuse_option(call, kube::field_invalid_string("fieldManager", manager,
+                                                          std::format("invalid character U+{:04X} (at position {}): it must be printable", byte, i)));
+  }
+  if (call.target.has_param("force")) return refuse_option(call, kube::field_forbidden("force", "may not be specified for non-apply patch"));
   return out;
 }
-ApiResult<kube::FieldValidation> parse_validation(const Call& call) { return kube::parse_field_validation(call.param("fieldValidation")); }
+ApiResult<kube::FieldValidation> parse_validation(const Call& call) {
+  const std::string_view word = call.param("fieldValidation");
+  if (auto known = kube::parse_field_validation(word)) return known;
+  return refuse_option(call, kube::field_not_supported("fieldValidation", word, {"", "Ignore", "Strict", "Warn"}));
+}
 
 std::string seal(const ResourceType& type, MutJson object, Revision revision) {
   MutJson metadata = object.object("metadata");

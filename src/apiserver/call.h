@@ -84,7 +84,10 @@ void add_warnings(http::Response&, const std::vector<std::string>&);
 ApiResult<bool> wants_table(const Call&);
 
 // --- query parameters
-ApiResult<DryRun> parse_dry_run(const Call&);
+// A boolean one, as Kubernetes reads it: there, and neither 0 nor false.
+bool is_set(const http::Target&, std::string_view name);
+// What every write may say: dryRun, fieldManager, force. The manager is checked and not kept.
+ApiResult<DryRun> parse_write_options(const Call&);
 ApiResult<kube::FieldValidation> parse_validation(const Call&);
 
 // --- writing
@@ -111,6 +114,13 @@ ApiTask<> bind(Call&);      // POST pods/NAME/binding
 ApiTask<> evict(Call&);     // POST pods/NAME/eviction
 ApiTask<> log(Call&);       // GET pods/NAME/log
 ApiTask<> finalize(Call&);  // PUT namespaces/NAME/finalize
+// SelfSubjectAccessReview, SelfSubjectRulesReview, SelfSubjectReview: what the asker may, and who it is. Nothing is stored.
+bool is_review(const Route&);
+ApiTask<> review(Call&);
+// Is this a group that Kubernetes has, or may have? Paths of others do not exist.
+bool is_of_kubernetes(std::string_view group);
+// 404, with a sentence where Kubernetes has such a resource and this server has not.
+Status unserved_resource(const Route&);
 // Documents: discovery, OpenAPI, version, health. Nothing: not one of theirs.
 std::optional<http::Response> document(Server&, const http::Target& target, std::string_view accept);
 

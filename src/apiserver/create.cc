@@ -52,7 +52,7 @@ ApiTask<> create(Call& call) {
   const ResourceType& type = call.type();
   if (!call.route.name.empty()) co_return ApiFail(kube::status_method_not_allowed());
   if (type.namespaced && call.route.namespace_.empty()) co_return ApiFail(kube::status_method_not_allowed());
-  CO_TRY_API(const DryRun dry, parse_dry_run(call));
+  CO_TRY_API(const DryRun dry, parse_write_options(call));
   CO_TRY_API(const auto validation, parse_validation(call));
   CO_TRY_API(auto decoded, kube::decode_body(type, call.header("Content-Type"), call.request.body, validation));
   call.warnings = std::move(decoded.warnings);

@@ -70,14 +70,12 @@ http::Response render(const Call& call, const store::ListResult& found, const ku
 }  // namespace
 
 ApiTask<> list(Call& call) {
+  CO_TRY_API_OK(check_list_options(call));
   CO_TRY_API(const Selection selection, parse_selection(call));
   CO_TRY_API(const auto revision, parse_revision(call));
   CO_TRY_API(const std::size_t limit, parse_count(call, "limit", 0));
   CO_TRY_API(const bool table, wants_table(call));
   const std::string_view match = call.param("resourceVersionMatch"), token = call.param("continue");
-  if (!match.empty() && match != "Exact" && match != "NotOlderThan") {
-    co_return ApiFail(kube::status_invalid("meta.k8s.io", "ListOptions", "", {kube::field_not_supported("resourceVersionMatch", match, {"Exact", "NotOlderThan", ""})}));
-  }
   store::ListQuery query{.namespace_ = selection.namespace_, .limit = std::min(limit, call.server.options.list_items_max)};
   if (!selection.everything()) query.filter = selection.filter();
   if (query.limit == 0) query.limit = call.server.options.list_items_max;
@@ -86,12 +84,7 @@ ApiTask<> list(Call& call) {
     query.start_after = from.start_after;
     query.at = from.revision;
   } else if (revision) {
-    if (*revision > call.server.store.revision()) {
-      Status late = kube::status_timeout(std::format("Too large resource version: {}, current: {}", revision->value(), call.server.store.revision().value()));
-      late.details.causes.push_back({"ResourceVersionTooLarge", "Too large resource version", ""});
-      late.details.retry_after_seconds = 1;
-      co_return ApiFail(std::move(late));
-    }
+    CO_TRY_API_OK(check_not_in_the_future(call, revision));
     if (match == "Exact" || (match.empty() && limit > 0)) query.at = *revision;
   }
   auto found = call.server.store.list(call.id(), query);

@@ -8,8 +8,6 @@
 namespace skerry::apiserver {
 
 ApiTask<> patch(Call& call) {
-  CO_TRY_API(const DryRun dry, parse_dry_run(call));
-  CO_TRY_API(const auto validation, parse_validation(call));
   const auto how = kube::patch_type(call.header("Content-Type"));
   if (!how) {
     co_return ApiFail(kube::status_unsupported_media_type(
@@ -20,6 +18,8 @@ ApiTask<> patch(Call& call) {
     status.message = "server-side apply is not served yet: use kubectl apply without --server-side, which sends a strategic merge patch";
     co_return ApiFail(std::move(status));
   }
+  CO_TRY_API(const DryRun dry, parse_write_options(call));
+  CO_TRY_API(const auto validation, parse_validation(call));
   auto made = co_await write(call.server, call.type(), call.route.namespace_, call.route.name, dry,
                              [&](const ObjectPtr& newest, Revision next) -> ApiResult<store::Outcome> {
                                if (!newest) return ApiFail(not_found(call.route));

@@ -33,7 +33,8 @@ void set_finalizer(MutJson metadata, std::string_view finalizer, bool wanted) {
 std::int64_t grace_of(const Call& call, const DeleteRequest& request, Json old, const kube::Object& object) {
   if (call.type().kind != "Pod") return 0;
   if (object.node_name.empty() || object.phase == "Succeeded" || object.phase == "Failed") return 0;
-  return std::max<std::int64_t>(0, request.grace_seconds.value_or(old["spec"]["terminationGracePeriodSeconds"].i64(30)));
+  const std::int64_t seconds = request.grace_seconds.value_or(old["spec"]["terminationGracePeriodSeconds"].i64(30));
+  return seconds < 0 ? 1 : seconds;  // as in Kubernetes: less than nothing is the shortest time, not a kill
 }
 
 // DeleteOptions come under any apiVersion: v1, meta.k8s.io/v1, or that of the object's group.
@@ -59,31 +60,52 @@ ApiResult<JsonEdit> decode_options(const Call& call) {
   return pruned;
 }
 
+ApiFail refuse_option(kube::FieldError error) { return ApiFail(kube::status_invalid("meta.k8s.io", "DeleteOptions", "", {std::move(error)})); }
+
+// orphanDependents is the older way to say what propagationPolicy says.
+ApiResult<> set_orphan(DeleteRequest& request, bool orphan) {
+  if (!request.propagation.empty()) {
+    return refuse_option(kube::field_invalid_string("propagationPolicy", request.propagation, "orphanDependents and deletionPropagation cannot be both set"));
+  }
+  request.propagation = orphan ? "Orphan" : "Background";
+  return {};
+}
+ApiResult<> check_propagation(const DeleteRequest& request) {
+  const std::string_view how = request.propagation;
+  if (how.empty() || how == "Background" || how == "Foreground" || how == "Orphan") return {};
+  return refuse_option(kube::field_not_supported("propagationPolicy", how, {"Foreground", "Background", "Orphan", "nil"}));
+}
+
+// What a decoded DeleteOptions says; its dryRun joins that of the query.
+ApiResult<DeleteRequest> read_options(Call& call, MutJson options) {
+  DeleteRequest out;
+  if (options["gracePeriodSeconds"]) out.grace_seconds = options["gracePeriodSeconds"].i64();
+  out.propagation = options["propagationPolicy"].str();
+  if (options["orphanDependents"]) TRY_API_OK(set_orphan(out, options["orphanDependents"].boolean()));
+  out.uid = options["preconditions"]["uid"].str();
+  out.resource_version = options["preconditions"]["resourceVersion"].str();
+  for (const MutJson value : options["dryRun"].items()) {
+    if (!call.target.has_param("dryRun")) call.target.query.emplace_back("dryRun", value.str());
+  }
+  return out;
+}
+
 }  // namespace
 
 ApiResult<DeleteRequest> parse_delete_options(Call& call) {
   DeleteRequest out;
   if (!call.request.body.empty()) {
     TRY_API(const JsonEdit options, decode_options(call));
-    const MutJson root = options.root();
-    if (root["gracePeriodSeconds"]) out.grace_seconds = root["gracePeriodSeconds"].i64();
-    out.propagation = root["propagationPolicy"].str();
-    if (root["orphanDependents"] && out.propagation.empty()) out.propagation = root["orphanDependents"].boolean() ? "Orphan" : "Background";
-    out.uid = root["preconditions"]["uid"].str();
-    out.resource_version = root["preconditions"]["resourceVersion"].str();
-    for (const MutJson value : root["dryRun"].items()) {
-      if (!call.target.has_param("dryRun")) call.target.query.emplace_back("dryRun", value.str());
-    }
+    TRY_API(out, read_options(call, options.root()));
   } else {
     if (const auto seconds = call.param("gracePeriodSeconds"); !seconds.empty()) {
       out.grace_seconds = parse_int<std::int64_t>(seconds);
       if (!out.grace_seconds) return ApiFail(kube::status_bad_request(std::format("gracePeriodSeconds: \"{}\" is not a number of seconds", seconds)));
     }
     out.propagation = call.param("propagationPolicy");
+    if (call.target.has_param("orphanDependents")) TRY_API_OK(set_orphan(out, is_set(call.target, "orphanDependents")));
   }
-  if (!out.propagation.empty() && out.propagation != "Background" && out.propagation != "Foreground" && out.propagation != "Orphan") {
-    return ApiFail(kube::status_invalid("meta.k8s.io", "DeleteOptions", "", {kube::field_not_supported("propagationPolicy", out.propagation, {"Foreground", "Background", "Orphan", "nil"})}));
-  }
+  TRY_API_OK(check_propagation(out));
   return out;
 }
 
@@ -152,7 +174,7 @@ ApiTask<Deleted> delete_one(Call& call, DeleteRequest request, std::string names
 
 ApiTask<> remove(Call& call) {
   CO_TRY_API(const DeleteRequest request, parse_delete_options(call));
-  CO_TRY_API(const DryRun dry, parse_dry_run(call));
+  CO_TRY_API(const DryRun dry, parse_write_options(call));
   CO_TRY_API(const Deleted deleted, co_await delete_one(call, request, call.route.namespace_, call.route.name, dry));
   // As kube-apiserver does: pods are shown, other things only if they are still there.
   if (!deleted.gone || call.type().kind == "Pod") co_return respond_object(call, 200, deleted.object);
@@ -162,7 +184,7 @@ ApiTask<> remove(Call& call) {
 ApiTask<> remove_collection(Call& call) {
   CO_TRY_API(const Selection selection, parse_selection(call));
   CO_TRY_API(const DeleteRequest request, parse_delete_options(call));
-  CO_TRY_API(const DryRun dry, parse_dry_run(call));
+  CO_TRY_API(const DryRun dry, parse_write_options(call));
   if (call.type().namespaced && call.route.namespace_.empty()) co_return ApiFail(kube::status_method_not_allowed());
   auto found = call.server.store.list(call.id(), {.namespace_ = selection.namespace_, .filter = selection.filter()});
   if (!found) co_return ApiFail(kube::status_of(found.error()));
@@ -181,14 +203,22 @@ ApiTask<> remove_collection(Call& call) {
 }
 
 ApiTask<> evict(Call& call) {
-  CO_TRY_API(const DryRun dry, parse_dry_run(call));
   // kubectl sends policy/v1 or policy/v1beta1, whichever the server is old enough for; only its deleteOptions matter.
   const auto body = kube::JsonDoc::parse(call.request.body.empty() ? "{}" : std::string_view(call.request.body));
   if (!body) co_return ApiFail(kube::status_bad_request(std::format("the body must be an Eviction in JSON: {}", body.error().what)));
-  const Json options = body->root()["deleteOptions"];
-  DeleteRequest request;
-  if (options["gracePeriodSeconds"].is_integer()) request.grace_seconds = options["gracePeriodSeconds"].i64();
-  request.uid = options["preconditions"]["uid"].str();
+  if (const auto kind = body->root()["kind"].str("Eviction"); kind != "Eviction") {
+    co_return ApiFail(kube::status_bad_request(std::format("the body must be an Eviction, not {}", kind)));
+  }
+  if (const auto name = body->root()["metadata"]["name"].str(); !name.empty() && name != call.route.name) {
+    co_return ApiFail(kube::status_bad_request("name in URL does not match name in Eviction object"));
+  }
+  kube::DecodeReport report;
+  const Json stated = body->root()["deleteOptions"];
+  const JsonEdit options = stated.exists() && !stated.is_null() ? kube::prune(kube::kDeleteOptions.message(), stated, report) : JsonEdit();
+  if (report.error) co_return ApiFail(kube::status_bad_request(std::format("deleteOptions: {}", *report.error)));
+  CO_TRY_API(const DeleteRequest request, read_options(call, options.root()));
+  CO_TRY_API_OK(check_propagation(request));
+  CO_TRY_API(const DryRun dry, parse_write_options(call));
   CO_TRY_API_OK(co_await delete_one(call, request, call.route.namespace_, call.route.name, dry));
   Status done;
   done.code = 201;

@@ -60,7 +60,7 @@ ApiTask<> scale(Call& call) {
     if (!object) co_return ApiFail(not_found(call.route));
     co_return respond_scale(*object);
   }
-  CO_TRY_API(const DryRun dry, parse_dry_run(call));
+  CO_TRY_API(const DryRun dry, parse_write_options(call));
   CO_TRY_API(const auto validation, parse_validation(call));
   std::optional<kube::PatchType> how;
   std::optional<kube::Decoded> body;

@@ -28,6 +28,39 @@ ApiResult<Selection> parse_selection(const Call& call) {
   return out;
 }
 
+ApiResult<> check_list_options(const Call& call) {
+  const bool watching = call.route.verb == "watch", initial = call.target.has_param("sendInitialEvents");
+  const std::string_view match = call.param("resourceVersionMatch"), version = call.param("resourceVersion"), token = call.param("continue");
+  kube::FieldErrors errors;
+  const auto forbid = [&](const char* field, std::string_view text) { errors.push_back(kube::field_forbidden(field, text)); };
+  if (initial && watching) forbid("sendInitialEvents", "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled");
+  if (initial && !watching) forbid("sendInitialEvents", "sendInitialEvents is forbidden for list");
+  if (!match.empty()) {
+    if (watching && !initial) forbid("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+    if (!watching && version.empty()) forbid("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided");
+    if (!token.empty()) forbid("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided");
+    if (match != "Exact" && match != "NotOlderThan") {
+      errors.push_back(kube::field_not_supported("resourceVersionMatch", match, {"Exact", "NotOlderThan", ""}));
+    }
+    if (match == "Exact" && version == "0") forbid("resourceVersionMatch", "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+  }
+  if (!errors.empty()) return ApiFail(kube::status_invalid("meta.k8s.io", "ListOptions", "", errors));
+  if (!token.empty() && watching) return ApiFail(kube::status_bad_request("continue is not allowed for watch: a watch has no pages"));
+  if (!token.empty() && !version.empty() && version != "0") {
+    return ApiFail(kube::status_bad_request("specifying resource version is not allowed when using continue"));
+  }
+  return {};
+}
+
+ApiResult<> check_not_in_the_future(const Call& call, std::optional<Revision> wanted) {
+  const Revision newest = call.server.store.revision();
+  if (!wanted || *wanted <= newest) return {};
+  Status late = kube::status_timeout(std::format("Too large resource version: {}, current: {}", wanted->value(), newest.value()));
+  late.details.causes.push_back({"ResourceVersionTooLarge", "Too large resource version", ""});
+  late.details.retry_after_seconds = 1;
+  return ApiFail(std::move(late));
+}
+
 ApiResult<std::optional<Revision>> parse_revision(const Call& call) {
   const std::string_view text = call.param("resourceVersion");
   if (text.empty() || text == "0") return std::optional<Revision>();

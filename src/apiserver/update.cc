@@ -80,7 +80,7 @@ ApiResult<store::Outcome> replace_object(Call& call, JsonEdit object, const Obje
 }
 
 ApiTask<> update(Call& call) {
-  CO_TRY_API(const DryRun dry, parse_dry_run(call));
+  CO_TRY_API(const DryRun dry, parse_write_options(call));
   CO_TRY_API(const auto validation, parse_validation(call));
   CO_TRY_API(auto decoded, kube::decode_body(call.type(), call.header("Content-Type"), call.request.body, validation));
   call.warnings = std::move(decoded.warnings);
@@ -96,7 +96,7 @@ ApiTask<> update(Call& call) {
 
 // The namespace controller takes its finalizer away when the namespace is empty.
 ApiTask<> finalize(Call& call) {
-  CO_TRY_API(const DryRun dry, parse_dry_run(call));
+  CO_TRY_API(const DryRun dry, parse_write_options(call));
   CO_TRY_API(auto decoded, kube::decode_body(call.type(), call.header("Content-Type"), call.request.body, kube::FieldValidation::Ignore));
   auto made = co_await write(call.server, call.type(), "", call.route.name, dry,
                              [&](const ObjectPtr& newest, Revision next) -> ApiResult<store::Outcome> {

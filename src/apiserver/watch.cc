@@ -100,15 +100,11 @@ http::Response stream(std::unique_ptr<http::Stream> source) {
 
 ApiTask<> watch(Call& call) {
   Server& server = call.server;
+  CO_TRY_API_OK(check_list_options(call));
   CO_TRY_API(const Selection selection, parse_selection(call));
   CO_TRY_API(const auto revision, parse_revision(call));
   CO_TRY_API(const bool table, wants_table(call));
   CO_TRY_API(const std::size_t seconds, parse_count(call, "timeoutSeconds", 0));
-  if (call.target.has_param("sendInitialEvents")) {
-    co_return ApiFail(kube::status_invalid("meta.k8s.io", "ListOptions", "",
-                                           {kube::field_forbidden("sendInitialEvents", "sendInitialEvents is forbidden for watch unless the WatchList feature gate "
-                                                                                       "is enabled")}));
-  }
   if (server.watches >= server.options.watches_max) {
     co_return ApiFail(kube::status_too_many_requests(std::format("{} watches are open, which is the limit: try again later", server.watches), 5));
   }
@@ -116,8 +112,7 @@ ApiTask<> watch(Call& call) {
   if (table) {
     CO_TRY_API(shape.table, kube::parse_include_object(call.param("includeObject")));
   }
-  const std::string_view marks = call.param("allowWatchBookmarks");
-  if (marks == "true" || marks == "1") shape.bookmarks = Bookmarks::On;
+  if (is_set(call.target, "allowWatchBookmarks")) shape.bookmarks = Bookmarks::On;
   // Spread over twice the time, so that watches which began together do not end together.
   const auto most = static_cast<std::uint64_t>(server.options.watch_max.count());
   Duration lasts = seconds > 0 ? Duration(std::chrono::seconds(std::min<std::size_t>(seconds, 86'400)))

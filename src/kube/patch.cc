@@ -16,12 +16,13 @@ namespace {
 constexpr std::size_t kOperationsMax = 10'000;
 constexpr std::size_t kResultBytesMax = 3 * 1024 * 1024;
 
-// What kube-apiserver answers to a patch that reads well but does not apply.
-Status cannot_apply() {
+// What kube-apiserver answers to a patch that reads well but does not apply, and why it does not.
+Status cannot_apply(std::string_view why = {}) {
   Status s;
   s.code = 422;
   s.reason = "Invalid";
   s.message = "the server rejected our request due to an error in our request";
+  if (!why.empty()) s.message += std::format(": {}", why);
   s.details.present = true;
   return s;
 }
@@ -140,8 +141,16 @@ ApiResult<JsonEdit> json_patch(Json current, Json patch) {
         std::format("The allowed maximum operations in a JSON patch is {}, got {}", kOperationsMax, patch.size())));
   JsonEdit out = JsonEdit::copy(current);
   JsonPatch applier(out.root());
-  for (const Json op : patch.items())
-    if (!applier.apply(op)) return ApiFail(cannot_apply());
+  std::size_t index = 0;
+  for (const Json op : patch.items()) {
+    if (!applier.apply(op)) {
+      constexpr std::size_t kShownMax = 200;
+      const std::string text = op.dump();
+      return ApiFail(cannot_apply(std::format("operation {} of the JSON patch does not apply to the object as it is: {}{}", index,
+                                              std::string_view(text).substr(0, kShownMax), text.size() > kShownMax ? "…" : "")));
+    }
+    ++index;
+  }
   return out;
 }
 

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// Goal: a node's certificate may do what facts of the node contract list, and nothing else.
+// Method: one cluster with two nodes, a pod on each, and objects that only one of them refers to; every request as node n1.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "apiserver/testing.h"
+
+namespace skerry::apiserver {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr std::string_view kDefault = "/api/v1/namespaces/default", kOther = "/api/v1/namespaces/other",
+                           kLeases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+
+class NodeAuth : public ::testing::Test {
+ protected:
+  NodeAuth() {
+    make("/api/v1/namespaces", R"({"metadata":{"name":"other"}})");
+    for (const char* node : {"n1", "n2"}) {
+      make("/api/v1/nodes", std::format(R"({{"metadata":{{"name":"{}","labels":{{"kubernetes.io/hostname":"{}"}}}}}})", node, node));
+      make(std::string(kLeases), std::format(R"({{"metadata":{{"name":"{}"}},"spec":{{"holderIdentity":"{}","leaseDurationSeconds":40}}}})", node, node));
+      make(std::format("{}/pods", kDefault),
+           std::format(R"({{"metadata":{{"name":"on-{0}","labels":{{"app":"a"}}}},"spec":{{"nodeName":"{0}","serviceAccountName":"sa-{0}","imagePullSecrets":[{{"name":"pull-{0}"}}],)"
+                       R"("containers":[{{"name":"c","image":"i","envFrom":[{{"configMapRef":{{"name":"of-{0}"}}}},{{"secretRef":{{"name":"of-{0}"}}}}],)"
+                       R"("env":[{{"name":"K","valueFrom":{{"configMapKeyRef":{{"name":"key-{0}","key":"k"}}}}}}]}}]}}}})", node));
+      for (const char* kind : {"configmaps", "secrets"}) {
+        for (const char* stem : {"of-", "key-", "pull-"}) {
+          for (const auto in : {kDefault, kOther}) make(std::format("{}/{}", in, kind), std::format(R"({{"metadata":{{"name":"{}{}"}}}})", stem, node));
+        }
+      }
+      make(std::format("{}/serviceaccounts", kDefault), std::format(R"({{"metadata":{{"name":"sa-{}"}}}})", node));
+    }
+    s.as_node("n1");
+  }
+  void make(std::string_view target, std::string body) {
+    const auto made = s.post(target, std::move(body));
+    EXPECT_EQ(made.code, 201) << target << made.body;
+  }
+  int get(std::string_view in, std::string_view what) { return s.get(std::format("{}/{}", in, what)).code; }
+  TestServer s;
+};
+
+TEST_F(NodeAuth, ReadsWhatItsPodsReferToAndNothingMore) {
+  for (const char* mine : {"configmaps/of-n1", "configmaps/key-n1", "secrets/of-n1", "secrets/pull-n1", "serviceaccounts/sa-n1",
+                           "configmaps?fieldSelector=metadata.name%3Dof-n1", "secrets?watch=1&fieldSelector=metadata.name%3Dof-n1"}) {
+    EXPECT_EQ(get(kDefault, mine), 200) << mine;
+    EXPECT_EQ(get(kOther, mine), 403) << "of the same name in another namespace: " << mine;
+  }
+  for (const char* theirs : {"configmaps/of-n2", "secrets/of-n2", "secrets/pull-n2", "secrets/key-n1", "configmaps/pull-n1", "serviceaccounts/sa-n2",
+                             "serviceaccounts/default", "configmaps", "secrets", "serviceaccounts", "secrets?watch=1", "secrets?labelSelector=a",
+                             "secrets?fieldSelector=metadata.name%21%3Dof-n2", "secrets?fieldSelector=metadata.name%3Dof-n2"}) {
+    EXPECT_EQ(get(kDefault, theirs), 403) << theirs;
+  }
+  // One name over all namespaces would reach objects that no pod of the node refers to.
+  for (const char* everywhere : {"secrets?fieldSelector=metadata.name%3Dof-n1", "configmaps?fieldSelector=metadata.name%3Dof-n1",
+                                 "secrets?watch=1&fieldSelector=metadata.name%3Dof-n1", "secrets", "configmaps", "serviceaccounts"}) {
+    EXPECT_EQ(get("/api/v1", everywhere), 403) << everywhere;
+  }
+  EXPECT_THAT(s.get(std::format("{}/secrets/of-n2", kDefault)).message(), HasSubstr("no relationship found between node 'n1' and this object"));
+  for (const char* open : {"pods", "services", "nodes"}) EXPECT_EQ(get("/api/v1", open), 200) << open;
+  EXPECT_EQ(s.get("/apis/node.k8s.io/v1/runtimeclasses").code, 200);
+  EXPECT_EQ(s.get("/apis/discovery.k8s.io/v1/endpointslices").code, 200);
+  for (const char* closed : {"/api/v1/events", "/api/v1/namespaces", "/apis/apps/v1/deployments", "/apis/apps/v1/replicasets", "/apis/batch/v1/jobs", "/metrics"}) {
+    EXPECT_EQ(s.get(closed).code, 403) << closed;
+  }
+}
+
+struct Write {
+  const char* method;
+  std::string target, body;
+  int code;
+  const char* says = "";
+};
+void PrintTo(const Write& write, std::ostream* out) { *out << write.method << ' ' << write.target << ' ' << write.body; }
+
+TEST_F(NodeAuth, WritesItsOwnNodePodsAndLease) {
+  const std::string pods = std::format("{}/pods", kDefault), leases(kLeases);
+  const std::vector<Write> writes = {
+      // Its Node.
+      {"PATCH", "/api/v1/nodes/n1/status", R"({"status":{"conditions":[{"type":"Ready","status":"True"}]}})", 200},
+      {"PATCH", "/api/v1/nodes/n1", R"({"metadata":{"labels":{"example.com/ok":"1","node.kubernetes.io/instance-type":"x"}}})", 200},
+      {"PATCH", "/api/v1/nodes/n1", R"({"spec":{"unschedulable":true}})", 200},
+      {"PATCH", "/api/v1/nodes/n1", R"({"metadata":{"labels":{"node-restriction.kubernetes.io/x":"1"}}})", 403, "not allowed to modify labels"},
+      {"PATCH", "/api/v1/nodes/n1", R"({"metadata":{"labels":{"node-role.kubernetes.io/control-plane":""}}})", 403, "not allowed to modify labels"},
+      {"PATCH", "/api/v1/nodes/n1", R"({"metadata":{"labels":{"x.k8s.io/y":"1"}}})", 403, "not allowed to modify labels: x.k8s.io/y"},
+      {"PATCH", "/api/v1/nodes/n1/status", R"({"metadata":{"labels":{"kubernetes.io/foo":"1"}}})", 403, "not allowed to modify labels"},
+      {"PATCH", "/api/v1/nodes/n1", R"({"spec":{"taints":[]}})", 403, "not allowed to modify taints"},
+      {"PATCH", "/api/v1/nodes/n1", R"({"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Pod","name":"x","uid":"u"}]}})", 403, "owner references"},
+      {"DELETE", "/api/v1/nodes/n1", "", 403},
+      // Others.
+      {"PATCH", "/api/v1/nodes/n2", R"({"metadata":{"labels":{"a":"b"}}})", 403, "not allowed to modify node"},
+      {"PATCH", "/api/v1/nodes/n2/status", R"({"status":{"phase":"x"}})", 403, "not allowed to modify node"},
+      {"POST", "/api/v1/nodes", R"({"metadata":{"name":"n3"}})", 403, "not allowed to modify node"},
+      {"DELETE", "/api/v1/nodes", "", 403},
+      // Pods.
+      {"PATCH", pods + "/on-n1/status", R"({"status":{"phase":"Running"}})", 200},
+      {"PATCH", pods + "/on-n1/status", R"({"metadata":{"labels":{"app":"b"}}})", 403, "cannot update labels through pod status"},
+      {"PATCH", pods + "/on-n1/status", R"({"metadata":{"labels":{"app":null}}})", 403, "cannot update labels through pod status"},
+      {"PATCH", pods + "/on-n1", R"({"metadata":{"labels":{"app":"b"}}})", 403, "can only update the status of pods"},
+      {"PATCH", pods + "/on-n2/status", R"({"status":{"phase":"Running"}})", 403, "with spec.nodeName set to itself"},
+      {"POST", pods, R"({"metadata":{"name":"x"},"spec":{"nodeName":"n1","containers":[{"name":"c","image":"i"}]}})", 403, "mirror pods"},
+      {"POST", pods + "/on-n1/binding", R"({"target":{"name":"n1"}})", 403},
+      {"POST", pods + "/on-n2/eviction", R"({"metadata":{"name":"on-n2"}})", 403, "can only delete pods"},
+      {"DELETE", pods + "/on-n2", "", 403, "can only delete pods"},
+      {"DELETE", pods, "", 403},
+      {"GET", pods + "/on-n1/log", "", 403},
+      // Leases.
+      {"PATCH", leases + "/n1", R"({"spec":{"renewTime":"2026-11-23T00:00:00.000000Z"}})", 200},
+      {"PATCH", leases + "/n2", R"({"spec":{"renewTime":"2026-11-23T00:00:00.000000Z"}})", 403, "with the same name as the requesting node"},
+      {"POST", leases, R"({"metadata":{"name":"n3"}})", 403},
+      {"GET", leases + "/n2", "", 403},
+      {"GET", leases, "", 403},
+      {"POST", "/apis/coordination.k8s.io/v1/namespaces/default/leases", R"({"metadata":{"name":"n1"}})", 403, "kube-node-lease"},
+      // Everything else.
+      {"POST", std::format("{}/events", kDefault),
+       R"({"metadata":{"name":"on-n1.1"},"involvedObject":{"kind":"Pod","namespace":"default","name":"on-n1"},"reason":"Started","type":"Normal"})", 201},
+      {"DELETE", std::format("{}/events/on-n1.1", kDefault), "", 403},
+      {"PATCH", std::format("{}/configmaps/of-n1", kDefault), R"({"data":{"a":"b"}})", 403},
+      {"DELETE", std::format("{}/secrets/of-n1", kDefault), "", 403},
+      {"POST", std::format("{}/secrets", kDefault), R"({"metadata":{"name":"x"}})", 403},
+      {"POST", std::format("{}/serviceaccounts/sa-n1/token", kDefault), "{}", 403},
+      {"PATCH", std::format("{}/services/x", kDefault), "{}", 403},
+      {"POST", "/api/v1/namespaces", R"({"metadata":{"name":"x"}})", 403},
+      {"POST", "/apis/apps/v1/namespaces/default/deployments", "{}", 403},
+      {"PATCH", "/apis/node.k8s.io/v1/runtimeclasses/x", "{}", 403},
+  };
+  for (const Write& write : writes) {
+    const auto reply = s.send(write.method, write.target, write.body,
+                              std::string_view(write.method) == "PATCH" ? "application/merge-patch+json" : "application/json");
+    EXPECT_EQ(reply.code, write.code) << ::testing::PrintToString(write) << '\n' << reply.body;
+    EXPECT_THAT(reply.body, HasSubstr(write.says)) << ::testing::PrintToString(write);
+  }
+  EXPECT_EQ(s.remove(pods + "/on-n1", R"({"gracePeriodSeconds":0})").code, 200);
+  EXPECT_EQ(get(kDefault, "secrets/of-n1"), 403) << "its pod is gone";
+}
+
+TEST_F(NodeAuth, ANameAloneMakesNoNode) {
+  s.groups = {};
+  EXPECT_EQ(get("/api/v1", "pods"), 403);
+  s.user = "system:node:";
+  s.groups = {"system:nodes"};
+  EXPECT_EQ(get("/api/v1", "pods"), 403);
+  s.user = "somebody";
+  EXPECT_EQ(get("/api/v1", "pods"), 403);
+}
+
+TEST_F(NodeAuth, ReviewsSayWhatTheRulesSay) {
+  const auto may = [&](std::string_view attributes) {
+    return s.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+                  std::format(R"({{"kind":"SelfSubjectAccessReview","apiVersion":"authorization.k8s.io/v1","spec":{{{}}}}})", attributes));
+  };
+  EXPECT_EQ(may(R"("resourceAttributes":{"verb":"get","resource":"secrets","namespace":"default","name":"of-n1"})").at("status.allowed"), "true");
+  const auto refused = may(R"("resourceAttributes":{"verb":"get","resource":"secrets","namespace":"default","name":"of-n2"})");
+  EXPECT_EQ(refused.code, 201);
+  EXPECT_EQ(refused.at("status.allowed"), "false");
+  EXPECT_THAT(refused.at("status.reason"), HasSubstr("no relationship"));
+  EXPECT_EQ(may(R"("resourceAttributes":{"verb":"list","resource":"secrets"})").at("status.allowed"), "false");
+  EXPECT_EQ(may(R"("resourceAttributes":{"verb":"list","group":"batch","resource":"jobs"})").at("status.allowed"), "false");
+  EXPECT_EQ(may(R"("nonResourceAttributes":{"verb":"get","path":"/version"})").at("status.allowed"), "true");
+  EXPECT_EQ(may(R"("nonResourceAttributes":{"verb":"get","path":"/metrics"})").at("status.allowed"), "false");
+  EXPECT_EQ(may("").code, 400);
+  const auto me = s.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", "{}");
+  EXPECT_EQ(me.at("status.userInfo.username"), "system:node:n1") << me.body;
+  EXPECT_EQ(s.post("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", R"({"spec":{"namespace":"default"}})").at("status.incomplete"), "true");
+  EXPECT_EQ(s.get("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews").code, 405);
+  s.as_admin();
+  EXPECT_EQ(may(R"("resourceAttributes":{"verb":"*","group":"*","resource":"*"})").at("status.allowed"), "true");
+  EXPECT_THAT(s.post("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", "{}").body, HasSubstr(R"("verbs":["*"],"apiGroups":["*"],"resources":["*"])"));
+}
+
+}  // namespace
+}  // namespace skerry::apiserver
