@@ -42,6 +42,8 @@ struct CgroupLimits {
 // Kubernetes' mapping of millicores to cpu.shares (v1) and cpu.weight (v2); 0 is the kernel's default.
 std::uint32_t cpu_shares(std::uint32_t millis);
 std::uint32_t cpu_weight(std::uint32_t millis);
+// What a tree weighs on a machine of so many cores: cpu.shares (v1) or cpu.weight (v2).
+std::uint32_t tree_weight(CgroupVersion, unsigned cores);
 
 struct CgroupUsage {
   std::uint64_t memory_bytes = 0;
@@ -52,11 +54,12 @@ class [[nodiscard]] Cgroup {
  public:
   // Writes what differs from what was written last. memory below the present use: Exhausted or Unavailable by the kernel.
   Result<> set(const CgroupLimits&);
-  // Where a process writes "0" to move itself (v1: one a hierarchy, v2: one).
+  // Where a process of one thread writes "0" to move itself (v1: one a hierarchy, v2: one). On v1 these are the `tasks` files: a
+  // thread that moves itself alone takes no lock of the whole machine; through cgroup.procs it waits for one, 10 to 30 ms when
+  // nobody was moved lately.
   std::span<const UniqueFd> process_files() const { return process_files_; }
   // v2: the folder for CLONE_INTO_CGROUP and POSIX_SPAWN_SETCGROUP; -1 on v1.
   int folder_fd() const { return folder_.get(); }
-  Result<> move(pid_t) const;
   // How many processes the kernel killed here for memory, ever.
   std::uint64_t oom_kills() const;
   Result<CgroupUsage> usage() const;
@@ -72,7 +75,8 @@ class [[nodiscard]] Cgroup {
 
 class CgroupTree {
  public:
-  // Makes NAME (one path component) at the root of the hierarchies. Denied without root.
+  // Makes NAME (one path component) at the root of the hierarchies. Denied without root. Against its neighbours there it weighs
+  // so much for each core that its groups keep most of every core under contention (tree_weight()).
   static Result<CgroupTree> open(std::string_view name);
   static Result<CgroupTree> open_at(const CgroupMounts&, std::string_view name);
 

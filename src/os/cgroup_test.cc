@@ -4,10 +4,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdlib>
 #include <format>
 #include <fstream>
+#include <thread>
+#include <vector>
 
 #include "os/file.h"
 #include "os/spawn.h"
@@ -56,6 +61,43 @@ TEST(Cgroup, MapsMillicoresAsKubernetesDoes) {
   EXPECT_EQ(cpu_weight(1'000'000), 10000u);
 }
 
+TEST(Cgroup, TreesWeighMoreOnMoreCores) {
+  EXPECT_EQ(tree_weight(CgroupVersion::V1, 2), 4096u);
+  EXPECT_EQ(tree_weight(CgroupVersion::V2, 2), 400u);
+  EXPECT_EQ(tree_weight(CgroupVersion::V1, 0), 2048u);
+  EXPECT_EQ(tree_weight(CgroupVersion::V1, 1000), 262144u);  // the kernel's most
+  EXPECT_EQ(tree_weight(CgroupVersion::V2, 1000), 10000u);
+}
+
+// As every slot does.
+TEST(Cgroup, AProcessEntersItByItself) {
+  const auto name = std::format("skerry-test-{}-self", ::getpid());
+  auto tree = CgroupTree::open(name);
+  if (!tree) {
+    ASSERT_EQ(std::getenv("REQUIRE_PEERS"), nullptr) << tree.error().what;
+    GTEST_SKIP() << "no cgroups to write here: " << tree.error().what;
+  }
+  {
+    auto cgroup = tree->create("one");
+    ASSERT_TRUE(cgroup) << cgroup.error().what;
+    const pid_t child = ::fork();
+    if (child == 0) {
+      for (const auto& file : cgroup->process_files())
+        if (::write(file.get(), "0", 1) != 1) ::_exit(1);
+      ::pause();
+    }
+    std::vector<pid_t> inside;
+    for (int i = 0; i < 5000 && inside.empty(); ++i) {
+      ::usleep(1000);
+      inside = cgroup->processes().value();
+    }
+    EXPECT_THAT(inside, ::testing::ElementsAre(child));
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+  }
+  EXPECT_TRUE(tree->remove_all());
+}
+
 // The v2 files as plain files: what is written where, without a v2 kernel set-up.
 TEST(Cgroup, WritesTheV2FilesOnlyWhenSomethingChanged) {
   char name[] = "/tmp/skerry-cgroup-XXXXXX";
@@ -65,13 +107,14 @@ TEST(Cgroup, WritesTheV2FilesOnlyWhenSomethingChanged) {
   for (const auto* file : {"cgroup.procs", "memory.max", "memory.current", "memory.events", "cpu.max", "cpu.weight", "cpu.stat"})
     std::ofstream(group / file) << "";
   std::ofstream(root / "cgroup.subtree_control") << "";
-  std::ofstream(root / "skerry-test" / "cgroup.subtree_control") << "";
+  for (const auto* file : {"cgroup.subtree_control", "cpu.weight"}) std::ofstream(root / "skerry-test" / file) << "";
   const auto read = [&](const char* file) { return read_small_file(group / file).value(); };
   const auto clear = [&](const char* file) { fs::resize_file(group / file, 0); };
 
   auto tree = CgroupTree::open_at({CgroupVersion::V2, root, root, root, root}, "skerry-test");
   ASSERT_TRUE(tree) << tree.error().what;
   EXPECT_EQ(read_small_file(root / "cgroup.subtree_control").value(), "+memory +cpu");
+  EXPECT_EQ(read_small_file(root / "skerry-test" / "cpu.weight").value(), std::to_string(tree_weight(CgroupVersion::V2, std::thread::hardware_concurrency())));
   auto cgroup = tree->create("slot-1");
   ASSERT_TRUE(cgroup) << cgroup.error().what;
   EXPECT_EQ(read("memory.max"), "max");
@@ -106,7 +149,8 @@ TEST(Cgroup, HoldsAProcessAndItsLimitsInTheKernel) {
     ASSERT_TRUE(cgroup->set({.memory_bytes_max = 8u << 20, .cpu_millis_max = 500, .cpu_millis_requested = 100}));
     auto child = spawn({.program = "/bin/sleep", .arguments = {"100"}});
     ASSERT_TRUE(child);
-    ASSERT_TRUE(cgroup->move(child->pid()));
+    const auto pid = std::to_string(child->pid());
+    for (const auto& file : cgroup->process_files()) ASSERT_EQ(::write(file.get(), pid.data(), pid.size()), std::ssize(pid));
     EXPECT_THAT(cgroup->processes().value(), ::testing::ElementsAre(child->pid()));
     EXPECT_EQ(cgroup->oom_kills(), 0u);
     EXPECT_TRUE(cgroup->usage());

@@ -88,7 +88,7 @@ Result<> Keeper::spawn_slot(const action::SpawnSlot& a) {
     else
       for (const auto& file : slot.cgroup->process_files()) fds[count++] = file.get();
   }
-  const ForkMessage message{.cgroups = cgroups_, .urgent = a.urgent, .uid = options_.uid_base + a.slot};
+  const ForkMessage message{.cgroups = cgroups_, .uid = options_.uid_base + a.slot};
   TRY(const auto sent, os::send_message(images_[a.image].socket.get(), bytes_of(message), std::span(fds.data(), count)));
   if (sent == os::SendOutcome::WouldBlock) return Fail({Errc::Unavailable, "the template does not read"});
   return watch(slot.control.get(), EPOLLIN, Tag::Slot, a.slot);

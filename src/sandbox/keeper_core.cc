@@ -425,7 +425,7 @@ bool KeeperCore::spawn(ImageId id) {
   slots_[slot].state = Slot::State::Forking;
   slots_[slot].image = id;
   ++image.forking;
-  actions_.push_back(action::SpawnSlot{id, slot, image.limits_next, image.forking <= image.waiters.size()});
+  actions_.push_back(action::SpawnSlot{id, slot, image.limits_next});
   return true;
 }
 

@@ -45,7 +45,7 @@ struct SlotExit {
 namespace action {
 struct StartTemplate { ImageId image; };
 struct StopTemplate { ImageId image; };  // forgets the image too
-struct SpawnSlot { ImageId image; SlotId slot; os::CgroupLimits limits; bool urgent; };
+struct SpawnSlot { ImageId image; SlotId slot; os::CgroupLimits limits; };
 struct Assign { SlotId slot; PodRow pod; std::uint16_t worker; os::CgroupLimits limits; };
 struct CloseSlot { SlotId slot; };  // a parked slot ends when its control socket closes
 struct Poll { PodRow pod; };

@@ -79,7 +79,7 @@ class World {
   std::string word(const action::StopTemplate& a) { return std::format("stop {}", a.image); }
   std::string word(const action::SpawnSlot& a) {
     forking.push_back(a.slot);
-    return std::format("spawn {}{}", a.slot, a.urgent ? "!" : "");
+    return std::format("spawn {}", a.slot);
   }
   std::string word(const action::Assign& a) { return std::format("assign {} to {}.{}", a.slot, core.spec(a.pod).id, a.worker); }
   std::string word(const action::CloseSlot& a) { return std::format("close {}", a.slot); }
@@ -119,7 +119,7 @@ TEST(KeeperCore, PodsWaitForATemplateThatIsNotReadyAndNothingIsLost) {
   world.core.on_template_ready(image, 1, 1, world.now);
   const auto words = world.take();
   EXPECT_EQ(words.at(0), "ready image");
-  EXPECT_EQ(words.at(1), "spawn 0!");
+  EXPECT_EQ(words.at(1), "spawn 0");
   world.core.on_slot_parked(0, 1000, world.now);
   EXPECT_THAT(world.take(), ElementsAre("assign 0 to 7.0"));
 }

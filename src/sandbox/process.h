@@ -37,7 +37,6 @@ struct LoadMessage {
 struct ForkMessage {
   char type = 'F';
   CgroupKind cgroups = CgroupKind::None;
-  bool urgent = false;  // somebody waits for it: the template moves it, while it hardens itself
   std::uint32_t uid = 0;
 };
 struct AssignMessage {

@@ -32,10 +32,10 @@ void keep_only(std::span<const int> fds) {
   ::close_range(static_cast<unsigned>(kControl + static_cast<int>(fds.size())), ~0u, 0);
 }
 
-Result<> enter_cgroup(CgroupKind cgroups, bool urgent, std::size_t files) {
+Result<> enter_cgroup(CgroupKind cgroups, std::size_t files) {
   for (std::size_t i = 0; i < files; ++i) {
     const int file = kFirstCgroupFile + static_cast<int>(i);
-    if (cgroups == CgroupKind::V1 && !urgent && ::write(file, "0", 1) != 1) return Fail(errno_error(errno, "enter the cgroup"));
+    if (cgroups == CgroupKind::V1 && ::write(file, "0", 1) != 1) return Fail(errno_error(errno, "enter the cgroup"));
     ::close(file);
   }
   return {};
@@ -47,7 +47,7 @@ void slot_main(const GuestApi& guest, GuestImage& image, Hardening hardening, co
                const SeccompProgram& seccomp) {
   keep_only(fds);
   ::prctl(PR_SET_NAME, "skerry-slot");
-  if (auto done = enter_cgroup(fork.cgroups, fork.urgent, fds.size() - 1); !done) give_up(done.error());
+  if (auto done = enter_cgroup(fork.cgroups, fds.size() - 1); !done) give_up(done.error());
   if (auto done = harden_slot(hardening, fork.uid, seccomp); !done) give_up(done.error());
   if (guest.prepare != nullptr) guest.prepare(image);
   if (!os::send_message(kControl, std::as_bytes(std::span(&kSlotParked, 1)))) ::_exit(0);

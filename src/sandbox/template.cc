@@ -16,7 +16,6 @@
 #include <string>
 #include <vector>
 
-#include "base/log.h"
 #include "base/text.h"
 #include "os/file.h"
 #include "os/seqpacket.h"
@@ -128,15 +127,6 @@ int template_main(const GuestApi& guest) {
       std::string text(1, kControlError);
       text += errno_error(errno, "fork a sandbox").what;
       [[maybe_unused]] const auto told = os::send_message(fds.front(), std::as_bytes(std::span(text)));
-      continue;
-    }
-    if (message.urgent && message.cgroups == CgroupKind::V1) {
-      const std::string number = std::to_string(pid);
-      for (std::size_t i = 1; i < fds.size(); ++i)
-        if (::write(fds[i], number.data(), number.size()) < 0 && errno != ESRCH) {
-          LOG_WARN("sandbox killed: it cannot enter its cgroup", {"pid", pid}, {"error", errno_error(errno, "write cgroup.procs")});
-          ::kill(pid, SIGKILL);
-        }
     }
   }
 }
