@@ -42,7 +42,10 @@ struct Controllers::State {
             cluster,
             {.name = "deployment", .order = Reconciler::Order::Sequential, .delay = std::chrono::milliseconds(2)},
             from_memory([this](const std::string& key) { return deployment(key); })),
-        replica_sets(cluster, {.name = "replicaset", .delay = std::chrono::milliseconds(1)},
+        replica_sets(cluster,
+                     {.name = "replicaset",
+                      .on_action = [this](const std::string& key, const Action& action, const Error* error) { on_pod_made(key, action, error); },
+                      .delay = std::chrono::milliseconds(1)},
                      from_memory([this](const std::string& key) { return replica_set(key); })),
         endpoint_slices(cluster, {.name = "endpointslice", .delay = kSettle},
                         from_memory([this](const std::string& key) { return endpoint_slice(key); })),
@@ -75,6 +78,7 @@ struct Controllers::State {
   rt::Task<Plan> empty_namespace(std::string name);
   rt::Task<Plan> collect(std::string uid);
   void on_pod(const ObjectPtr& before, const ObjectPtr& after);
+  void on_pod_made(const std::string& replica_set, const Action&, const Error*);
   void look_for_garbage();
 
   Controllers::Options options;
@@ -83,6 +87,7 @@ struct Controllers::State {
   NodeLifecycleCore nodes;
   PodGcCore pod_gc;
   GarbageCore garbage_core;
+  std::map<std::string, std::string> create_failures;  // of ReplicaSets whose last pod could not be made: why
   Reconciler deployments, replica_sets, endpoint_slices, service_accounts, namespaces, garbage, node_pods, sweeps;
   bool synced = false;
   rt::TaskGroup tasks;
@@ -158,6 +163,9 @@ void Controllers::State::on_pod(const ObjectPtr& before, const ObjectPtr& after)
         endpoint_slices.enqueue(at->first);
     }
   }
+  // A taint that it does not tolerate may have been on the node before it came.
+  if (after && !after->node_name.empty() && (!before || before->node_name != after->node_name))
+    node_pods.enqueue_after(after->node_name, kSettle);
   // Recreate waits for the last old pod.
   if (!after || (before && before->phase != after->phase)) {
     const ObjectPtr& pod = after ? after : before;
@@ -171,6 +179,20 @@ void Controllers::State::on_pod(const ObjectPtr& before, const ObjectPtr& after)
     if (deployment_owner && deployment_owner->kind == "Deployment")
       deployments.enqueue_after(object_key(pod->namespace_, deployment_owner->name), kSettle);
   }
+}
+
+void Controllers::State::on_pod_made(const std::string& key, const Action& action, const Error* error) {
+  if (action.verb != Verb::Create) return;
+  if (error == nullptr) {
+    create_failures.erase(key);
+    return;
+  }
+  const auto [namespace_, name] = split_key(key);
+  const ObjectPtr set = cluster.get(client::kReplicaSets, namespace_, name);
+  // A server that stops is no fault of the ReplicaSet's; a name taken or a namespace that goes is none either.
+  if (!set || error->code == Errc::Cancelled || error->code == Errc::Unavailable || error->code == Errc::AlreadyExists) return;
+  create_failures[key] = error->what;
+  cluster.events().record({set, NoteType::Warning, "FailedCreate", "Error creating: " + error->what});
 }
 
 Plan Controllers::State::deployment(const std::string& key) {
@@ -209,12 +231,20 @@ Plan Controllers::State::deployment(const std::string& key) {
 Plan Controllers::State::replica_set(const std::string& key) {
   const auto [namespace_, name] = split_key(key);
   const ObjectPtr object = cluster.get(client::kReplicaSets, namespace_, name);
-  if (!object) return {};
+  if (!object) {
+    create_failures.erase(key);
+    return {};
+  }
+  const auto failed = create_failures.find(key);
   auto pods = cluster.pods_of_controller(object->uid);
   const auto orphans = cluster.pods_without_controller(namespace_);
   pods.insert(pods.end(), orphans.begin(), orphans.end());
   return reconcile_replica_set(
-      {.replica_set = object, .pods = pods, .now = cluster.clock().now(), .burst_max = options.burst_max},
+      {.replica_set = object,
+       .pods = pods,
+       .now = cluster.clock().now(),
+       .create_failure = failed == create_failures.end() ? std::string_view() : failed->second,
+       .burst_max = options.burst_max},
       cluster.random());
 }
 

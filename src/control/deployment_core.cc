@@ -78,6 +78,7 @@ class Step {
       return std::move(plan_);
     }
     if (paused_) {
+      ensure_new(0, Create::No);
       scale();
     } else if (scaling_event()) {
       ensure_new(replicas_ == 0 ? 0 : new_ ? new_size_ : 0, Create::No);
@@ -191,10 +192,7 @@ class Step {
     for (const auto& set : old_) revision = std::max(revision, set->revision + 1);
     if (new_) {
       revision_ = std::max(revision, new_->revision);
-      if (new_->revision < revision_) {
-        patch(*new_->object, std::format(R"({{"metadata":{{"uid":"{}","annotations":{{"{}":"{}"}}}}}})",
-                                         new_->object->uid, kRevision, revision_));
-      }
+      follow();
       if (!find_condition(root_, "Progressing"))
         progressing_ = {"True", "FoundNewReplicaSet", std::format("Found new replica set \"{}\"", new_->object->name)};
       return;
@@ -214,9 +212,7 @@ class Step {
     metadata.object("labels").set(kHashLabel, hash);
     MutJson annotations = metadata.object("annotations");
     for (const auto [key, value] : root_["metadata"]["annotations"].members()) {
-      if (key != kLastApplied && !key.starts_with("deployment.kubernetes.io/") &&
-          !key.starts_with("deprecated.deployment"))
-        annotations.set(key, value);
+      if (inherited(key)) annotations.set(key, value);
     }
     annotations.set(kDesired, std::to_string(replicas_));
     annotations.set(kMaximum, std::to_string(replicas_ + max_surge_));
@@ -240,6 +236,32 @@ class Step {
                              std::format("Scaled up replica set {} from 0 to {}", name, size)});
     }
     progressing_ = {"True", "NewReplicaSetCreated", std::format("Created new replica set \"{}\"", name)};
+  }
+
+  // What the ReplicaSet in use takes over from its Deployment without new pods: annotations, the revision, minReadySeconds.
+  void follow() {
+    const auto set_doc = new_->object->parse();
+    const Json set = set_doc.root();
+    JsonEdit edit;
+    edit.root().object("metadata").set("uid", new_->object->uid);
+    bool changed = false;
+    const auto annotate = [&](std::string_view key, std::string_view value) {
+      if (set["metadata"]["annotations"][key].str() == value && set["metadata"]["annotations"][key].exists()) return;
+      edit.root().object("metadata").object("annotations").set(key, value);
+      changed = true;
+    };
+    for (const auto [key, value] : root_["metadata"]["annotations"].members()) {
+      if (inherited(key)) annotate(key, value.str());
+    }
+    if (new_->revision < revision_) annotate(kRevision, std::to_string(revision_));
+    if (set["spec"]["minReadySeconds"].i64() != spec_["minReadySeconds"].i64()) {
+      edit.root().object("spec").set("minReadySeconds", spec_["minReadySeconds"].i64());
+      changed = true;
+    }
+    if (changed) patch(*new_->object, edit.dump());
+  }
+  static bool inherited(std::string_view annotation) {
+    return annotation != kLastApplied && !annotation.starts_with("deployment.kubernetes.io/") && !annotation.starts_with("deprecated.deployment");
   }
 
   void roll() {
@@ -429,9 +451,10 @@ class Step {
     MutJson conditions = status.array("conditions");
     changed = available_condition(conditions, available) || changed;
     changed = progressing_condition(conditions, replicas, updated, ready, available) || changed;
+    changed = failure_condition(conditions) || changed;
     for (const Json condition : old["conditions"].items()) {
       const auto type = condition["type"].str();
-      if (type != "Available" && type != "Progressing") conditions.push(condition);
+      if (type != "Available" && type != "Progressing" && type != kReplicaFailure) conditions.push(condition);
     }
     if (changed) {
       edit.root().object("metadata").set("uid", deployment_.uid);
@@ -449,6 +472,21 @@ class Step {
                                .body = std::format(R"({{"metadata":{{"uid":"{}","annotations":{{"{}":"{}"}}}}}})",
                                                    deployment_.uid, kRevision, revision_)});
     }
+  }
+
+  // What keeps a ReplicaSet from making its pods is said of the Deployment too, as long as it lasts.
+  bool failure_condition(MutJson conditions) const {
+    const Json old = find_condition(root_, kReplicaFailure);
+    for (const ReplicaSetPtr& set : new_ ? std::vector{new_} : old_) {
+      if (!set->object->json.contains(kReplicaFailure)) continue;
+      const auto set_doc = set->object->parse();
+      const Json failure = find_condition(set_doc.root(), kReplicaFailure);
+      if (!failure) continue;
+      return set_condition(conditions, kReplicaFailure,
+                           {std::string(failure["status"].str()), std::string(failure["reason"].str()), std::string(failure["message"].str())},
+                           old["message"].str() != failure["message"].str());
+    }
+    return old.exists();
   }
 
   bool available_condition(MutJson conditions, std::int64_t available) const {

@@ -12,6 +12,7 @@ namespace skerry::control {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 using testing::World;
 
 class Deployments : public ::testing::Test {
@@ -209,6 +210,92 @@ TEST_F(Deployments, HashIsStable) {
   const auto doc = kube::JsonDoc::parse(R"({"spec":{"a":1}})");
   EXPECT_EQ(template_hash(doc->root(), 0), template_hash(doc->root(), 0));
   EXPECT_NE(template_hash(doc->root(), 0), template_hash(doc->root(), 1));
+}
+
+TEST_F(Deployments, TheReplicaSetFollowsWithoutNewPods) {
+  make(2);
+  run(10);
+  world_.patch("deployments", "web", R"({"metadata":{"annotations":{"kubernetes.io/change-cause":"try"}},"spec":{"minReadySeconds":5}})");
+  const auto text = run(10);
+  EXPECT_THAT(text, Not(HasSubstr("event ")));
+  const auto sets = world_.replica_sets();
+  ASSERT_EQ(sets.size(), 1u);
+  const auto doc = sets[0]->object->parse();
+  EXPECT_EQ(doc.root()["metadata"]["annotations"]["kubernetes.io/change-cause"].str(), "try");
+  EXPECT_EQ(doc.root()["spec"]["minReadySeconds"].i64(), 5);
+}
+
+// Percentages of a surge round up, of what may be missing down; both nothing means that one may be missing.
+TEST_F(Deployments, RoundsPercentages) {
+  struct Case {
+    int replicas;
+    const char *surge, *unavailable;
+    int most, least;
+  };
+  for (const Case& one : {Case{10, "25%", "25%", 13, 8}, Case{3, "25%", "25%", 4, 3}, Case{1, "25%", "25%", 2, 1}, Case{5, "0%", "0%", 5, 4},
+                          Case{4, "0", "50%", 4, 2}, Case{4, "100%", "0", 8, 4}, Case{7, "1", "30%", 8, 5}, Case{4, "0", "200%", 4, 0}}) {
+    SCOPED_TRACE(std::format("{} {} {}", one.replicas, one.surge, one.unavailable));
+    world_ = World();
+    const auto quoted = [](std::string_view text) { return text.ends_with('%') ? std::format("\"{}\"", text) : std::string(text); };
+    make(one.replicas, std::format(R"("type":"RollingUpdate","rollingUpdate":{{"maxSurge":{},"maxUnavailable":{}}})", quoted(one.surge), quoted(one.unavailable)));
+    run(100);
+    image("v2");
+    int most = 0, least = one.replicas;
+    for (int i = 0; i < 40; ++i) {
+      step();
+      replica_sets();
+      most = std::max(most, static_cast<int>(world_.pods().size()));
+      least = std::min(least, available());
+      ready(1);
+      replica_sets();
+    }
+    EXPECT_EQ(most, one.most);
+    EXPECT_EQ(least, one.least);
+    EXPECT_EQ(available(), one.replicas);
+  }
+}
+
+TEST_F(Deployments, ScalesWhilePausedAndGoesOnWhenResumed) {
+  make(4);
+  run(10);
+  world_.patch("deployments", "web", R"({"spec":{"paused":true,"replicas":6}})");
+  image("v2");
+  auto text = run(10);
+  EXPECT_THAT(text, HasSubstr("from 4 to 6"));
+  EXPECT_THAT(text, Not(HasSubstr("image v2")));
+  EXPECT_THAT(text, HasSubstr("Progressing=Unknown DeploymentPaused"));
+  world_.patch("deployments", "web", R"({"spec":{"paused":false}})");
+  text = run(10);
+  EXPECT_THAT(text, HasSubstr("revision 2 image v2: 6 wanted, 6 pods, 6 available"));
+  EXPECT_THAT(text, HasSubstr("Progressing=True NewReplicaSetAvailable"));
+}
+
+TEST_F(Deployments, RollsBackToAnOlderTemplateUnderANewRevision) {
+  make(3);
+  run(10);
+  image("v2");
+  run(10);
+  image("v1");
+  const auto text = run(10);
+  EXPECT_THAT(text, HasSubstr("revision 3 image v1: 3 wanted, 3 pods, 3 available"));
+  EXPECT_EQ(world_.replica_sets().size(), 2u);
+  const auto doc = world_.get("deployments", "web")->parse();
+  EXPECT_EQ(doc.root()["metadata"]["annotations"]["deployment.kubernetes.io/revision"].str(), "3");
+}
+
+TEST_F(Deployments, SaysWhatKeepsItsReplicaSetFromMakingPods) {
+  make(1);
+  run(10);
+  const std::string set = world_.replica_sets()[0]->object->name;
+  world_.patch("replicasets", set, R"({"status":{"conditions":[{"type":"ReplicaFailure","status":"True","reason":"FailedCreate","message":"no such RuntimeClass"}]}})",
+               Verb::PatchStatus);
+  step();
+  EXPECT_THAT(picture(), HasSubstr("ReplicaFailure=True FailedCreate: no such RuntimeClass"));
+  EXPECT_THAT(step().actions, ::testing::IsEmpty());
+  world_.patch("replicasets", set, R"({"status":{"conditions":[]}})", Verb::PatchStatus);
+  step();
+  EXPECT_THAT(picture(), Not(HasSubstr("ReplicaFailure")));
+  EXPECT_THAT(step().actions, ::testing::IsEmpty());
 }
 
 }  // namespace

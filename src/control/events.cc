@@ -78,6 +78,17 @@ std::optional<Action> EventCore::next() {
   return std::nullopt;
 }
 
+void EventCore::expired(const std::string& name) {
+  for (auto& [key, known] : known_) {
+    if (known.name != name) continue;
+    known.posted = false;
+    if (known.queued || queue_.size() >= options_.queue_max) return;
+    known.queued = true;
+    queue_.push_back(key);
+    return;
+  }
+}
+
 EventRecorder::EventRecorder(rt::Loop& loop, client::Client& client, const Clock& clock, Random& random,
                              EventCore::Options options)
     : client_(client), clock_(clock), random_(random), core_(std::move(options)), work_(loop), tasks_(loop) {}
@@ -94,7 +105,8 @@ rt::Task<> EventRecorder::run() {
     CO_TRY_OK(co_await work_.wait());
     work_.reset();
     while (const auto action = core_.next()) {
-      // A namespace that is going takes no Events, and an Event that expired cannot be counted up: both are normal.
+      // A namespace that is going takes no Events, and an Event that expired cannot be counted up but is posted anew: both are
+      // normal. What was just posted is not tried again.
       if (action->verb == Verb::Create) {
         const auto posted = co_await client_.create(action->resource, action->namespace_, action->body);
         if (!posted) LOG_DEBUG("event not posted", {"error", posted.error()});
@@ -102,6 +114,7 @@ rt::Task<> EventRecorder::run() {
         const auto posted = co_await client_.patch(action->resource, action->namespace_, action->name,
                                                    client::PatchType::Merge, action->body);
         if (!posted) LOG_DEBUG("event not posted", {"error", posted.error()});
+        if (!posted && posted.error().code == Errc::NotFound) core_.expired(action->name);
       }
     }
   }

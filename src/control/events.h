@@ -31,6 +31,8 @@ class EventCore {
   explicit EventCore(Options options) : options_(std::move(options)) {}
   void add(const Note&, Time now, Random&);
   std::optional<Action> next();  // what to write next
+  // The Event of that name is not there any more (it expired): the next note posts it anew, beginning with the last one.
+  void expired(const std::string& name);
   std::uint64_t dropped() const { return dropped_; }
 
  private:

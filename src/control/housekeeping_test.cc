@@ -84,6 +84,28 @@ TEST(Events, CountsRepetitionsAndCombinesSimilarOnes) {
   EXPECT_THAT(last, HasSubstr(R"("message":"(combined from similar events): pod 29")"));
 }
 
+TEST(Events, PostsAnewWhatExpired) {
+  SeededRandom random(7);
+  EventCore core({.component = "test"});
+  const auto pod = object(R"({"kind":"Pod","apiVersion":"v1","metadata":{"name":"p","namespace":"default","uid":"u"}})");
+  const Note note{pod, NoteType::Warning, "FailedScheduling", "no node"};
+  core.add(note, Time{} + 1h, random);
+  const auto first = core.next();
+  ASSERT_TRUE(first);
+  core.add(note, Time{} + 3h, random);
+  const auto counted = core.next();
+  ASSERT_TRUE(counted);
+  EXPECT_EQ(counted->verb, Verb::Patch);
+  core.expired(counted->name);
+  const auto anew = core.next();
+  ASSERT_TRUE(anew);
+  EXPECT_EQ(anew->verb, Verb::Create);
+  EXPECT_THAT(anew->body, HasSubstr(R"("count":2)"));
+  EXPECT_FALSE(core.next());
+  core.expired("nobody");
+  EXPECT_FALSE(core.next());
+}
+
 TEST(Events, ForgetsTheOldestAndBoundsItsQueue) {
   World world;
   SeededRandom random(7);
@@ -306,6 +328,30 @@ TEST_F(Nodes, PodsGoWhenTheirPatienceEnds) {
   EXPECT_THAT(text, HasSubstr("delete pods default/patient"));
   EXPECT_THAT(text, HasSubstr("delete pods default/silent"));
   EXPECT_THAT(text, Not(HasSubstr("delete pods default/eternal")));
+}
+
+// An operator's taint needs no patience; a toleration with seconds counts from the time that the controller wrote down.
+TEST_F(Nodes, AnOperatorsTaintMovesPodsAtOnce) {
+  node("a", R"(,"annotations":{"skerry.dev/autonomy":"true"})");
+  world_.patch("nodes", "a", R"({"spec":{"taints":[{"key":"repair","value":"disk","effect":"NoExecute"}]}})");
+  show("a");
+  const auto text = run(5s, {"a"});
+  EXPECT_THAT(text, HasSubstr(std::format(R"("timeAdded":"{}")", to_rfc3339(world_.now))));
+  EXPECT_EQ(run(10s, {"a"}), "");
+  const auto pod = [&](const std::string& name, const std::string& tolerations) {
+    world_.put("pods", std::format(R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{}","namespace":"default"}},"spec":{{"nodeName":"a","tolerations":[{}]}}}})",
+                                   name, tolerations));
+  };
+  pod("plain", "");
+  pod("other", R"({"key":"repair","operator":"Equal","value":"memory","effect":"NoExecute"})");
+  pod("equal", R"({"key":"repair","operator":"Equal","value":"disk","effect":"NoExecute"})");
+  pod("soon", R"({"key":"repair","operator":"Exists","tolerationSeconds":60})");
+  auto plan = core_.pods(*world_.get("nodes", "a"), world_.pods(), world_.now);
+  auto deletions = testing::trace(plan);
+  EXPECT_THAT(deletions, AllOf(HasSubstr("default/plain"), HasSubstr("default/other"), Not(HasSubstr("default/equal")), Not(HasSubstr("default/soon"))));
+  EXPECT_EQ(plan.again, Duration(50s));
+  deletions = testing::trace(core_.pods(*world_.get("nodes", "a"), world_.pods(), world_.now + 50s));
+  EXPECT_THAT(deletions, HasSubstr("default/soon"));
 }
 
 TEST(PodGc, RemovesPodsOfLostNodesAndTheOldestThatEnded) {

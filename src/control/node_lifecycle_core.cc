@@ -34,16 +34,17 @@ bool autonomous(Json node) {
          node["metadata"]["annotations"][kAutonomy].str() == "true";
 }
 
-// How long this pod tolerates that taint; nothing: for ever. A pod that says nothing about it has the patience that
-// Kubernetes' admission would have given it.
-std::optional<Duration> tolerated(Json tolerations, std::string_view key, Duration unless_said) {
+// How long this pod tolerates that taint; nothing: for ever. A pod that says nothing about it has `unless_said`: for taints of
+// our own what Kubernetes' admission would have given it, for an operator's none.
+std::optional<Duration> tolerated(Json tolerations, Json taint, Duration unless_said) {
+  const auto key = taint["key"].str();
   std::optional<Duration> shortest = unless_said;
   bool found = false;
   for (const Json toleration : tolerations.items()) {
     const auto wanted_key = toleration["key"].str(), effect = toleration["effect"].str();
     const bool exists = toleration["operator"].str() == "Exists";
     if ((!effect.empty() && effect != "NoExecute") || (wanted_key.empty() ? !exists : wanted_key != key)) continue;
-    if (!exists && !toleration["value"].str().empty()) continue;  // these taints have no value
+    if (!exists && toleration["value"].str() != taint["value"].str()) continue;
     std::optional<Duration> here;
     if (toleration["tolerationSeconds"].is_integer())
       here = std::chrono::seconds(std::max<std::int64_t>(0, toleration["tolerationSeconds"].i64()));
@@ -180,8 +181,15 @@ void NodeLifecycleCore::judge(Node& node, bool may_evict, bool& evicted, Time no
     const bool keep = !ours(key) || std::ranges::any_of(wanted, [&](const Wanted& one) {
       return one.key == key && one.effect == effect;
     });
-    if (keep) taints.push(taint);
     changed = changed || !keep;
+    if (!keep) continue;
+    MutJson copy = taints.push_object();
+    copy.assign(taint);
+    // kubectl taint writes no time: from when on tolerationSeconds count.
+    if (effect == "NoExecute" && taint["timeAdded"].str().empty()) {
+      copy.set("timeAdded", time);
+      changed = true;
+    }
   }
   for (const Wanted& one : wanted) {
     if (has(one.key, one.effect)) continue;
@@ -201,8 +209,10 @@ Plan NodeLifecycleCore::pods(const kube::Object& node, const std::vector<PodPtr>
   Plan plan;
   const auto doc = node.parse();
   const Json root = doc.root();
-  if (autonomous(root)) return plan;
-  const bool unknown = find_condition(root, "Ready")["status"].str() == "Unknown";
+  const bool alone = autonomous(root);  // then only what an operator says moves its pods
+  const bool unknown = !alone && find_condition(root, "Ready")["status"].str() == "Unknown";
+  const bool tainted = any_item(root["spec"]["taints"], [](Json taint) { return taint["effect"].str() == "NoExecute"; });
+  if (!unknown && !tainted) return plan;
   for (const auto& pod : pods) {
     if (pod->finished || pod->object->deleting) continue;
     const auto pod_doc = pod->object->parse();
@@ -224,8 +234,9 @@ Plan NodeLifecycleCore::pods(const kube::Object& node, const std::vector<PodPtr>
                               .body = edit.dump()});
     }
     for (const Json taint : root["spec"]["taints"].items()) {
-      if (taint["effect"].str() != "NoExecute" || !ours(taint["key"].str())) continue;
-      const auto patience = tolerated(pod_doc.root()["spec"]["tolerations"], taint["key"].str(), options_.patience);
+      const bool own = ours(taint["key"].str());
+      if (taint["effect"].str() != "NoExecute" || (own && alone)) continue;
+      const auto patience = tolerated(pod_doc.root()["spec"]["tolerations"], taint, own ? options_.patience : Duration::zero());
       if (!patience) continue;
       const Time due = from_rfc3339(taint["timeAdded"].str()).value_or(now) + *patience;
       if (due <= now) {

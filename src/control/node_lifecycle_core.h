@@ -36,7 +36,7 @@ class NodeLifecycleCore {
 
   // Patches of nodes: conditions and taints. Called every few seconds.
   Plan poll(Time now, Instant instant);
-  // Deletions of those of a node's pods whose time has come, and readiness taken from pods of a silent node.
+  // Deletions of those of a node's pods whose time has come (by our taints and by those of an operator), and readiness taken from pods of a silent node.
   Plan pods(const kube::Object& node, const std::vector<PodPtr>& pods, Time now) const;
 
  private:

@@ -151,6 +151,7 @@ rt::Task<> Reconciler::lane(std::shared_ptr<Batch> batch) {
     LOG_DEBUG("action", {"controller", options_.name}, {"what", action.trace()});
     ++figures_.actions;
     const auto result = co_await cluster_.execute(action);
+    if (options_.on_action) options_.on_action(batch->key, action, result ? nullptr : &result.error());
     if (result) {
       expect(batch->key, action, *result);
     } else if (!batch->error) {

@@ -22,6 +22,8 @@ class Reconciler {
     Order order = Order::Parallel;
     std::size_t workers = 8;        // keys at once
     std::size_t parallel_max = 64;  // requests at once for one key
+    // Told of each request that was carried out; `error` is null if it succeeded.
+    std::function<void(const std::string& key, const Action&, const Error* error)> on_action = {};
     Duration delay{};               // from an event to the work, so that many events make one plan
   };
   // What to do about a key ("namespace/name" or "name"), from what the cluster's informers show.

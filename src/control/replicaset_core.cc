@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <format>
 #include <map>
+#include <optional>
 #include <tuple>
 
 #include "kube/selector.h"
@@ -71,6 +72,27 @@ void rank(std::vector<PodPtr>& pods) {
                       -pod->restarts, newest_first(pod->created), std::string_view(pod->object->name));
   };
   std::ranges::sort(pods, [&](const PodPtr& a, const PodPtr& b) { return key(a) < key(b); });
+}
+
+// Sets or removes the condition ReplicaFailure: `,"conditions":[…]` for the status, or nothing if it is as it should be. The
+// text stays that of the first failure: each attempt would word it otherwise, by the names of its pods.
+std::optional<std::string> failure_conditions(Json replica_set, std::string_view failure, Time now) {
+  const bool said = find_condition(replica_set, kReplicaFailure).exists();
+  if (said == !failure.empty()) return std::nullopt;
+  JsonEdit edit;
+  MutJson all = edit.root().array("conditions");
+  for (const Json condition : replica_set["status"]["conditions"].items()) {
+    if (condition["type"].str() != kReplicaFailure) all.push(condition);
+  }
+  if (!failure.empty()) {
+    MutJson added = all.push_object();
+    added.set("type", kReplicaFailure);
+    added.set("status", "True");
+    added.set("lastTransitionTime", to_rfc3339(now));
+    added.set("reason", "FailedCreate");
+    added.set("message", failure);
+  }
+  return std::format(R"(,"conditions":{})", all.dump());
 }
 
 }  // namespace
@@ -142,17 +164,18 @@ Plan reconcile_replica_set(const ReplicaSetInput& input, Random& random) {
     }
   }
   const std::int64_t generation = root["metadata"]["generation"].i64();
+  const auto conditions = failure_conditions(root, input.create_failure, input.now);
   if (old_status["replicas"].i64(-1) != have || old_status["fullyLabeledReplicas"].i64() != labeled ||
       old_status["readyReplicas"].i64() != ready || old_status["availableReplicas"].i64() != available ||
-      old_status["observedGeneration"].i64() < generation) {
+      old_status["observedGeneration"].i64() < generation || conditions) {
     plan.actions.push_back(
         {.verb = Verb::PatchStatus,
          .resource = client::kReplicaSets,
          .namespace_ = replica_set.namespace_,
          .name = replica_set.name,
          .body = std::format(
-             R"({{"metadata":{{"uid":"{}"}},"status":{{"replicas":{},"fullyLabeledReplicas":{},"readyReplicas":{},"availableReplicas":{},"observedGeneration":{}}}}})",
-             replica_set.uid, have, labeled, ready, available, generation)});
+             R"({{"metadata":{{"uid":"{}"}},"status":{{"replicas":{},"fullyLabeledReplicas":{},"readyReplicas":{},"availableReplicas":{},"observedGeneration":{}{}}}}})",
+             replica_set.uid, have, labeled, ready, available, generation, conditions.value_or(""))});
   }
   return plan;
 }

@@ -15,6 +15,7 @@ struct ReplicaSetInput {
   // selector may match. They must show all that was done for this ReplicaSet before.
   std::span<const PodPtr> pods;
   Time now{};
+  std::string_view create_failure{};  // why its last pod could not be made; empty: it could
   std::size_t burst_max = 500;  // creations and deletions in one plan; the next plan does the rest
 };
 

@@ -125,5 +125,25 @@ TEST_F(ReplicaSets, WaitsForMinReadySeconds) {
   EXPECT_THAT(testing::trace(step()), HasSubstr(R"("availableReplicas":1)"));
 }
 
+TEST_F(ReplicaSets, SaysWhyItsPodsCannotBeMadeUntilTheyCan) {
+  const auto sets = [&](std::string_view failure) {
+    Plan plan = reconcile_replica_set({.replica_set = world_.get("replicasets", "web"), .pods = {}, .now = world_.now, .create_failure = failure}, random_);
+    for (const auto& action : plan.actions) {
+      if (action.verb == Verb::PatchStatus) world_.patch("replicasets", "web", action.body, Verb::PatchStatus);
+    }
+    return world_.get("replicasets", "web")->parse();
+  };
+  EXPECT_FALSE(find_condition(sets("").root(), kReplicaFailure).exists());
+  const auto failing = sets("RuntimeClass \"x\" not found");
+  const Json condition = find_condition(failing.root(), "ReplicaFailure");
+  EXPECT_EQ(condition["status"].str(), "True");
+  EXPECT_EQ(condition["reason"].str(), "FailedCreate");
+  EXPECT_EQ(condition["message"].str(), "RuntimeClass \"x\" not found");
+  const auto again = sets("another wording");
+  EXPECT_EQ(find_condition(again.root(), kReplicaFailure)["message"].str(), "RuntimeClass \"x\" not found");
+  const auto healed = sets("");
+  EXPECT_FALSE(find_condition(healed.root(), kReplicaFailure).exists());
+}
+
 }  // namespace
 }  // namespace skerry::control

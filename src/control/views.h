@@ -34,6 +34,8 @@ std::optional<OwnerReference> controller_of(Json metadata);
 // {"apiVersion":…,"kind":…,"name":…,"uid":…,"controller":true,"blockOwnerDeletion":true}
 std::string controller_reference(std::string_view api_version, std::string_view kind, const kube::Object& owner);
 
+// Of ReplicaSets and Deployments: pods cannot be made, and why.
+inline constexpr std::string_view kReplicaFailure = "ReplicaFailure";
 // The condition of that type in status.conditions, or Missing.
 Json find_condition(Json object, std::string_view type);
 

@@ -9,6 +9,7 @@ namespace skerry::kube {
 namespace {
 
 using testing::HasSubstr;
+using testing::StartsWith;
 
 std::string patched(PatchType how, std::string_view message, std::string_view current, std::string_view patch) {
   const auto doc = JsonDoc::parse(current);
@@ -42,21 +43,21 @@ TEST(JsonPatch, Rfc6902Examples) {
   EXPECT_EQ(json_patch(R"({"baz":"qux","foo":["a",2,"c"]})",
                        R"([{"op":"test","path":"/baz","value":"qux"},{"op":"test","path":"/foo/1","value":2}])"),
             R"({"baz":"qux","foo":["a",2,"c"]})");
-  EXPECT_EQ(json_patch(R"({"baz":"qux"})", R"([{"op":"test","path":"/baz","value":"bar"}])"), kRefused);
+  EXPECT_THAT(json_patch(R"({"baz":"qux"})", R"([{"op":"test","path":"/baz","value":"bar"}])"), StartsWith(kRefused));
   EXPECT_EQ(json_patch(R"({"foo":"bar"})", R"([{"op":"add","path":"/child","value":{"grandchild":{}}}])"),
             R"({"foo":"bar","child":{"grandchild":{}}})");
-  EXPECT_EQ(json_patch(R"({"foo":"bar"})", R"([{"op":"add","path":"/baz/bat","value":"qux"}])"), kRefused);
+  EXPECT_THAT(json_patch(R"({"foo":"bar"})", R"([{"op":"add","path":"/baz/bat","value":"qux"}])"), StartsWith(kRefused));
   EXPECT_EQ(json_patch(R"({"/":9,"~1":10})", R"([{"op":"test","path":"/~01","value":10}])"), R"({"/":9,"~1":10})");
   EXPECT_EQ(json_patch(R"({"foo":["bar"]})", R"([{"op":"add","path":"/foo/-","value":["abc","def"]}])"), R"({"foo":["bar",["abc","def"]]})");
 }
 
 TEST(JsonPatch, RefusesWhatDoesNotApply) {
-  EXPECT_EQ(json_patch(R"({"data":{}})", R"([{"op":"remove","path":"/data/zz"}])"), kRefused);
-  EXPECT_EQ(json_patch("{}", R"([{"op":"replace","path":"/a","value":1}])"), kRefused);
-  EXPECT_EQ(json_patch("{}", R"([{"op":"nonsense","path":"/a"}])"), kRefused);
-  EXPECT_EQ(json_patch("{}", R"([{"op":"add","path":"a","value":1}])"), kRefused);
-  EXPECT_EQ(json_patch(R"({"a":[1]})", R"([{"op":"remove","path":"/a/01"}])"), kRefused);
-  EXPECT_EQ(json_patch(R"({"a":{}})", R"([{"op":"move","from":"/a","path":"/a/b"}])"), kRefused);
+  EXPECT_THAT(json_patch(R"({"data":{}})", R"([{"op":"remove","path":"/data/zz"}])"), StartsWith(kRefused));
+  EXPECT_THAT(json_patch("{}", R"([{"op":"replace","path":"/a","value":1}])"), StartsWith(kRefused));
+  EXPECT_THAT(json_patch("{}", R"([{"op":"nonsense","path":"/a"}])"), StartsWith(kRefused));
+  EXPECT_THAT(json_patch("{}", R"([{"op":"add","path":"a","value":1}])"), StartsWith(kRefused));
+  EXPECT_THAT(json_patch(R"({"a":[1]})", R"([{"op":"remove","path":"/a/01"}])"), StartsWith(kRefused));
+  EXPECT_THAT(json_patch(R"({"a":{}})", R"([{"op":"move","from":"/a","path":"/a/b"}])"), StartsWith(kRefused));
   EXPECT_EQ(json_patch("{}", R"([{"op":"replace","path":"","value":[]}])"), kRefused);
   EXPECT_THAT(json_patch("{}", "{}"), HasSubstr("400"));
   EXPECT_THAT(json_patch("{}", "["), HasSubstr("400"));
@@ -65,7 +66,7 @@ TEST(JsonPatch, RefusesWhatDoesNotApply) {
 TEST(JsonPatch, CopiesAreBounded) {
   std::string ops = R"([{"op":"add","path":"/a","value":[0,1,2,3,4,5,6,7,8,9]})";
   for (int i = 0; i < 40; ++i) ops += R"(,{"op":"copy","from":"/a","path":"/a/-"})";
-  EXPECT_EQ(json_patch("{}", ops + "]"), kRefused);
+  EXPECT_THAT(json_patch("{}", ops + "]"), StartsWith(kRefused));
 }
 
 // The table of RFC 7386, appendix A, for object targets.
