@@ -97,10 +97,11 @@ Result<> make_cgi_environment(const Request& request, const CgiServer& server, c
   for (const auto& [name, value] : base) v.set(name, value);
   v.begin_request();
   for (const auto& [name, value] : request.headers.fields()) {
-    // Not passed: what has a variable of its own; credentials and connection, as WAGI has it; Proxy, which libraries take for
-    // HTTP_PROXY; names with '_', which would pass for ones with '-'.
+    // Not passed: what has a variable of its own; credentials and connection, as WAGI has it; Transfer-Encoding, which is undone
+    // already (RFC 3875, 4.1.18); Proxy, which libraries take for HTTP_PROXY; names with '_', which would pass for ones with '-'.
     if (equal_ignoring_case(name, "content-type") || equal_ignoring_case(name, "content-length") || equal_ignoring_case(name, "authorization") ||
-        equal_ignoring_case(name, "connection") || equal_ignoring_case(name, "proxy") || name.find('_') != std::string_view::npos) {
+        equal_ignoring_case(name, "connection") || equal_ignoring_case(name, "transfer-encoding") || equal_ignoring_case(name, "proxy") ||
+        name.find('_') != std::string_view::npos) {
       continue;
     }
     v.add_header(name, value);
@@ -118,6 +119,7 @@ Result<> make_cgi_environment(const Request& request, const CgiServer& server, c
   v.set("REMOTE_ADDR", address);
   v.set("REMOTE_HOST", address);
   v.set("REMOTE_PORT", remote_port);
+  v.set("REMOTE_IDENT", "");
   v.set("REMOTE_USER", "");
   v.set("AUTH_TYPE", "");
   const auto* type = request.headers.find("content-type");

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sandbox/deadline.h"
 
+#include <pthread.h>
 #include <sys/time.h>
+#include <ucontext.h>
 
 #include <cerrno>
 #include <csignal>
@@ -13,9 +15,10 @@ namespace {
 // Written by the code and its own signal handler, in one thread: volatile is what the language asks for here.
 struct State {
   wasm::CallExecutor* executor = nullptr;
-  void (*on_hopeless)() = nullptr;
+  Deadline::Force force{};
   volatile std::uint64_t due_ns = 0;  // 0: no call with a deadline is running
   volatile bool fired = false;        // the running call was cancelled
+  volatile bool forced = false;       // and left by force
   volatile std::uint64_t armed_ns = 0;  // when the timer goes off; 0: it is off
   volatile std::uint64_t fired_cpu_ns = 0;  // the process' CPU time when it was cancelled
 };
@@ -36,7 +39,19 @@ std::uint64_t cpu_ns() {
   return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_nsec);
 }
 
-void on_alarm(int) {
+bool in_guest_code(const void* context) {
+  const auto& machine = static_cast<const ucontext_t*>(context)->uc_mcontext;
+#if defined(__x86_64__)
+  const auto at = static_cast<std::uintptr_t>(machine.gregs[REG_RIP]);
+#elif defined(__aarch64__)
+  const auto at = static_cast<std::uintptr_t>(machine.pc);
+#else
+#error "where does this machine keep its instruction's address?"
+#endif
+  return at >= state.force.guest_code.first && at < state.force.guest_code.second;
+}
+
+void on_alarm(int, siginfo_t* info, void* context) {
   const int saved = errno;
   const auto now = monotonic_ns();
   state.armed_ns = 0;
@@ -48,11 +63,20 @@ void on_alarm(int) {
       state.fired = true;
       state.fired_cpu_ns = cpu_ns();
       state.executor->cancel();
-      arm(now, now + Deadline::kHardAfterNs);
-    } else if (cpu_ns() - state.fired_cpu_ns >= Deadline::kHardCpuNs) {
-      state.on_hopeless();
+      arm(now, now + Deadline::kLookAfterNs);
     } else {
-      arm(now, now + Deadline::kHardAfterNs);
+      const auto used = cpu_ns() - state.fired_cpu_ns;
+      if (used >= Deadline::kForceCpuNs && in_guest_code(context)) {
+        state.forced = true;
+        sigset_t alarm;  // this handler does not return, which would unblock it
+        sigemptyset(&alarm);
+        sigaddset(&alarm, SIGALRM);
+        pthread_sigmask(SIG_UNBLOCK, &alarm, nullptr);
+        errno = saved;
+        state.force.leave(info, context);
+      }
+      if (used >= Deadline::kHardCpuNs) state.force.on_hopeless();
+      arm(now, now + Deadline::kLookAfterNs);
     }
   }
   errno = saved;
@@ -66,12 +90,12 @@ std::uint64_t monotonic_ns() {
   return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_nsec);
 }
 
-void Deadline::install(wasm::CallExecutor& executor, void (*on_hopeless)()) {
+void Deadline::install(wasm::CallExecutor& executor, const Force& force) {
   state.executor = &executor;
-  state.on_hopeless = on_hopeless;
+  state.force = force;
   struct sigaction action{};
-  action.sa_handler = on_alarm;
-  action.sa_flags = SA_ONSTACK;  // no SA_RESTART: a waiting host function must come back
+  action.sa_sigaction = on_alarm;
+  action.sa_flags = SA_ONSTACK | SA_SIGINFO;  // no SA_RESTART: a waiting host function must come back
   sigemptyset(&action.sa_mask);
   sigaction(SIGALRM, &action, nullptr);
 }
@@ -88,6 +112,7 @@ bool Deadline::end(wasm::Outcome outcome) {
   state.due_ns = 0;
   if (!state.fired) return false;
   state.fired = false;
+  state.forced = false;
   if (outcome != wasm::Outcome::Interrupted) state.executor->drain_stale_cancel();
   return true;
 }
@@ -99,6 +124,7 @@ void Deadline::disarm() {
 }
 
 bool Deadline::expired() { return state.fired; }
+bool Deadline::forced() { return state.forced; }
 
 std::uint64_t Deadline::left_ns() {
   const auto due = state.due_ns;

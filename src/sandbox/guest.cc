@@ -71,7 +71,7 @@ void tell_keeper(char kind, std::string_view text) {
   _exit(code);
 }
 void on_hopeless_call() {
-  static const char kText[] = "Ethe guest's start section ran past its deadline and cannot be cancelled";
+  static const char kText[] = "Ethe guest ran past its deadline in code that cannot be cancelled (one long memory operation?)";
   if (serving.fds.control >= 0) (void)!send(serving.fds.control, kText, sizeof kText - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
   _exit(kExitGuestFailedToStart);
 }
@@ -114,7 +114,7 @@ void dry_run() {
   nothing.request_deadline = nothing.start_deadline = 1s;
   auto& image = *serving.image;
   FaultWatch::install(serving.stack_top, nothing.stack_bytes_max);
-  Deadline::install(*image.calls, [] { _exit(kExitGuestFailedToStart); });
+  Deadline::install(*image.calls, {image.guest.code(), FaultWatch::leave_by_force, [] { _exit(kExitGuestFailedToStart); }});
   {
     const auto pages = std::max<std::uint64_t>(image.guest.memory_pages_min("memory"), 1);
     GuestRuntime runtime(image, nothing, pages * 65536, *serving.metrics, *serving.log);
@@ -142,7 +142,7 @@ wasm::HostStatus nested_loop(wasm::Frame&, const std::uint64_t*, std::uint64_t*)
   const auto& a = *serving.assignment;
   auto& block = *serving.metrics;
   FaultWatch::install(serving.stack_top, a.stack_bytes_max);
-  Deadline::install(*serving.image->calls, on_hopeless_call);
+  Deadline::install(*serving.image->calls, {serving.image->guest.code(), FaultWatch::leave_by_force, on_hopeless_call});
   GuestRuntime runtime(*serving.image, a, serving.memory_bytes_max, block, *serving.log);
   const auto guest = a.kind == GuestKind::Wagi ? make_wagi_guest(runtime) : make_http_handler_guest(runtime);
   if (const auto started = guest->start(); !started) give_up(kExitGuestFailedToStart, started.error().what);

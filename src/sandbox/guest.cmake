@@ -5,15 +5,16 @@ skerry_llvm_stub(skerry_llvm_stub)
 find_library(SKERRY_LLHTTP libllhttp.a REQUIRED)
 find_program(SKERRY_WAT2WASM wat2wasm REQUIRED)
 
-# skerry_native(OUT WAT [option …]) compiles a .wat of this folder to native code with our own compiler, when building.
+# skerry_native(OUT WAT [option …]) compiles a .wat of this folder (or of anywhere) to native code with our own compiler.
 function(skerry_native variable wat)
   get_filename_component(name ${wat} NAME_WE)
+  get_filename_component(source ${wat} ABSOLUTE)
   set(base ${CMAKE_CURRENT_BINARY_DIR}/native/${name})
   file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/native)
   add_custom_command(OUTPUT ${base}.so ${base}.wasm
-    COMMAND ${SKERRY_WAT2WASM} ${CMAKE_CURRENT_SOURCE_DIR}/${wat} -o ${base}.wasm
+    COMMAND ${SKERRY_WAT2WASM} ${source} -o ${base}.wasm
     COMMAND ${CMAKE_COMMAND} -E env ASAN_OPTIONS=detect_leaks=0 $<TARGET_FILE:skerry-compile> --in ${base}.wasm --out ${base}.so --generic-binary ${ARGN}
-    DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${wat} skerry-compile
+    DEPENDS ${source} skerry-compile
     COMMENT "Native code of ${wat}" VERBATIM)
   set(${variable} ${base}.so PARENT_SCOPE)
 endfunction()
@@ -49,7 +50,15 @@ if(SKERRY_TESTS)
   skerry_guest_c(wagi_guest testdata/wagi.c)
   skerry_native(hungry_guest testdata/hungry.wat)
   skerry_native(looping_guest testdata/looping_start.wat)
-  add_custom_target(skerry_test_guests DEPENDS ${handler_guest} ${wagi_guest} ${hungry_guest} ${looping_guest})
+  skerry_native(growing_guest testdata/growing.wat)
+  skerry_native(started_guest testdata/started.wat)
+  skerry_native(tail_guest testdata/tail.wat)
+  # 20,000 locals, without optimisation: each call takes a frame of 160 KB.
+  string(REPEAT " i64" 20000 WIDE_LOCALS)
+  configure_file(testdata/wide.wat.in ${CMAKE_CURRENT_BINARY_DIR}/native/wide.wat @ONLY)
+  skerry_native(wide_guest ${CMAKE_CURRENT_BINARY_DIR}/native/wide.wat --optimise O0)
+  add_custom_target(skerry_test_guests DEPENDS ${handler_guest} ${wagi_guest} ${hungry_guest} ${looping_guest} ${growing_guest} ${started_guest}
+    ${tail_guest} ${wide_guest})
   add_dependencies(sandbox_guest_test skerry_test_guests)
   target_compile_definitions(sandbox_guest_test PRIVATE SKERRY_TEST_NATIVE="${CMAKE_CURRENT_BINARY_DIR}/native")
 endif()

@@ -19,6 +19,10 @@ using Params = const std::uint64_t*;
 
 constexpr std::uint32_t kFeatureBufferRequest = 1, kFeatureTrailers = 4, kFeaturesAll = 7;
 
+// What a guest may have the host keep for one request: names and values that it sets, URI and method.
+constexpr std::size_t kKeptBytesMax = 1u << 20;
+constexpr std::size_t kBodyKeptBytes = 256u << 10;
+
 struct Exchange {
   Request* request = nullptr;  // null: no request is running (_initialize, _start)
   Response* response = nullptr;
@@ -28,9 +32,11 @@ struct Exchange {
   bool request_body_written = false;
   bool response_body_written = false;  // the first write of each of the two calls overwrites
   Buffer request_body;
+  Buffer scratch;
+  std::size_t kept_bytes = 0;
   std::uint32_t features_at_start = 0;
   std::string_view config;
-  GuestLog* log = nullptr;
+  GuestRuntime* runtime = nullptr;
 };
 Exchange exchange;
 
@@ -52,6 +58,12 @@ bool take(Frame& frame, std::uint64_t at, std::uint64_t size, std::string_view& 
   if (from == nullptr) return false;
   out = {reinterpret_cast<const char*>(from), u32(size)};
   return true;
+}
+
+// The arena lives until the request's end, so a guest that changes things in a loop would fill it.
+bool may_keep(std::size_t bytes) {
+  exchange.kept_bytes += bytes;
+  return exchange.kept_bytes <= kKeptBytesMax;
 }
 
 enum HeaderKind : std::uint64_t { kRequest = 0, kResponse = 1, kRequestTrailers = 2, kResponseTrailers = 3 };
@@ -86,7 +98,7 @@ HostStatus log_message(Frame& frame, Params p, std::uint64_t*) {
   std::string_view text;
   if (level < 0 || level > 2) return HostStatus::Ok;
   if (!take(frame, p[1], p[2], text)) return HostStatus::Refuse;
-  if (exchange.log != nullptr) exchange.log->line(level == 0 ? GuestLog::Out : GuestLog::Err, text);
+  if (exchange.runtime != nullptr) exchange.runtime->log().line(level == 0 ? GuestLog::Out : GuestLog::Err, text);
   return HostStatus::Ok;
 }
 
@@ -134,7 +146,9 @@ HostStatus get_header_values(Frame& frame, Params p, std::uint64_t* result) {
   auto* to = frame.bytes(u32(p[3]), u32(size));
   if (to == nullptr) return HostStatus::Refuse;
   // The name may lie in the very bytes that are written: it is kept aside.
-  const auto key = exchange.arena->copy(name);
+  exchange.scratch.clear();
+  exchange.scratch.append(name);
+  const auto key = exchange.scratch.view();
   for (const auto& field : list->fields()) {
     if (!equal_ignoring_case(field.name, key)) continue;
     std::memcpy(to, field.value.data(), field.value.size());
@@ -155,14 +169,18 @@ HeaderList* mutable_headers(Frame& frame, Params p, std::string_view& name) {
 HostStatus set_header_value(Frame& frame, Params p, std::uint64_t*) {
   std::string_view name, value;
   auto* list = mutable_headers(frame, p, name);
-  if (list == nullptr || !take(frame, p[3], p[4], value) || !is_field_value(value)) return HostStatus::Refuse;
+  if (list == nullptr || !take(frame, p[3], p[4], value) || !is_field_value(value) || !may_keep(2 * name.size() + value.size())) {
+    return HostStatus::Refuse;
+  }
   list->set(*exchange.arena, name, value);
   return list->fields().size() <= HeaderList::kFieldsMax ? HostStatus::Ok : HostStatus::Refuse;
 }
 HostStatus add_header_value(Frame& frame, Params p, std::uint64_t*) {
   std::string_view name, value;
   auto* list = mutable_headers(frame, p, name);
-  if (list == nullptr || !take(frame, p[3], p[4], value) || !is_field_value(value)) return HostStatus::Refuse;
+  if (list == nullptr || !take(frame, p[3], p[4], value) || !is_field_value(value) || !may_keep(name.size() + value.size())) {
+    return HostStatus::Refuse;
+  }
   if (list->fields().size() >= HeaderList::kFieldsMax) return HostStatus::Refuse;
   list->add(*exchange.arena, name, value);
   return HostStatus::Ok;
@@ -211,7 +229,12 @@ HostStatus write_body(Frame& frame, Params p, std::uint64_t*) {
       response.body_bytes = 0;
     }
   }
-  return response.write(bytes.data(), bytes.size()) == Response::Written::Ok ? HostStatus::Ok : HostStatus::Refuse;
+  switch (response.write(bytes.data(), bytes.size())) {
+    case Response::Written::Ok: return HostStatus::Ok;
+    case Response::Written::TooLarge: return HostStatus::Refuse;
+    case Response::Written::ClientGone: exchange.runtime->client_is_gone(); return HostStatus::Exit;
+  }
+  return HostStatus::Refuse;
 }
 
 HostStatus get_method(Frame& frame, Params p, std::uint64_t* result) {
@@ -219,7 +242,7 @@ HostStatus get_method(Frame& frame, Params p, std::uint64_t* result) {
 }
 HostStatus set_method(Frame& frame, Params p, std::uint64_t*) {
   std::string_view text;
-  if (exchange.request == nullptr || !take(frame, p[0], p[1], text) || !is_token(text)) return HostStatus::Refuse;
+  if (exchange.request == nullptr || !take(frame, p[0], p[1], text) || !is_token(text) || !may_keep(text.size())) return HostStatus::Refuse;
   exchange.request->method = exchange.arena->copy(text);
   return HostStatus::Ok;
 }
@@ -228,7 +251,7 @@ HostStatus get_uri(Frame& frame, Params p, std::uint64_t* result) {
 }
 HostStatus set_uri(Frame& frame, Params p, std::uint64_t*) {
   std::string_view text;
-  if (exchange.request == nullptr || !take(frame, p[0], p[1], text) || !is_field_value(text)) return HostStatus::Refuse;
+  if (exchange.request == nullptr || !take(frame, p[0], p[1], text) || !is_field_value(text) || !may_keep(text.size())) return HostStatus::Refuse;
   exchange.request->uri = text.empty() ? std::string_view("/") : exchange.arena->copy(text);
   return HostStatus::Ok;
 }
@@ -275,7 +298,7 @@ class HttpHandlerGuest final : public Guest {
  public:
   explicit HttpHandlerGuest(GuestRuntime& runtime) : runtime_(runtime) {
     exchange.config = runtime.assignment().config;
-    exchange.log = &runtime.log();
+    exchange.runtime = &runtime;
   }
 
   Result<> start() override {
@@ -300,11 +323,13 @@ class HttpHandlerGuest final : public Guest {
     exchange.response = &response;
     exchange.arena = &arena;
     exchange.features = exchange.features_at_start;
+    exchange.kept_bytes = 0;
     exchange.request_body_at = exchange.response_body_at = 0;
     exchange.request_body_written = exchange.response_body_written = false;
     run(request, response);
     exchange.request = nullptr;
     exchange.response = nullptr;
+    if (exchange.request_body.capacity() > kBodyKeptBytes) exchange.request_body.release();
   }
 
  private:

@@ -11,6 +11,7 @@ namespace skerry::sandbox {
 void GuestLog::replace(int fd) {
   if (fd_ >= 0) close(fd_);
   fd_ = fd;
+  torn_ = false;
 }
 
 void GuestLog::emit(Stream stream, std::string_view text, char tag) {
@@ -27,6 +28,7 @@ void GuestLog::emit(Stream stream, std::string_view text, char tag) {
     std::strftime(stamp_, sizeof stamp_, "%Y-%m-%dT%H:%M:%S.", &parts);
   }
   out_.clear();
+  if (torn_) out_.push('\n');  // half a line is never continued by another one
   out_.append(std::string_view(stamp_, 20));
   char digits[9];
   auto rest = now.tv_nsec;
@@ -42,7 +44,9 @@ void GuestLog::emit(Stream stream, std::string_view text, char tag) {
     n = ::write(fd_, out_.data(), out_.size());
   } while (n < 0 && errno == EINTR);
   // A full disk, or the file's limit (SIGXFSZ is ignored), loses lines and never a request.
-  metrics_.add(n == static_cast<ssize_t>(out_.size()) ? metrics::Counter::LogLines : metrics::Counter::LogLinesDropped);
+  const bool whole = n == static_cast<ssize_t>(out_.size());
+  if (n > 0) torn_ = !whole;
+  metrics_.add(whole ? metrics::Counter::LogLines : metrics::Counter::LogLinesDropped);
 }
 
 void GuestLog::line(Stream stream, std::string_view text) {

@@ -24,6 +24,7 @@ class GuestLog {
   int fd_;
   metrics::Block& metrics_;
   Buffer partial_[2], out_;
+  bool torn_ = false;  // the file ends in the middle of a line: there was no room for the rest
   long second_ = -1;
   char stamp_[32];
 };

@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <format>
+#include <utility>
 
 #include "sandbox/deadline.h"
 #include "sandbox/guest_wasi.h"
@@ -79,6 +80,7 @@ bool FaultWatch::take_stack_overflow() {
   }
   return was;
 }
+void FaultWatch::leave_by_force(siginfo_t* info, void* context) { watch.engine.sa_sigaction(SIGSEGV, info, context); }
 void FaultWatch::enter_guest() { watch.in_guest = true; }
 void FaultWatch::leave_guest() { watch.in_guest = false; }
 
@@ -99,11 +101,13 @@ CallEnd GuestRuntime::guarded(Call call, std::uint64_t now_ns, std::uint64_t len
   FaultWatch::enter_guest();
   end.outcome = call();
   FaultWatch::leave_guest();
-  const bool fired = Deadline::expired();
+  const bool fired = Deadline::expired(), forced = Deadline::forced();
   if (fired && end.outcome != wasm::Outcome::Interrupted) metrics_.add(metrics::Counter::StaleTokensDrained);
   Deadline::end(end.outcome);
+  end.client_gone = std::exchange(client_gone_, false);
   if (end.outcome == wasm::Outcome::Done) return end;  // in time, or so nearly that the answer is worth more than the rule
-  end.deadline = fired && (end.outcome == wasm::Outcome::Interrupted || end.outcome == wasm::Outcome::Exited);
+  if (end.client_gone) return end;                     // counted where it was noticed
+  end.deadline = fired && (forced || end.outcome == wasm::Outcome::Interrupted || end.outcome == wasm::Outcome::Exited);
   if (end.deadline) {
     metrics_.add(metrics::Counter::Deadlines);
     return end;
@@ -142,6 +146,7 @@ CallEnd GuestRuntime::call_ii(const wasm::Function& f, std::uint32_t a, std::uin
 }
 
 std::string GuestRuntime::describe(const CallEnd& end) const {
+  if (end.client_gone) return "was stopped, because its client is gone or takes nothing";
   if (end.deadline) return std::format("took longer than its deadline of {}", to_human(assignment_.request_deadline));
   if (end.stack_overflow) return std::format("recursed deeper than its stack of {} bytes", assignment_.stack_bytes_max);
   if (end.outcome == wasm::Outcome::Exited) return std::format("called proc_exit({})", wasi_world.exit_code);
@@ -153,32 +158,34 @@ void GuestRuntime::answer_failure(const CallEnd& end, const Request& request, Re
   log_.line(GuestLog::Err, std::format("skerry: {} {}: the guest {}", request.method, request.uri, what));
   if (response.committed) {
     response.abort = true;  // half a response is out; its end must not look like one
-    response.status = end.deadline ? 504 : 500;
+    if (!end.client_gone) response.status = end.deadline ? 504 : 500;
     return;
   }
   response.plain(end.deadline ? 504 : 500, std::format("the guest {}\n", what));
 }
 
 Result<wasm::Instance> GuestRuntime::make_instance(Start start) {
-  // The start section runs while instantiating and cannot be cancelled there: its deadline ends the process.
   const auto start_ns = static_cast<std::uint64_t>(assignment_.start_deadline.count());
   metrics_.add(metrics::Counter::InstancesCreated);
-  Deadline::begin(monotonic_ns(), start_ns);
-  FaultWatch::enter_guest();
-  auto made = instantiator_.instantiate(image_.guest);
-  FaultWatch::leave_guest();
-  Deadline::end(wasm::Outcome::Done);
   const auto fail = [&](std::string what) -> Result<wasm::Instance> {
     metrics_.add(metrics::Counter::InstancesFailed);
     return Fail(Error{Errc::Unavailable, std::move(what)});
   };
-  if (!made) return fail(made.error().what);
-  const auto pages = made->memory_pages("memory"), needed = pages_min_;
-  if (needed > 0 && pages < needed) {
+  const auto too_little = [&](std::uint32_t pages) {
     return fail(std::format("the module needs {} pages of memory ({} KiB) and got {}: its limit is {} pages ({} KiB). Raise the container's memory limit, "
                             "or build the module with a smaller initial memory",
-                            needed, needed * 64, pages, pages_max_, static_cast<std::uint64_t>(pages_max_) * 64));
-  }
+                            pages_min_, static_cast<std::uint64_t>(pages_min_) * 64, pages, pages_max_, static_cast<std::uint64_t>(pages_max_) * 64));
+  };
+  if (pages_min_ > pages_max_) return too_little(0);
+  Deadline::begin(monotonic_ns(), start_ns);
+  FaultWatch::enter_guest();
+  auto made = instantiator_.instantiate(image_.guest);
+  FaultWatch::leave_guest();
+  const bool forced = Deadline::forced();
+  Deadline::end(wasm::Outcome::Done);
+  if (forced) return fail(std::format("its start section took longer than its deadline of {}", to_human(assignment_.start_deadline)));
+  if (!made) return fail(std::format("{}. Is there room for its memory of {} KiB?", made.error().what, static_cast<std::uint64_t>(pages_min_) * 64));
+  if (const auto pages = made->memory_pages("memory"); pages < pages_min_) return too_little(pages);
   if (start == Start::Yes) {
     auto function = made->find("_initialize");
     std::string_view name = "_initialize";

@@ -3,6 +3,7 @@
 // turning every way in which a call can end into a status, a counter and a line in the log.
 #pragma once
 #include <array>
+#include <csignal>
 #include <memory>
 #include <optional>
 #include <string>
@@ -32,6 +33,8 @@ class FaultWatch {
   // Inside the nested loop: takes over the engine's handler, onto a stack of its own.
   static void install(std::uintptr_t stack_top, std::size_t stack_bytes);
   static bool take_stack_overflow();
+  // From another signal's handler, while the guest's code runs: as if that code had trapped. Never returns.
+  static void leave_by_force(siginfo_t*, void* context);
   static void enter_guest();
   static void leave_guest();
 };
@@ -40,6 +43,7 @@ struct CallEnd {
   wasm::Outcome outcome = wasm::Outcome::Done;
   bool deadline = false;
   bool stack_overflow = false;
+  bool client_gone = false;  // ended by us: nobody is left to take the response
   bool done() const { return outcome == wasm::Outcome::Done && !deadline; }
 };
 
@@ -60,6 +64,8 @@ class GuestRuntime {
   // 504, 500 or a cut connection for a call that did not end well; one line in the guest's log.
   void answer_failure(const CallEnd&, const Request&, Response&);
   std::string describe(const CallEnd&) const;
+  // Said by a host function that then ends the running call: the client is gone, which is no fault of the guest.
+  void client_is_gone() { client_gone_ = true; }
 
   const Assignment& assignment() const { return assignment_; }
   metrics::Block& metrics() { return metrics_; }
@@ -75,6 +81,7 @@ class GuestRuntime {
   metrics::Block& metrics_;
   GuestLog& log_;
   std::uint32_t pages_max_, pages_min_;
+  bool client_gone_ = false;
   wasm::Instantiator instantiator_;
 };
 

@@ -3,15 +3,22 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <poll.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -21,6 +28,25 @@
 #include "wasm/native_cache.h"
 
 namespace skerry::sandbox::test {
+namespace {
+
+void refuse_mappings_of(const std::vector<std::size_t>& sizes) {
+  if (sizes.empty()) return;
+  std::vector<sock_filter> program{BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 1, 0),
+                                   BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  for (const auto size : sizes) {  // the second argument, in two halves
+    program.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args) + 8));
+    program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<std::uint32_t>(size), 0, 3));
+    program.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args) + 12));
+    program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<std::uint32_t>(size >> 32), 0, 1));
+    program.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOMEM));
+  }
+  program.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+  const sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
+  CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0);
+}
+
+}  // namespace
 
 std::string native_path(std::string_view name) { return std::string(SKERRY_TEST_NATIVE) + "/" + std::string(name) + ".so"; }
 
@@ -133,7 +159,7 @@ Sandbox::Sandbox(Options options) {
   if (options.assignment.container_name.empty()) options.assignment.container_name = "test";
   metrics_ = metrics::create_page(options.workers).value();
   page_ = std::make_unique<metrics::Page>(metrics::Page::map(metrics_).value());
-  log_ = memfd_create("log", MFD_CLOEXEC);
+  log_ = options.log >= 0 ? fcntl(options.log, F_DUPFD_CLOEXEC, 0) : memfd_create("log", MFD_CLOEXEC);
   fcntl(log_, F_SETFL, O_APPEND);
   int pair[2];
   CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
@@ -157,6 +183,9 @@ Sandbox::Sandbox(Options options) {
         std::fprintf(stderr, "%s\n", image.error().what.c_str());
         _exit(98);
       }
+      refuse_mappings_of(options.no_memory_for);
+      const rlimit file_size{options.log_bytes_max, options.log_bytes_max};
+      if (options.log_bytes_max > 0 && setrlimit(RLIMIT_FSIZE, &file_size) != 0) _exit(97);
       prepare_slot(**image);
       auto limits = options.limits;
       limits.worker = worker;
@@ -182,8 +211,10 @@ std::string Sandbox::log() const {
   return out;
 }
 bool Sandbox::alive() const {
-  siginfo_t info{};
-  return !reaped_ && waitid(P_PID, static_cast<id_t>(pids_[0]), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == 0;
+  return !reaped_ && std::ranges::all_of(pids_, [](int pid) {
+    siginfo_t info{};
+    return waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == 0;
+  });
 }
 void Sandbox::signal(int number) const { kill(pids_[0], number); }
 int Sandbox::wait_for_exit() {

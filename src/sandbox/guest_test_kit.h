@@ -50,6 +50,9 @@ class Sandbox {
     Assignment assignment{};
     SlotLimits limits{};
     std::uint16_t workers = 1;
+    int log = -1;                                  // instead of a memfd; the caller's
+    std::uint64_t log_bytes_max = 0;               // RLIMIT_FSIZE
+    std::vector<std::size_t> no_memory_for = {};  // mappings of these very sizes fail with ENOMEM
   };
   Sandbox() : Sandbox(Options{}) {}
   explicit Sandbox(Options);
@@ -58,13 +61,13 @@ class Sandbox {
   Sandbox& operator=(const Sandbox&) = delete;
 
   std::uint16_t port() const { return port_; }
-  int pid() const { return pids_[0]; }
+  int pid(std::size_t worker = 0) const { return pids_[worker]; }
   int control() const { return control_; }
   Reply get(std::string_view path) { return Client(port_).get(path); }
   std::uint64_t counter(metrics::Counter c) const { return metrics::read_snapshot(*page_)[c]; }
   metrics::Page& page() { return *page_; }
   std::string log() const;
-  bool alive() const;
+  bool alive() const;  // every worker
   void signal(int number) const;
   // Waits (20 s at most) for the end: the exit code, or -signal; -1000 if it does not end.
   int wait_for_exit();

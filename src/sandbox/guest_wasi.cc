@@ -177,6 +177,7 @@ HostStatus poll_oneoff(Frame& frame, Params p, std::uint64_t* result) {
   std::uint64_t timeouts[kSubscriptionsMax];
   for (std::uint64_t i = 0; i < count; ++i) {
     const auto* s = in + i * kSubscriptionBytes;
+    if (s[8] > 2) return answer(result, kInval);  // neither clock, fd_read nor fd_write
     if (s[8] != 0) {
       wait_ns = 0;
       continue;

@@ -2,6 +2,8 @@
 #include "wasm/engine.h"
 
 #include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
 #include <wasmedge/wasmedge.h>
 
 #include <algorithm>
@@ -85,10 +87,30 @@ Outcome outcome_of(WasmEdge_Result result) {
   }
 }
 
+// The executable segment of a loaded library.
+std::pair<std::uintptr_t, std::uintptr_t> find_code(void* library) {
+  struct Search {
+    link_map* map = nullptr;
+    std::pair<std::uintptr_t, std::uintptr_t> found{};
+  } search;
+  if (dlinfo(library, RTLD_DI_LINKMAP, &search.map) != 0) return {};
+  dl_iterate_phdr(
+      [](dl_phdr_info* info, std::size_t, void* data) {
+        auto& s = *static_cast<Search*>(data);
+        if (info->dlpi_addr != s.map->l_addr) return 0;
+        for (int i = 0; i < info->dlpi_phnum; ++i) {
+          const auto& segment = info->dlpi_phdr[i];
+          if (segment.p_type != PT_LOAD || (segment.p_flags & PF_X) == 0) continue;
+          s.found = {info->dlpi_addr + segment.p_vaddr, info->dlpi_addr + segment.p_vaddr + segment.p_memsz};
+        }
+        return 1;
+      },
+      &search);
+  return search.found;
+}
+
 // The native library carries the module that it was made from. True also where that cannot be found out.
-bool find_start_section(const std::string& path) {
-  void* library = dlopen(path.c_str(), RTLD_LAZY | RTLD_NOLOAD);
-  if (library == nullptr) return true;
+bool find_start_section(void* library) {
   const auto* code = static_cast<const std::uint8_t*>(dlsym(library, "wasm.code"));
   const auto* size = static_cast<const std::uint32_t*>(dlsym(library, "wasm.size"));
   bool found = code == nullptr || size == nullptr || *size < 8;
@@ -104,7 +126,6 @@ bool find_start_section(const std::string& path) {
     found = id == kStartSection;
     at += length;
   }
-  dlclose(library);
   return found;
 }
 
@@ -157,10 +178,17 @@ Result<Module> Module::load(const std::string& path, std::string_view name) {
   WasmEdge_ValidatorDelete(validator);
   Module module(ast);
   if (!WasmEdge_ResultOK(result)) return Fail(engine_error(Errc::Invalid, "validate", name, result));
-  module.has_start_section_ = find_start_section(path);
+  void* library = dlopen(path.c_str(), RTLD_LAZY | RTLD_NOLOAD);
+  if (library == nullptr) {
+    // The loader takes plain modules too, for its interpreter, in which endless recursion eats memory instead of trapping.
+    return Fail(Error{Errc::Invalid, std::format("load {}: it is no native code, and nothing is interpreted here; compile it with skerry-compile", name)});
+  }
+  module.has_start_section_ = find_start_section(library);
+  module.code_ = find_code(library);
+  dlclose(library);
   return module;
 }
-Module::Module(Module&& other) noexcept : ast_(other.ast_), has_start_section_(other.has_start_section_) { other.ast_ = nullptr; }
+Module::Module(Module&& other) noexcept : ast_(other.ast_), has_start_section_(other.has_start_section_), code_(other.code_) { other.ast_ = nullptr; }
 Module::~Module() {
   if (ast_ != nullptr) WasmEdge_ASTModuleDelete(static_cast<WasmEdge_ASTModuleContext*>(ast_));
 }

@@ -13,6 +13,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/error.h"
 
@@ -96,12 +97,15 @@ class Module {
   std::uint32_t memory_pages_min(std::string_view name) const;
   // Instantiating it runs code of the guest.
   bool has_start_section() const { return has_start_section_; }
+  // Where its native code lies in memory: [first, second).
+  std::pair<std::uintptr_t, std::uintptr_t> code() const { return code_; }
 
  private:
   friend class Instantiator;
   explicit Module(void* ast) : ast_(ast) {}
   void* ast_;
   bool has_start_section_ = true;
+  std::pair<std::uintptr_t, std::uintptr_t> code_{};
 };
 
 // A module of host functions; the table must outlive it.

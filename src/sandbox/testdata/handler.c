@@ -213,6 +213,18 @@ EXPORT(handle_request) uint64_t handle_request(void) {
     get_header_names(9, buffer, sizeof buffer);
   } else if (is("/bad-header")) {
     header(kResponse, "x-bad", "a\r\nx-injected: 1");
+  } else if (is("/grown")) {  // a buffer in memory that did not exist when the request began
+    char* fresh = (char*)(__builtin_wasm_memory_grow(0, 1) * 65536);
+    write_body(1, fresh, get_uri(fresh, 65536));
+  } else if (is("/hoard")) {
+    memset(buffer, 'h', 60000);
+    buffer[60000] = 0;
+    for (;;) header(kResponse, "x-hoard", buffer);
+  } else if (is("/look-up")) {
+    for (int i = 0; i < 100000; ++i) get_header_values(kRequest, "host", 4, buffer, sizeof buffer);
+    text("looked up\n");
+  } else if (is("/loop-later")) {
+    return 1;
   } else if (is("/grow")) {
     int pages = 0;
     while (__builtin_wasm_memory_grow(0, 16) != (size_t)-1) pages += 16;
@@ -228,6 +240,9 @@ EXPORT(handle_request) uint64_t handle_request(void) {
 EXPORT(handle_response) void handle_response(uint32_t context, uint32_t is_error) {
   const uint32_t size = get_uri(uri, sizeof uri - 1);
   uri[size] = 0;
+  if (is("/loop-later")) {
+    for (;;) sink++;
+  }
   snprintf(buffer, sizeof buffer, "ctx=%u error=%u status=%u uri=%s", context, is_error, get_status_code(), uri);
   header(kResponse, "x-response", buffer);
   if (get_header_values(kRequest, "x-rewrite", 9, buffer, sizeof buffer) != 0) {
