@@ -3,11 +3,11 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <format>
-#include <thread>
 
 #include "base/text.h"
 #include "os/file.h"
@@ -184,7 +184,7 @@ Result<CgroupTree> CgroupTree::open_at(const CgroupMounts& mounts, std::string_v
     for (const auto& folder : {mounts.memory, mounts.memory / name})
       if (auto done = write_control_file(folder / "cgroup.subtree_control", "+memory +cpu"); !done)
         return Fail(done.error().with("enable the memory and cpu controllers for our cgroups"));
-  const auto weight = std::to_string(tree_weight(mounts.version, std::thread::hardware_concurrency()));
+  const auto weight = std::to_string(tree_weight(mounts.version, static_cast<unsigned>(std::max(::sysconf(_SC_NPROCESSORS_ONLN), 1L))));
   TRY_OK(write_control_file(mounts.cpu / name / (mounts.version == CgroupVersion::V1 ? "cpu.shares" : "cpu.weight"), weight));
   return tree;
 }

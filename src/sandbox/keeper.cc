@@ -48,6 +48,7 @@ Result<> Keeper::start() {
   TRY_OK(os::make_folders(options_.state, 0700));
   TRY(lock_, os::lock_file(options_.socket.native() + ".lock"));
   ::prctl(PR_SET_NAME, "skerry-keeper");
+  go_first();
   ::signal(SIGPIPE, SIG_IGN);
   rlimit files{};
   if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {

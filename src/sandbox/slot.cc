@@ -11,6 +11,7 @@
 #include "os/seqpacket.h"
 #include "sandbox/hardening.h"
 #include "sandbox/process.h"
+#include "sandbox/process_status.h"
 
 namespace skerry::sandbox {
 namespace {
@@ -47,6 +48,7 @@ void slot_main(const GuestApi& guest, GuestImage& image, Hardening hardening, co
                const SeccompProgram& seccomp) {
   keep_only(fds);
   ::prctl(PR_SET_NAME, "skerry-slot");
+  weigh_as_others();
   if (auto done = enter_cgroup(fork.cgroups, fds.size() - 1); !done) give_up(done.error());
   if (auto done = harden_slot(hardening, fork.uid, seccomp); !done) give_up(done.error());
   if (guest.prepare != nullptr) guest.prepare(image);
