@@ -19,14 +19,22 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <filesystem>
 #include <format>
+#include <fstream>
 #include <new>
 #include <string>
+#include <system_error>
 
 #include "base/text.h"
 #include "wasm/compile.h"
 #include "wasm/inspect.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+extern "C" void __sanitizer_set_death_callback(void (*)());
+extern "C" int __asan_report_present();
+#endif
 
 namespace skerry::wasm {
 namespace {
@@ -39,7 +47,7 @@ constexpr std::string_view kUsage =
     "  --generic-binary              code for every CPU of this architecture\n"
     "  --not-interruptible           calls of this code cannot be cancelled at a deadline\n"
     "  --unchecked                   for our own helper modules: accept any import\n"
-    "  --memory-max BYTES            default 1073741824\n"
+    "  --memory-max BYTES            of the compiler's own data; default 1073741824\n"
     "  --cpu-seconds N               default 120\n"
     "  --user UID                    uid and gid for the work when started as root; default 65534\n"
     "  exit codes: 0 done, 2 usage or files, 3 module refused, 4 memory or time ran out, 1 anything else\n";
@@ -134,6 +142,20 @@ void on_out_of_memory() {
   _exit(kCompileExitLimit);
 }
 void on_abort(int) { on_out_of_memory(); }  // what LLVM does when malloc fails
+// A thread of its linker whose stack was not had is an exception that nobody catches.
+void on_terminate() {
+  try {
+    if (const auto thrown = std::current_exception()) std::rethrow_exception(thrown);
+  } catch (const std::bad_alloc&) {
+    on_out_of_memory();
+  } catch (const std::system_error& error) {
+    if (error.code() == std::errc::resource_unavailable_try_again || error.code() == std::errc::not_enough_memory) on_out_of_memory();
+  } catch (...) {
+  }
+  static const char kText[] = "skerry-compile: the engine threw an exception on this module\n";
+  (void)!write(2, kText, sizeof kText - 1);
+  _exit(kExitInternal);
+}
 
 void set_limit(int which, std::uint64_t value, const char* name) {
   const rlimit limit{value, value};
@@ -159,8 +181,22 @@ void enter(const std::string& folder) {
   if (chdir(place.c_str()) != 0) die(kCompileExitUsage, errno_error(errno, std::format("enter {}", place)).what);
 }
 
-[[noreturn]] void work(const Arguments& a, const std::string& folder) {
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
+// What counts as data already: little, but for a sanitizer's terabytes of address space.
+std::uint64_t data_bytes() {
+  std::ifstream in("/proc/self/statm");
+  std::uint64_t size, resident, shared, text, library, data = 0;
+  in >> size >> resident >> shared >> text >> library >> data;
+  return data * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+// The kernel ends this process with its parent; a parent that is gone already ends it here.
+void end_with(pid_t parent) {
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent) _exit(kExitInternal);
+}
+
+[[noreturn]] void work(const Arguments& a, const std::string& folder, pid_t parent) {
+  end_with(parent);
+  const auto data_before = data_bytes();
   const auto wasm = read_module(a);  // with the rights of the caller, before they are dropped
   enter(folder);
   // As root, the folder becomes the whole world: its parents are often closed to the uid that the work runs under, and the
@@ -173,15 +209,20 @@ void enter(const std::string& folder) {
   signal(SIGXCPU, on_cpu_time);
   signal(SIGABRT, on_abort);
   std::set_new_handler(on_out_of_memory);
+  std::set_terminate(on_terminate);
+#if defined(__SANITIZE_ADDRESS__)
+  // Its allocator ends the process where another one would say no.
+  __sanitizer_set_death_callback([] {
+    if (__asan_report_present() == 0) on_out_of_memory();
+  });
+#endif
   set_limit(RLIMIT_CORE, 0, "core files");
   const rlimit cpu{a.cpu_seconds, a.cpu_seconds + 2};
   if (setrlimit(RLIMIT_CPU, &cpu) != 0) die(kExitInternal, errno_error(errno, "set the limit of CPU time").what);
-#ifndef __SANITIZE_ADDRESS__  // the sanitizer's own memory counts as data
-  set_limit(RLIMIT_DATA, a.memory_bytes_max, "memory");
-#endif
+  set_limit(RLIMIT_DATA, data_before + a.memory_bytes_max, "memory");
   set_limit(RLIMIT_FSIZE, 1ull << 30, "file size");
   drop_privileges(a);
-  prctl(PR_SET_PDEATHSIG, SIGKILL);  // setresuid cleared it
+  end_with(parent);  // setresuid cleared it
 
   const auto inspection = inspect(wasm);
   if (!inspection && !a.unchecked) die(kCompileExitRefused, inspection.error().what);
@@ -191,9 +232,23 @@ void enter(const std::string& folder) {
   _exit(0);
 }
 
+// Work folders of compilers that were killed: named by their process, which is gone.
+void remove_leftovers(const std::string& out) {
+  const std::filesystem::path path(out);
+  const auto prefix = path.filename().string() + ".work.";
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(path.has_parent_path() ? path.parent_path() : ".", ignored)) {
+    const auto name = entry.path().filename().string();
+    if (!name.starts_with(prefix)) continue;
+    const auto pid = parse_int<pid_t>(std::string_view(name).substr(prefix.size()));
+    if (pid && *pid > 0 && kill(*pid, 0) != 0 && errno == ESRCH) std::filesystem::remove_all(entry.path(), ignored);
+  }
+}
+
 int run(int argc, char** argv) {
   arguments = parse_arguments(argc, argv);
   const auto& a = arguments;
+  remove_leftovers(a.out);
   const auto folder = std::format("{}.work.{}", a.out, getpid());
   if (mkdir(folder.c_str(), 0700) != 0) die(kCompileExitUsage, errno_error(errno, std::format("create {}", folder)).what);
   const auto clean_up = [&] {
@@ -204,12 +259,12 @@ int run(int argc, char** argv) {
     clean_up();
     die(kCompileExitUsage, errno_error(errno, std::format("give {} to user {}", folder, a.user)).what);
   }
-  const pid_t child = fork();
+  const pid_t parent = getpid(), child = fork();
   if (child < 0) {
     clean_up();
     die(kExitInternal, errno_error(errno, "fork").what);
   }
-  if (child == 0) work(a, std::filesystem::absolute(folder).string());
+  if (child == 0) work(a, std::filesystem::absolute(folder).string(), parent);
   int status = 0;
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
