@@ -8,6 +8,11 @@
 //   warm               a new connection to a pod that runs: the floor
 //   running_pod_kb     slope over the running pods of private memory and page tables of their processes
 //   idle_pod_kb        slope from 100 to N idle pods of the PSS of all processes (this program holds what an agent would)
+//
+// --wakeups N does none of this: 50 pods wake, answer and leave until so many sandboxes have lived and died. Then what they
+// leave behind is counted, before and after, without any pod: children, zombies, pid namespaces, the template's descriptors (all
+// exactly as many as before); the keeper's descriptors and cgroups, which it keeps for each slot that it ever had at one time
+// (exactly so many for each of them); memory of keeper and template. Exit code 1 if anything leaks.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
@@ -51,7 +56,7 @@ using sandbox::KeeperClient;
 
 struct Options {
   std::string sandbox, native, sha256;
-  int pods = 1000, spaced = 300, pause_ms = 20, running = 200, cpu_request = 100;
+  int pods = 1000, spaced = 300, pause_ms = 20, running = 200, cpu_request = 100, wakeups = 0;
   std::string library_path;
 };
 
@@ -142,6 +147,30 @@ std::vector<pid_t> children_of(pid_t pid) {
   for (pid_t child; in >> child;) pids.push_back(child);
   return pids;
 }
+std::size_t open_files(pid_t pid) {
+  std::error_code ignored;
+  return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(std::format("/proc/{}/fd", pid), ignored), {}));
+}
+bool is_zombie(pid_t pid) {
+  std::ifstream in(std::format("/proc/{}/stat", pid));
+  std::string line;
+  return std::getline(in, line) && line.substr(line.rfind(')') + 2, 1) == "Z";
+}
+// The folders below one of this name, in every hierarchy of control groups.
+std::vector<std::filesystem::path> folders_of(const std::string& name) {
+  std::vector<std::filesystem::path> found;
+  std::error_code ignored;
+  const std::filesystem::path top("/sys/fs/cgroup");
+  std::vector<std::filesystem::path> roots{top / name};
+  for (const auto& hierarchy : std::filesystem::directory_iterator(top, ignored))
+    if (hierarchy.is_directory(ignored)) roots.push_back(hierarchy.path() / name);
+  for (const auto& root : roots)
+    if (std::filesystem::exists(root, ignored))
+      for (auto it = std::filesystem::recursive_directory_iterator(root, ignored); it != std::filesystem::recursive_directory_iterator(); it.increment(ignored))
+        if (it->is_directory(ignored)) found.push_back(it->path());
+  return found;
+}
+
 double pss_of_all_kb(pid_t keeper) {
   double sum = field_kb(::getpid(), "smaps_rollup", "Pss:") + field_kb(keeper, "smaps_rollup", "Pss:");
   for (const pid_t pid : children_of(keeper)) sum += field_kb(pid, "smaps_rollup", "Pss:");
@@ -158,8 +187,7 @@ class Bench {
     auto environment = os::current_environment();
     if (!options_.library_path.empty()) environment.push_back("LD_LIBRARY_PATH=" + options_.library_path);
     keeper_ = must(os::spawn({.program = options_.sandbox,
-                              .arguments = {"keeper", "--socket", folder_ / "keeper", "--state", folder_ / "state", "--cgroup",
-                                            std::format("skerry-bench-{}", ::getpid())},
+                              .arguments = {"keeper", "--socket", folder_ / "keeper", "--state", folder_ / "state", "--cgroup", cgroup_},
                               .environment = environment,
                               .fds = {{STDERR_FILENO, STDERR_FILENO}}}));
     for (int i = 0; i < 2000; ++i) {
@@ -182,7 +210,7 @@ class Bench {
     sandbox::Assignment assignment;
     assignment.pod_uid = assignment.pod_name = assignment.container_name = assignment.image_ref = "bench";
     assignment.pod_namespace = "default";
-    assignment.idle_after = 0s;
+    assignment.idle_after = options_.wakeups > 0 ? Duration(1ms) : Duration(0s);
     assignment_ = os::UniqueFd(must(sandbox::seal_assignment(assignment)));
     wait_for([this] { return image_ready_; });
   }
@@ -277,6 +305,33 @@ class Bench {
     drop_all();
   }
 
+  // Returns whether nothing leaked.
+  bool wake_many() {
+    const Leftovers start = rest();
+    const auto wake = [this](std::size_t wanted) {
+      // Only what the keeper reports as a wake-up counts: a pod that has not left yet answers without one.
+      for (int i = 0; i < 50; ++i) put_pod();
+      for (std::size_t i = 0; ready_.size() < wanted; ++i) {
+        first_byte_us(pods_[i % pods_.size()].address);
+        drain(0ms);
+      }
+      drop_all();
+    };
+    wake(500);
+    const Leftovers before = rest();
+    const auto begin = std::chrono::steady_clock::now();
+    wake(500 + static_cast<std::size_t>(options_.wakeups));
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    const Leftovers after = rest();
+    print("wakeups", static_cast<double>(ready_.size()), "", std::format(",\"us_each\":{:.0f}", seconds * 1e6 / options_.wakeups));
+    std::vector<double> times(ready_.begin() + 500, ready_.end());
+    print_latency("keeper_to_ready", times);
+    for (const auto& [name, left] : {std::pair{"start", &start}, {"before", &before}, {"after", &after}})
+      std::printf("{\"name\":\"%s\",%s}\n", name, left->text().c_str());
+    return before.counts == after.counts && after.zombies == 0 && after.per_slot(start) == before.per_slot(start) &&
+           after.slots <= kSlotsMax && after.memory_kb - before.memory_kb < kMemorySlackKb && awake_.empty();
+  }
+
   void stop() {
     must(client_->send(sandbox::Shutdown{0}));
     for (;;)
@@ -287,6 +342,58 @@ class Bench {
   }
 
  private:
+  static constexpr double kMemorySlackKb = 256;
+  static constexpr std::size_t kSlotsMax = 50 + 64 + 16;  // awake, parked, forking
+  struct Leftovers {
+    std::map<std::string, std::size_t> counts;  // must be the same again
+    std::size_t zombies = 0, slots = 0, cgroups = 0, keeper_files = 0;
+    double memory_kb = 0;
+    // Cgroups and descriptors that the keeper holds for each slot, beyond what it began with.
+    std::pair<double, double> per_slot(const Leftovers& start) const {
+      const auto n = static_cast<double>(slots);
+      return {static_cast<double>(cgroups - start.cgroups) / n, static_cast<double>(keeper_files - start.keeper_files) / n};
+    }
+    std::string text() const {
+      std::string out = std::format("\"zombies\":{},\"memory_kb\":{:.0f},\"slots\":{},\"cgroups\":{},\"keeper_files\":{}", zombies, memory_kb, slots,
+                                    cgroups, keeper_files);
+      for (const auto& [name, count] : counts) out += std::format(",\"{}\":{}", name, count);
+      return out;
+    }
+  };
+  // What there is when nothing happens and the pool of parked slots has shrunk to its rest.
+  Leftovers rest() {
+    for (int i = 0; i < 300 && children_of(keeper_.pid()).size() > 1; ++i) drain(100ms);
+    drain(500ms);
+    const auto children = children_of(keeper_.pid());
+    Leftovers out;
+    std::set<std::string> namespaces;
+    std::size_t template_files = 0, template_children = 0;
+    out.memory_kb = private_kb(keeper_.pid());
+    for (const pid_t pid : children) {
+      if (is_zombie(pid)) {
+        ++out.zombies;
+        continue;
+      }
+      std::error_code ignored;
+      namespaces.insert(std::filesystem::read_symlink(std::format("/proc/{}/ns/pid", pid), ignored));
+      std::ifstream in(std::format("/proc/{}/comm", pid));
+      std::string name;
+      std::getline(in, name);
+      if (name == "skerry-slot") continue;
+      template_files += open_files(pid);
+      template_children += children_of(pid).size();
+      out.memory_kb += private_kb(pid);
+    }
+    out.counts = {{"children", children.size()}, {"pid_namespaces", namespaces.size()},
+                  {"template_files", template_files}, {"template_children", template_children}};
+    out.keeper_files = open_files(keeper_.pid());
+    const auto folders = folders_of(cgroup_);
+    out.cgroups = folders.size();
+    std::set<std::string> slots;
+    for (const auto& path : folders) slots.insert(path.filename());
+    out.slots = slots.size();
+    return out;
+  }
   double sum_private() const {
     double sum = 0;
     for (const pid_t pid : awake_) sum += private_kb(pid);
@@ -305,7 +412,8 @@ class Bench {
         if (const auto* awake = std::get_if<sandbox::PodAwake>(&received->event)) awake_.insert(awake->row.pid), ready_.push_back(awake->cold_start_us);
         if (const auto* exited = std::get_if<sandbox::PodExited>(&received->event)) {
           awake_.erase(exited->row.pid);
-          std::fprintf(stderr, "pod %llu ended: code %d signal %d %s\n", static_cast<unsigned long long>(exited->id), exited->code, exited->signal,
+          if (options_.wakeups == 0 || exited->code != 0 || exited->signal != 0)
+            std::fprintf(stderr, "pod %llu ended: code %d signal %d %s\n", static_cast<unsigned long long>(exited->id), exited->code, exited->signal,
                        exited->text.c_str());
         }
       }
@@ -320,6 +428,7 @@ class Bench {
 
   Options options_;
   std::filesystem::path folder_;
+  const std::string cgroup_ = std::format("skerry-bench-{}", ::getpid());
   os::Child keeper_;
   std::optional<KeeperClient> client_;
   os::UniqueFd log_, assignment_;
@@ -339,13 +448,13 @@ int main(int argc, char** argv) {
       {"--sandbox", &options.sandbox}, {"--native", &options.native}, {"--sha256", &options.sha256}, {"--library-path", &options.library_path}};
   const std::map<std::string_view, int*> numbers{
       {"--pods", &options.pods}, {"--spaced", &options.spaced}, {"--pause-ms", &options.pause_ms}, {"--running", &options.running},
-      {"--cpu-request", &options.cpu_request}};
+      {"--cpu-request", &options.cpu_request}, {"--wakeups", &options.wakeups}};
   for (int i = 1; i < argc; i += 2) {
     if (i + 1 < argc && texts.contains(argv[i])) *texts.at(argv[i]) = argv[i + 1];
     else if (i + 1 < argc && numbers.contains(argv[i])) *numbers.at(argv[i]) = std::atoi(argv[i + 1]);
     else {
       std::fprintf(stderr, "usage: skerry-bench-cold --sandbox PROGRAM --native FILE [--sha256 HEX] [--library-path DIR] [--pods 1000] [--spaced 300] "
-                           "[--pause-ms 20] [--running 200] [--cpu-request 100]\n");
+                           "[--pause-ms 20] [--running 200] [--cpu-request 100] | --wakeups N\n");
       return 2;
     }
   }
@@ -360,6 +469,11 @@ int main(int argc, char** argv) {
   }
   skerry::Bench bench(options);
   bench.start();
+  if (options.wakeups > 0) {
+    const bool clean = bench.wake_many();
+    bench.stop();
+    return clean ? 0 : 1;
+  }
   // First: memory that the later ones leave in the keeper would hide the slope.
   if (options.pods > 100) bench.idle_slope();
   if (options.pods > 0) bench.cold_and_running();
