@@ -24,6 +24,7 @@
 #include "net/service_proxy.h"
 #include "os/file.h"
 #include "rt/blocking_pool.h"
+#include "rt/task_group.h"
 
 namespace skerry::cli {
 namespace {
@@ -74,6 +75,7 @@ class NodeProcess {
     TRY(const auto programs, find_programs());
     TRY_OK(os::make_folders(layout.node(), 0700));
     TRY_OK(open_network());
+    TRY(credentials_, read_node_credentials(layout, options_, clock_.now()));
     TRY_OK(open_client());
     agent::AgentOptions agent{
         .node_name = options_.node_name,
@@ -92,12 +94,11 @@ class NodeProcess {
         .labels = {},
     };
     agent_.emplace(loop_, agent::AgentDeps{.api = *client_, .network = *network_, .services = &*proxy_, .clock = clock_, .random = random_}, std::move(agent));
-    TRY(const auto serving, node_serving_pair(layout, options_.node_name, options_.node_address, clock_.now()));
     front_.emplace(loop_, agent_->node_api(),
                    http::Server::Options{.name = "node api",
                                          .address = options_.node_address,
                                          .port = options_.port,
-                                         .tls = http::ServerTls{.certificate_pem = serving.certificate_pem, .key_pem = serving.key_pem, .client_ca_pem = ca_pem_},
+                                         .tls = server_tls(credentials_),
                                          .connections_max = 512});
     return {};
   }
@@ -109,6 +110,7 @@ class NodeProcess {
     agent_started_ = true;
     CO_TRY_OK(front_->start());
     front_started_ = true;
+    tasks_.spawn("certificates", renew_certificates());
     LOG_INFO("skerry is ready", {"node", options_.node_name}, {"address", options_.node_address}, {"port", front_->port()});
     co_return Result<>{};
   }
@@ -118,6 +120,7 @@ class NodeProcess {
       if (!result) LOG_WARN("stopping failed", {"part", part}, {"error", result.error()});
     };
     const bool stop_pods = options_.on_exit == OnExit::Stop;
+    said("certificates", co_await tasks_.stop());
     if (front_started_) said("node api", co_await front_->stop());
     if (agent_started_) said("agent", co_await agent_->stop(stop_pods ? agent::OnStop::StopPods : agent::OnStop::KeepPods));
     if (proxy_started_) said("services", co_await proxy_->stop());
@@ -161,14 +164,42 @@ class NodeProcess {
   }
 
   Result<> open_client() {
-    TRY(const auto config, read_kubeconfig(options_.kubeconfig));
-    ca_pem_ = config.ca_pem;
+    const Kubeconfig& config = credentials_.config;
     TRY(transport_, http::HttpsTransport::create(loop_, {.host = config.host,
                                                          .port = config.port,
-                                                         .tls = http::ClientTls{.ca_pem = config.ca_pem, .certificate_pem = config.client_certificate_pem, .key_pem = config.client_key_pem, .server_name = {}},
+                                                         .tls = client_tls(config),
                                                          .bearer_token = config.token,
                                                          .user_agent = "skerry-node/" SKERRY_VERSION}));
     client_.emplace(*transport_);
+    return {};
+  }
+
+  static http::ClientTls client_tls(const Kubeconfig& c) {
+    return {.ca_pem = c.ca_pem, .certificate_pem = c.client_certificate_pem, .key_pem = c.client_key_pem, .server_name = {}};
+  }
+  static http::ServerTls server_tls(const NodeCredentials& c) {
+    return {.certificate_pem = c.serving.certificate_pem, .key_pem = c.serving.key_pem, .client_ca_pem = c.config.ca_pem};
+  }
+
+  // The server renews the kubeconfig and the serving certificate in the data folder; here they are taken up.
+  rt::Task<> renew_certificates() {
+    for (;;) {
+      CO_TRY_OK(co_await rt::sleep_for(kRenewalPeriod));
+      if (auto done = take_up_certificates(); !done) LOG_WARN("certificates not renewed: those in use stay", {"error", done.error()});
+    }
+  }
+  Result<> take_up_certificates() {
+    TRY(auto fresh, read_node_credentials(DataLayout{options_.data_dir}, options_, clock_.now()));
+    const Kubeconfig &now = fresh.config, &before = credentials_.config;
+    if (now.ca_pem != before.ca_pem || now.client_certificate_pem != before.client_certificate_pem || now.token != before.token) {
+      TRY_OK(transport_->set_credentials(client_tls(now), now.token));
+      LOG_INFO("client certificate renewed");
+    }
+    if (now.ca_pem != before.ca_pem || fresh.serving.certificate_pem != credentials_.serving.certificate_pem) {
+      TRY_OK(front_->set_tls(server_tls(fresh)));
+      LOG_INFO("serving certificate renewed");
+    }
+    credentials_ = std::move(fresh);
     return {};
   }
 
@@ -179,11 +210,12 @@ class NodeProcess {
   rt::BlockingPool nft_pool_;
   std::optional<net::PodNetwork> network_;
   std::optional<net::ServiceProxy> proxy_;
-  std::string ca_pem_;
+  NodeCredentials credentials_;
   std::unique_ptr<http::HttpsTransport> transport_;
   std::optional<client::Client> client_;
   std::optional<agent::Agent> agent_;
   std::optional<http::Server> front_;
+  rt::TaskGroup tasks_{loop_};
   bool proxy_started_ = false, agent_started_ = false, front_started_ = false;
 };
 

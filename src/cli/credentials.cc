@@ -41,6 +41,14 @@ std::string url_of(const Endpoint& listen) {
   return std::format("https://{}:{}", listen.address, listen.port);
 }
 
+// Flash wears: what stands there already is not written again.
+Result<> write_if_changed(const std::filesystem::path& path, const std::string& text) {
+  constexpr std::size_t kTextMax = 256 * 1024;
+  const auto there = os::read_small_file(path, kTextMax);
+  if (there && *there == text) return {};
+  return os::write_file_atomically(path, text, 0600);
+}
+
 }  // namespace
 
 Result<ServerCredentials> make_server_credentials(const DataLayout& layout, const ServerOptions& o, Time now) {
@@ -52,8 +60,7 @@ Result<ServerCredentials> make_server_credentials(const DataLayout& layout, cons
   TRY(out.kubelet_client, folder.leaf("apiserver-kubelet-client", client_spec("kube-apiserver-kubelet-client", "system:masters"), authority, now));
 
   const auto write_kubeconfig = [&](const std::filesystem::path& path, std::string user, const pki::KeyPair& pair) {
-    return os::write_file_atomically(path, pki::to_yaml({.user = std::move(user), .server = url_of(o.listen), .ca_pem = out.ca_pem, .client = pair, .token = {}, .namespace_ = {}}),
-                                     0600);
+    return write_if_changed(path, pki::to_yaml({.user = std::move(user), .server = url_of(o.listen), .ca_pem = out.ca_pem, .client = pair, .token = {}, .namespace_ = {}}));
   };
   TRY(const auto admin, folder.leaf("admin", client_spec("kubernetes-admin", "system:masters"), authority, now));
   TRY_OK(write_kubeconfig(layout.admin_kubeconfig(), "admin", admin));
@@ -84,6 +91,13 @@ Result<pki::KeyPair> node_serving_pair(const DataLayout& layout, const std::stri
   return folder.leaf("serving",
                      {.common_name = "system:node:" + node_name, .organizations = {"system:nodes"}, .dns_names = {node_name}, .addresses = {"127.0.0.1", address}, .usage = pki::Usage::Server},
                      authority, now);
+}
+
+Result<NodeCredentials> read_node_credentials(const DataLayout& layout, const NodeOptions& o, Time now) {
+  NodeCredentials out;
+  TRY(out.config, read_kubeconfig(o.kubeconfig));
+  TRY(out.serving, node_serving_pair(layout, o.node_name, o.node_address, now));
+  return out;
 }
 
 }  // namespace skerry::cli

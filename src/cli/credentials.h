@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// The keys and certificates of `skerry server`: an authority of its own, and what it issues. Renewed at each start when a
-// third of their life is left. Blocking.
+// The keys and certificates of `skerry server`: an authority of its own, and what it issues. Renewed when a third of their
+// time is left: both functions are called at the start and every kRenewalPeriod, and what they give is used from then on, so
+// that a program which runs for years shows no certificate that has ended. Blocking, for milliseconds.
 #pragma once
 #include <string>
 
 #include "base/error.h"
+#include "base/time.h"
+#include "cli/kubeconfig.h"
 #include "cli/layout.h"
 #include "cli/options.h"
 #include "pki/certificate.h"
 
 namespace skerry::cli {
+
+constexpr Duration kRenewalPeriod = 10min;
 
 struct ServerCredentials {
   std::string ca_pem;
@@ -24,5 +29,12 @@ Result<ServerCredentials> make_server_credentials(const DataLayout&, const Serve
 // The node's serving certificate for :10250: the server's, if it made one in this data folder; else one of an authority of
 // the node's own, as a kubelet without a signed certificate has it.
 Result<pki::KeyPair> node_serving_pair(const DataLayout&, const std::string& node_name, const std::string& address, Time now);
+
+// What a node shows: to the API server (of its kubeconfig, which is read again), and on :10250.
+struct NodeCredentials {
+  Kubeconfig config;
+  pki::KeyPair serving;
+};
+Result<NodeCredentials> read_node_credentials(const DataLayout&, const NodeOptions&, Time now);
 
 }  // namespace skerry::cli

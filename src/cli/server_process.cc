@@ -16,6 +16,7 @@
 #include "http/in_process.h"
 #include "http/server.h"
 #include "os/file.h"
+#include "rt/task_group.h"
 #include "sql/database.h"
 #include "store/store.h"
 
@@ -37,6 +38,29 @@ struct ServerProcess::Parts {
   std::optional<http::InProcessTransport> transport;
   std::optional<client::Client> client;
   std::optional<control::Controllers> controllers;
+  rt::TaskGroup tasks{loop};
+
+  http::ServerTls server_tls(const ServerCredentials& c) const {
+    return {.certificate_pem = c.server.certificate_pem, .key_pem = c.server.key_pem, .client_ca_pem = c.ca_pem};
+  }
+  http::ClientTls node_tls(const ServerCredentials& c, std::string name) const {
+    return {.ca_pem = c.ca_pem, .certificate_pem = c.kubelet_client.certificate_pem, .key_pem = c.kubelet_client.key_pem, .server_name = std::move(name)};
+  }
+
+  rt::Task<> renew_certificates() {
+    for (;;) {
+      CO_TRY_OK(co_await rt::sleep_for(kRenewalPeriod));
+      if (auto done = take_up_certificates(); !done) LOG_WARN("certificates not renewed: those in use stay", {"error", done.error()});
+    }
+  }
+  Result<> take_up_certificates() {
+    TRY(auto fresh, make_server_credentials(DataLayout{options.data_dir}, options, clock.now()));
+    if (fresh.server.certificate_pem != credentials.server.certificate_pem) TRY_OK(front->set_tls(server_tls(fresh)));
+    if (fresh.kubelet_client.certificate_pem != credentials.kubelet_client.certificate_pem)
+      for (auto& [key, way] : nodes) TRY_OK(way->set_credentials(node_tls(fresh, key.substr(0, key.find(' '))), {}));
+    credentials = std::move(fresh);
+    return {};
+  }
 
   // The way to a node's :10250, as its Node object says. Its certificate is ours and names the node, whatever the address.
   http::Transport* node_transport(std::string_view name) {
@@ -54,10 +78,7 @@ struct ServerProcess::Parts {
     if (const auto known = nodes.find(key); known != nodes.end()) return known->second.get();
     auto made = http::HttpsTransport::create(loop, {.host = std::string(address),
                                                     .port = static_cast<std::uint16_t>(port),
-                                                    .tls = http::ClientTls{.ca_pem = credentials.ca_pem,
-                                                                           .certificate_pem = credentials.kubelet_client.certificate_pem,
-                                                                           .key_pem = credentials.kubelet_client.key_pem,
-                                                                           .server_name = std::string(name)}});
+                                                    .tls = node_tls(credentials, std::string(name))});
     if (!made) {
       LOG_ERROR("no way to a node's API", {"node", name}, {"error", made.error()});
       return nullptr;
@@ -97,13 +118,12 @@ Result<std::unique_ptr<ServerProcess>> ServerProcess::open(rt::Loop& loop, const
                   http::Server::Options{.name = "api",
                                         .address = options.listen.address,
                                         .port = options.listen.port,
-                                        .tls = http::ServerTls{.certificate_pem = p.credentials.server.certificate_pem,
-                                                               .key_pem = p.credentials.server.key_pem,
-                                                               .client_ca_pem = p.credentials.ca_pem},
+                                        .tls = p.server_tls(p.credentials),
                                         .connections_max = 20'000});
   p.transport.emplace(*p.api);
   p.client.emplace(*p.transport);
   p.controllers.emplace(loop, *p.client, p.clock, p.random, control::Controllers::Options{});
+  p.api->set_ready_check([&p] { return std::string(p.controllers->synced() ? "" : "the controllers are still reading the cluster"); });
   return std::unique_ptr<ServerProcess>(new ServerProcess(std::move(parts)));
 }
 
@@ -113,6 +133,7 @@ rt::Task<> ServerProcess::start() {
   CO_TRY_OK(co_await p.api->bootstrap());
   CO_TRY_OK(p.front->start());
   p.controllers->start();
+  p.tasks.spawn("certificates", p.renew_certificates());
   LOG_INFO("server is ready", {"address", std::format("{}:{}", p.options.listen.address, p.front->port())}, {"revision", p.store->revision().value()},
            {"kubeconfig", DataLayout{p.options.data_dir}.admin_kubeconfig().string()});
   co_return Result<>{};
@@ -124,6 +145,7 @@ rt::Task<> ServerProcess::stop() {
   const auto said = [](std::string_view part, const Result<>& result) {
     if (!result) LOG_WARN("stopping failed", {"part", part}, {"error", result.error()});
   };
+  said("certificates", co_await p.tasks.stop());
   said("controllers", co_await p.controllers->stop());
   said("api", co_await p.front->stop());
   said("store", co_await p.store->stop());
