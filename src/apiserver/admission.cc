@@ -19,6 +19,20 @@ ApiResult<> admit_namespace(const Call& call) {
   return {};
 }
 
+ApiResult<> admit_priority(MutJson pod) {
+  MutJson spec = pod.object("spec");
+  const std::string wanted(spec["priorityClassName"].str());
+  if (wanted.empty()) return {};
+  const std::int64_t priority = wanted == "system-cluster-critical" ? 2'000'000'000 : wanted == "system-node-critical" ? 2'000'001'000 : 0;
+  if (priority == 0) {
+    return ApiFail(kube::status_forbidden("", "pods", pod["metadata"]["name"].str(),
+                                          std::format("no PriorityClass with name {} was found: only system-cluster-critical and system-node-critical are "
+                                                      "served; leave priorityClassName out", wanted)));
+  }
+  spec.set("priority", priority);
+  return {};
+}
+
 ApiResult<> admit_runtime_class(const Call& call, MutJson pod) {
   MutJson spec = pod.object("spec");
   const std::string wanted(spec["runtimeClassName"].str());

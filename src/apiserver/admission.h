@@ -10,6 +10,8 @@ namespace skerry::apiserver {
 ApiResult<> admit_namespace(const Call&);
 // A pod's RuntimeClass: must exist; its overhead, node selector and tolerations are merged.
 ApiResult<> admit_runtime_class(const Call&, MutJson pod);
+// A pod's priority class: the two that every cluster has become numbers; there are no others.
+ApiResult<> admit_priority(MutJson pod);
 // Cluster addresses and node ports of a Service: fills in what is missing, refuses what is taken. `old` is null on creation.
 ApiResult<> admit_service(const Call&, MutJson service, const ObjectPtr& old);
 

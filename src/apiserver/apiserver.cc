@@ -92,7 +92,8 @@ struct ApiServer::State {
     auto target = http::Target::parse(request.target);
     if (!target) co_return ApiFail(kube::status_bad_request(target.error().what));
     if (target->path == "/healthz") co_return *document(server, *target, "");
-    CO_TRY_API(User user, authenticate(server.options, request));
+    CO_TRY_API(User caller, authenticate(server.options, request));
+    CO_TRY_API(User user, impersonate(std::move(caller), request.headers));
     auto route = parse_route(request.method, *target);
     if (!route) {
       CO_TRY_API_OK(authorize_path(user, request.method, target->path));

@@ -197,6 +197,32 @@ ApiResult<User> authenticate(const Options& options, const http::Request& reques
   return ApiFail(kube::status_unauthorized());
 }
 
+ApiResult<User> impersonate(User user, const http::Headers& headers) {
+  User other;
+  bool asked = false;
+  for (const auto& [name, value] : headers.all()) {
+    std::string lower = name;
+    for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    if (!lower.starts_with("impersonate-")) continue;
+    asked = true;
+    if (lower == "impersonate-user") {
+      other.name = value;
+    } else if (lower == "impersonate-group") {
+      other.groups.push_back(value);
+    } else {
+      return ApiFail(kube::status_bad_request(std::format("{} is not served: a user has a name and groups here (--as, --as-group)", name)));
+    }
+  }
+  if (!asked) return user;
+  if (!is_master(user)) {
+    return ApiFail(kube::status_forbidden("", "users", other.name,
+                                          std::format("User \"{}\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope", user.name)));
+  }
+  if (other.name.empty()) return ApiFail(kube::status_bad_request("groups are asked for without impersonating a user: give --as too"));
+  other.groups.emplace_back("system:authenticated");
+  return other;
+}
+
 bool is_master(const User& user) { return in_group(user, "system:masters"); }
 std::string_view node_of(const User& user) {
   const std::string_view name = user.name;

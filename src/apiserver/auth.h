@@ -9,6 +9,8 @@ namespace skerry::apiserver {
 // 401 without valid credentials. A request of this process is system:masters.
 ApiResult<User> authenticate(const Options&, const http::Request&);
 bool is_master(const User&);
+// kubectl --as and --as-group: an administrator speaks for somebody else, with that one's rights. 403 for others.
+ApiResult<User> impersonate(User, const http::Headers&);
 // The name of the node that this user is; empty if it is none.
 std::string_view node_of(const User&);
 

@@ -38,7 +38,10 @@ ApiResult<store::Outcome> finish(Call& call, JsonEdit object, Revision next) {
   MutJson root = object.root();
   const std::string name(root["metadata"]["name"].str());
   TRY_API_OK(admit_namespace(call));
-  if (type.kind == "Pod") TRY_API_OK(admit_runtime_class(call, root));
+  if (type.kind == "Pod") {
+    TRY_API_OK(admit_priority(root));
+    TRY_API_OK(admit_runtime_class(call, root));
+  }
   const auto frozen = object.freeze();
   TRY_API_OK(admit_node_write(call, frozen.root(), nullptr));
   if (const auto errors = kube::validate_create(type, frozen.root()); !errors.empty()) return ApiFail(invalid(type, name, errors));

@@ -146,6 +146,22 @@ TEST_F(NodeAuth, ANameAloneMakesNoNode) {
   EXPECT_EQ(get("/api/v1", "pods"), 403);
 }
 
+TEST_F(NodeAuth, AnAdministratorMaySpeakForOthersAndNobodyElseMay) {
+  s.headers = {{"Impersonate-User", "admin"}, {"Impersonate-Group", "system:masters"}};
+  EXPECT_THAT(s.get("/api/v1/pods").message(), HasSubstr(R"(User "system:node:n1" cannot impersonate resource "users")"));
+  s.as_admin();
+  s.headers = {{"impersonate-user", "system:node:n2"}, {"Impersonate-Group", "system:nodes"}};
+  EXPECT_EQ(get(kDefault, "secrets/of-n2"), 200);
+  EXPECT_EQ(get(kDefault, "secrets/of-n1"), 403);
+  EXPECT_EQ(s.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", "{}").at("status.userInfo.username"), "system:node:n2");
+  s.headers = {{"Impersonate-User", "somebody"}};
+  EXPECT_EQ(get("/api/v1", "pods"), 403);
+  s.headers = {{"Impersonate-Group", "system:masters"}};
+  EXPECT_EQ(get("/api/v1", "pods"), 400);
+  s.headers = {{"Impersonate-User", "a"}, {"Impersonate-Extra-Scopes", "b"}};
+  EXPECT_EQ(get("/api/v1", "pods"), 400);
+}
+
 TEST_F(NodeAuth, ReviewsSayWhatTheRulesSay) {
   const auto may = [&](std::string_view attributes) {
     return s.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",

@@ -113,6 +113,17 @@ TEST(Options, OfDeletionsAreChecked) {
   EXPECT_EQ(s.remove(std::format("{}/p", kPods), R"({"gracePeriodSeconds":-5})").at("metadata.deletionGracePeriodSeconds"), "1");
 }
 
+TEST(Unserved, PriorityClassesOfOnesOwn) {
+  TestServer s;
+  const auto pod = [&](std::string_view name, std::string_view priority_class) {
+    return s.post(kPods, std::format(R"({{"metadata":{{"name":"{}"}},"spec":{{"priorityClassName":"{}","containers":[{{"name":"c","image":"i"}}]}}}})", name, priority_class));
+  };
+  EXPECT_EQ(pod("a", "system-node-critical").at("spec.priority"), "2000001000");
+  const auto refused = pod("b", "important");
+  EXPECT_EQ(refused.code, 403);
+  EXPECT_THAT(refused.message(), HasSubstr("no PriorityClass with name important was found"));
+}
+
 TEST(Unserved, IsRefusedWithARemedy) {
   TestServer s;
   for (const Case& one : std::vector<Case>{

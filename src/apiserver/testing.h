@@ -55,6 +55,7 @@ class TestServer {
     if (!request.body.empty()) request.headers.set("Content-Type", type);
     if (!accept.empty()) request.headers.set("Accept", accept);
     if (!token.empty()) request.headers.set("Authorization", "Bearer " + token);
+    for (const auto& [name, value] : headers) request.headers.add(name, value);
     request.peer.certificate_common_name = user;
     request.peer.certificate_organizations = groups;
     auto response = run_on(loop, api->handle(std::move(request))).value();
@@ -90,6 +91,7 @@ class TestServer {
   std::unique_ptr<ApiServer> api;
   std::string user = "admin", token;
   std::vector<std::string> groups = {"system:masters"};
+  std::vector<std::pair<std::string, std::string>> headers;  // of every request
 
  private:
   void open() {

@@ -141,7 +141,25 @@ want 'many-30' k get cm -l set=many --chunk-size=7 -o name
 [ "$(k get cm -l set=many --chunk-size=7 -o name | wc -l)" = 30 ] || { failures=$((failures + 1)); echo "FAILED: chunks"; }
 want 'many-01" deleted' k delete cm -l set=many
 want 'ok' k get --raw /readyz
+# What one may, and who one is.
+want '^yes$' k auth can-i create deployments
+want '\*\.\*' k auth can-i --list
+want 'admin' k auth whoami
+want 'apiserver_request_total.*resource="configmaps".*verb="POST"' k get --raw /metrics
+# What Kubernetes has and we have not: a sentence, and a remedy.
+refuse 'use kubectl scale' k autoscale deployment typed --max=3
+refuse 'jobs are not run yet' k create job j --image=registry.example.com/a:1
+refuse 'built in' k create role r --verb=get --resource=pods
+refuse 'reach pods through a Service' k create ingress i --rule=example.com/a=web:80
+refuse 'service account tokens are not served' k create token default
+want 'pod/q created' k run q --image=registry.example.com/a:1
+refuse 'are not served yet: use kubectl logs' k exec q -- ls
+want '^no - secrets is forbidden' sh -c 'kubectl auth can-i list secrets --as=system:node:n1 --as-group=system:nodes || true'
+refuse 'operation 0 of the JSON patch' k patch cm made --type=json -p '[{"op":"test","path":"/data/c","value":"4"}]'
+refuse 'no PriorityClass with name gold' k create -f - <<<'{"apiVersion":"v1","kind":"Pod","metadata":{"name":"gold"},"spec":{"priorityClassName":"gold","containers":[{"name":"c","image":"i"}]}}'
 # As a node.
+refuse 'forbidden' k --kubeconfig "$work/node.kubeconfig" get --raw /metrics
+refuse '^no' k --kubeconfig "$work/node.kubeconfig" auth can-i list secrets
 refuse 'forbidden: User "system:node:n1" cannot list resource "secrets"' k --kubeconfig "$work/node.kubeconfig" get secrets
 want 'No resources|NAME' k --kubeconfig "$work/node.kubeconfig" get pods
 [ "$failures" -eq 0 ] || { echo "$failures failures"; exit 1; }

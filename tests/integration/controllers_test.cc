@@ -243,5 +243,78 @@ TEST_F(ControlPlane, EmptiesNamespaces) {
   EXPECT_EQ(count(client::kConfigMaps, "", "shop"), 0u);
 }
 
+TEST_F(ControlPlane, SaysWhyPodsCannotBeMadeAndMakesThemWhenTheyCan) {
+  join();
+  auto text = deployment("web", 2);
+  text.replace(text.find(R"("nodeSelector")"), 0, R"("runtimeClassName":"nobody",)");
+  must(client_->create(client::kDeployments, "default", text));
+  wait("the condition of the ReplicaSet", [&] { return count(client::kReplicaSets, "RuntimeClass \\\"nobody\\\" not found") == 1; });
+  wait("that of the Deployment", [&] { return count(client::kDeployments, R"("type":"ReplicaFailure","status":"True")") == 1; });
+  wait("the event", [&] { return count(client::kEvents, R"("reason":"FailedCreate")") > 0; });
+  must(client_->create(client::kRuntimeClasses, "", R"({"apiVersion":"node.k8s.io/v1","kind":"RuntimeClass","metadata":{"name":"nobody"},"handler":"x"})"));
+  wait("the rollout", [&] { return rolled_out("web"); });
+  wait("the end of the condition", [&] {
+    return count(client::kReplicaSets, "ReplicaFailure") == 0 && count(client::kDeployments, "ReplicaFailure") == 0;
+  });
+  metrics::Exposition out;
+  controllers_->write_metrics(out);
+  const std::string figures = std::move(out).finish();
+  EXPECT_THAT(figures, HasSubstr("scheduler_schedule_attempts_total{result=\"scheduled\"} 2\n"));
+  EXPECT_THAT(figures, HasSubstr("workqueue_depth{name=\"replicaset\"} "));
+  EXPECT_THAT(figures, ::testing::Not(HasSubstr("workqueue_retries_total{name=\"replicaset\"} 0\n")));
+  EXPECT_THAT(figures, HasSubstr("skerry_controllers_synced 1\n"));
+}
+
+TEST_F(ControlPlane, SplitsEndpointsOverSlicesOfAHundred) {
+  join();
+  must(client_->create(
+      client::kServices, "default",
+      R"({"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"default"},"spec":{"selector":{"app":"web"},"ports":[{"port":80}]}})"));
+  must(client_->create(client::kDeployments, "default", deployment("web", 230)));
+  const auto sizes = [&] {
+    std::vector<std::size_t> all;
+    for (const auto& slice : list(client::kEndpointSlices)) {
+      const auto doc = slice->parse();
+      all.push_back(doc.root()["endpoints"].size());
+    }
+    std::ranges::sort(all);
+    return all;
+  };
+  const auto total = [&] {
+    std::size_t sum = 0;
+    for (const std::size_t size : sizes()) sum += size;
+    return sum;
+  };
+  wait("230 endpoints", [&] { return total() == 230; });
+  EXPECT_EQ(sizes(), (std::vector<std::size_t>{30, 100, 100}));
+  must(client_->patch(client::kDeployments, "default", "web", client::PatchType::Merge, R"({"spec":{"replicas":0}})"));
+  wait("no endpoints, in the one slice that stays", [&] { return sizes() == std::vector<std::size_t>{0}; });
+}
+
+TEST_F(ControlPlane, DeletesInTheForegroundAndOrphans) {
+  join();
+  must(client_->create(client::kDeployments, "default", deployment("web", 3)));
+  wait("the rollout", [&] { return rolled_out("web"); });
+  must(client_->remove(client::kDeployments, "default", "web", {.propagation = "Orphan"}));
+  wait("the end of the Deployment", [&] { return count(client::kDeployments) == 0; });
+  EXPECT_EQ(count(client::kReplicaSets), 1u);
+  EXPECT_EQ(count(client::kPods), 3u);
+  EXPECT_EQ(count(client::kReplicaSets, R"("kind":"Deployment")"), 0u);
+  // One with the same selector and template takes them over.
+  must(client_->create(client::kDeployments, "default", deployment("web", 3)));
+  wait("the adoption", [&] { return rolled_out("web"); });
+  EXPECT_EQ(count(client::kReplicaSets), 1u);
+  EXPECT_EQ(count(client::kPods), 3u);
+  // In the foreground the owner stays until what it owns is gone.
+  bool early = false;
+  must(client_->remove(client::kDeployments, "default", "web", {.propagation = "Foreground"}));
+  wait("the end of all", [&] {
+    early = early || (count(client::kDeployments) == 0 && count(client::kPods) > 0);
+    return count(client::kDeployments) == 0;
+  });
+  EXPECT_FALSE(early);
+  EXPECT_EQ(count(client::kReplicaSets), 0u);
+}
+
 }  // namespace
 }  // namespace skerry::control
