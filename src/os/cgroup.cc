@@ -17,8 +17,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t kPeriodUs = 100'000;  // of the cpu quota, as Kubernetes has it
-constexpr std::uint64_t kQuotaMinUs = 1000;   // the kernel's least
+constexpr std::uint64_t kPeriodUs = 50'000;  // of the cpu quota; docs/adr/0030
+constexpr std::uint64_t kQuotaMinUs = 1000;  // the kernel's least
 
 Result<> write_value(const UniqueFd& fd, std::string_view value, std::string_view what) {
   if (::pwrite(fd.get(), value.data(), value.size(), 0) == static_cast<ssize_t>(value.size())) return {};
@@ -122,19 +122,41 @@ Result<> Cgroup::set(const CgroupLimits& limits) {
     TRY_OK(write_value(memory_max_, value, "memory limit"));
     written_.memory_bytes_max = limits.memory_bytes_max;
   }
-  if (limits.cpu_millis_max != written_.cpu_millis_max) {
-    const auto quota = std::max(std::uint64_t{limits.cpu_millis_max} * kPeriodUs / 1000, kQuotaMinUs);
-    const bool none = limits.cpu_millis_max == 0;
-    const auto value = version_ == CgroupVersion::V1 ? (none ? "-1" : std::to_string(quota))
-                                                     : std::format("{} {}", none ? "max" : std::to_string(quota), kPeriodUs);
-    TRY_OK(write_value(cpu_max_, value, "cpu quota"));
-    written_.cpu_millis_max = limits.cpu_millis_max;
-  }
+  if (limits.cpu_millis_max != written_.cpu_millis_max) TRY_OK(set_quota(limits.cpu_millis_max));
   if (limits.cpu_millis_requested != written_.cpu_millis_requested) {
     const auto value = version_ == CgroupVersion::V1 ? cpu_shares(limits.cpu_millis_requested) : cpu_weight(limits.cpu_millis_requested);
     TRY_OK(write_value(cpu_weight_, std::to_string(value), "cpu weight"));
     written_.cpu_millis_requested = limits.cpu_millis_requested;
   }
+  return {};
+}
+
+CpuQuota cpu_quota(std::uint32_t millis) {
+  CpuQuota quota{.period_us = kPeriodUs};
+  if (millis == 0) return quota;
+  // A small limit takes a longer period, so that it is kept exactly.
+  quota.period_us = std::clamp<std::uint64_t>(kQuotaMinUs * 1000 / millis, kPeriodUs, 1'000'000);
+  quota.quota_us = std::max(millis * quota.period_us / 1000, kQuotaMinUs);
+  return quota;
+}
+
+Result<> Cgroup::set_quota(std::uint32_t millis) {
+  const auto next = cpu_quota(millis);
+  const auto value = std::to_string(next.quota_us);
+  // The kernel refuses a burst above the quota at every moment: it goes first and comes last.
+  if (cpu_burst_) TRY_OK(write_value(cpu_burst_, "0", "cpu burst"));
+  if (version_ == CgroupVersion::V2) {
+    TRY_OK(write_value(cpu_max_, std::format("{} {}", millis == 0 ? "max" : value, next.period_us), "cpu quota"));
+  } else {
+    if (period_us_ != next.period_us) {
+      TRY_OK(write_value(cpu_max_, "-1", "cpu quota"));
+      TRY_OK(write_value(cpu_period_, std::to_string(next.period_us), "period of the cpu quota"));
+      period_us_ = next.period_us;
+    }
+    TRY_OK(write_value(cpu_max_, millis == 0 ? "-1" : value, "cpu quota"));
+  }
+  if (cpu_burst_ && millis != 0) TRY_OK(write_value(cpu_burst_, value, "cpu burst"));
+  written_.cpu_millis_max = millis;
   return {};
 }
 
@@ -220,6 +242,9 @@ Result<Cgroup> CgroupTree::open_group(std::string_view group) const {
   TRY_OK(open(memory / (v1 ? "memory.oom_control" : "memory.events"), O_RDONLY, made.oom_events_));
   TRY_OK(open(cpu / (v1 ? "cpu.cfs_quota_us" : "cpu.max"), O_WRONLY, made.cpu_max_));
   TRY_OK(open(cpu / (v1 ? "cpu.shares" : "cpu.weight"), O_WRONLY, made.cpu_weight_));
+  if (v1) TRY_OK(open(cpu / "cpu.cfs_period_us", O_WRONLY, made.cpu_period_));
+  // Since Linux 5.14. Without it a group that was idle gets no more at once than in any other period.
+  if (auto burst = open_file(cpu / (v1 ? "cpu.cfs_burst_us" : "cpu.max.burst"), O_WRONLY)) made.cpu_burst_ = std::move(*burst);
   if (!v1) {
     TRY_OK(open(memory, O_RDONLY | O_DIRECTORY, made.folder_));
     TRY_OK(open(cpu / "cpu.stat", O_RDONLY, made.cpu_usage_));

@@ -42,6 +42,12 @@ struct CgroupLimits {
 // Kubernetes' mapping of millicores to cpu.shares (v1) and cpu.weight (v2); 0 is the kernel's default.
 std::uint32_t cpu_shares(std::uint32_t millis);
 std::uint32_t cpu_weight(std::uint32_t millis);
+// A limit as the kernel has it: so much processor time in each period. quota_us is 0 for no limit. What a group leaves of its
+// quota it may use later, up to one quota more in a period (burst): the average stays below the limit.
+struct CpuQuota {
+  std::uint64_t period_us = 0, quota_us = 0;
+};
+CpuQuota cpu_quota(std::uint32_t millis);
 // What a tree weighs on a machine of so many cores: cpu.shares (v1) or cpu.weight (v2).
 std::uint32_t tree_weight(CgroupVersion, unsigned cores);
 
@@ -67,9 +73,11 @@ class [[nodiscard]] Cgroup {
 
  private:
   friend class CgroupTree;
+  Result<> set_quota(std::uint32_t millis);
   CgroupVersion version_ = CgroupVersion::V2;
   std::vector<UniqueFd> process_files_;
-  UniqueFd folder_, memory_max_, memory_usage_, cpu_max_, cpu_weight_, oom_events_, cpu_usage_;
+  UniqueFd folder_, memory_max_, memory_usage_, cpu_max_, cpu_period_, cpu_burst_, cpu_weight_, oom_events_, cpu_usage_;
+  std::uint64_t period_us_ = 0;  // v1: as written last
   CgroupLimits written_{};
 };
 

@@ -281,7 +281,9 @@ TEST_F(KeeperTest, LimitsHoldInTheCgroup) {
   // Also of a pod that came while no slot was parked: nothing of a guest runs before its slot is in the group.
   EXPECT_EQ(read("memory", "memory.limit_in_bytes"), std::to_string(96u << 20));
   EXPECT_EQ(read("memory", "cgroup.procs"), std::to_string(row.pid));
-  EXPECT_EQ(read("cpu", "cpu.cfs_quota_us"), "70000");
+  EXPECT_EQ(read("cpu", "cpu.cfs_quota_us"), "35000");
+  EXPECT_EQ(read("cpu", "cpu.cfs_period_us"), "50000");
+  EXPECT_EQ(read("cpu", "cpu.cfs_burst_us"), "35000");
   EXPECT_EQ(read("cpu", "cpu.shares"), "102");
   EXPECT_EQ(read("cpu", "cgroup.procs"), std::to_string(row.pid));
 }
