@@ -6,9 +6,11 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <format>
+#include <memory>
 
 #include "sandbox/guest_test_kit.h"
 
@@ -147,10 +149,89 @@ TEST(GuestHttp, LimitsAndMalformedRequestsHaveTheirStatus) {
   EXPECT_EQ(status("CONNECT t:80 HTTP/1.1\r\nHost: t\r\n\r\n"), 501);
   EXPECT_EQ(status("GET /hello HTTP/2.0\r\nHost: t\r\n\r\n"), 505);
   EXPECT_EQ(status("\x16\x03\x01\x02\x01\r\n\r\n"), 400 + 101);  // TLS to a plain port: no such method
+  const std::string chunked = "POST /echo HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n";
+  EXPECT_EQ(status(chunked + "\r\n1;" + std::string(1000, 'e') + "=1\r\nx\r\n0\r\n\r\n"), 200);
+  EXPECT_EQ(status(chunked + "\r\n1;" + std::string(3000, 'e') + "\r\nx\r\n0\r\n\r\n"), 400);
+  EXPECT_EQ(status(chunked + "\r\n1\r\nx\r\n0\r\nX-T: " + std::string(3000, 't') + "\r\n\r\n"), 431);
+  EXPECT_EQ(status(chunked + "\r\n1\r\nx\r\n0\r\n" + headers + "\r\n"), 431);
+  EXPECT_EQ(status(chunked + "\r\n1\r\nx\r\n0\r\nContent-Length: 1\r\n\r\n"), 400);
+  EXPECT_EQ(status(chunked + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400);
+  EXPECT_EQ(status("POST /echo" + host + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"), 501);
+  EXPECT_EQ(status("POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400);
+  EXPECT_EQ(status("GET /hello HTTP/1.1\r\nHost: a b\r\n\r\n"), 400);
+  EXPECT_EQ(status("GET /hello HTTP/1.1\r\nHost: a/b\r\n\r\n"), 400);
   EXPECT_EQ(status("GET http://example.com/hello" + host + "\r\n"), 200);
   EXPECT_EQ(status("GET /hello" + host + "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"), 200);
-  EXPECT_EQ(s.counter(Counter::RefusedRequests), 16u);
-  EXPECT_EQ(s.counter(Counter::GuestCalls), 2u + 1u);  // and _initialize
+  EXPECT_EQ(s.counter(Counter::RefusedRequests), 25u);
+  EXPECT_EQ(s.counter(Counter::GuestCalls), 3u + 1u);  // and _initialize
+}
+
+// Goal: a client that pipelines without end shares the worker with the others.
+// Method: thousands of requests of 1 ms each are sent at once; another client's one request comes back long before them,
+// and all of them are answered, in order.
+TEST(GuestHttp, APipeliningClientLeavesTurnsToTheOthers) {
+  Sandbox s;
+  Client greedy(s.port()), other(s.port());
+  std::string many;
+  for (int i = 0; i < 500; ++i) many += "GET /spin/1000 HTTP/1.1\r\nHost: t\r\n\r\n";
+  many += "GET /hello HTTP/1.1\r\nHost: t\r\n\r\n";
+  ASSERT_TRUE(greedy.send(many));
+  EXPECT_EQ(greedy.read().status, 200);
+  EXPECT_EQ(other.get("/hello").body, "hello\n");
+  EXPECT_LT(s.counter(Counter::RequestsFinished), 250u);
+  greedy.close_sending();  // its end is seen after its requests
+  for (int i = 1; i < 500; ++i) ASSERT_EQ(greedy.read().body, "spun\n") << i;
+  EXPECT_EQ(greedy.read().body, "hello\n");
+  EXPECT_EQ(greedy.read_to_end(), "");
+  EXPECT_EQ(s.counter(Counter::RequestsFinished), 502u);
+}
+
+TEST(GuestHttp, ADrainServesWhatAPipeliningClientWasPromised) {
+  Sandbox s;
+  Client greedy(s.port());
+  std::string many;
+  for (int i = 0; i < 100; ++i) many += "GET /spin/1000 HTTP/1.1\r\nHost: t\r\n\r\n";
+  ASSERT_TRUE(greedy.send(many));
+  EXPECT_EQ(greedy.read().status, 200);
+  s.signal(SIGTERM);
+  Reply last;
+  for (;;) {
+    const auto reply = greedy.read();
+    if (reply.status == 0) break;
+    last = reply;
+  }
+  EXPECT_EQ(last.status, 200);
+  EXPECT_EQ(last.header("connection"), "close");  // so the client knows that the rest was not served
+  greedy.close_sending();
+  EXPECT_EQ(s.wait_for_exit(), kExitDone);
+}
+
+// Goal: a worker that is never without work hears SIGTERM all the same.
+TEST(GuestHttp, SigtermIsHeardUnderLoadWithoutPause) {
+  Sandbox s;
+  std::vector<std::unique_ptr<Client>> clients;
+  for (int i = 0; i < 8; ++i) {
+    clients.push_back(std::make_unique<Client>(s.port()));
+    ASSERT_TRUE(clients.back()->send("GET /spin/2000 HTTP/1.1\r\nHost: t\r\n\r\n"));
+  }
+  const auto end = std::chrono::steady_clock::now() + 20s;
+  std::size_t closed = 0;
+  for (int round = 0; closed < clients.size() && std::chrono::steady_clock::now() < end; ++round) {
+    if (round == 5) s.signal(SIGTERM);
+    for (auto& c : clients) {  // each sends its next request as soon as it has its answer
+      if (c == nullptr) continue;
+      const auto reply = c->read();
+      ASSERT_EQ(reply.status, 200);
+      if (reply.header("connection") != "close") {
+        ASSERT_TRUE(c->send("GET /spin/2000 HTTP/1.1\r\nHost: t\r\n\r\n"));
+        continue;
+      }
+      c.reset();
+      ++closed;
+    }
+  }
+  EXPECT_EQ(closed, clients.size());
+  EXPECT_EQ(s.wait_for_exit(), kExitDone);
 }
 
 TEST(GuestHttp, SlowClientsGet408AndTheOthersDoNotWait) {
@@ -368,12 +449,14 @@ TEST(Wagi, TheEnvironmentIsComplete) {
   const auto& b = reply.body;
   for (const auto* line : {"GATEWAY_INTERFACE=CGI/1.1\n", "SERVER_SOFTWARE=Skerry/0.1\n", "SERVER_PROTOCOL=HTTP/1.1\n", "SERVER_NAME=edge.example\n",
                            "SERVER_PORT=8080\n", "REQUEST_METHOD=GET\n", "SCRIPT_NAME=\n", "PATH_INFO=/env\n", "PATH_TRANSLATED=/env\n",
-                           "QUERY_STRING=a=1&b\n", "REMOTE_ADDR=127.0.0.1\n", "REMOTE_HOST=127.0.0.1\n", "REMOTE_PORT=", "REMOTE_USER=\n", "AUTH_TYPE=\n",
+                           "QUERY_STRING=a=1&b\n", "REMOTE_ADDR=127.0.0.1\n", "REMOTE_IDENT=\n", "REMOTE_HOST=127.0.0.1\n", "REMOTE_PORT=", "REMOTE_USER=\n", "AUTH_TYPE=\n",
                            "CONTENT_TYPE=\n", "CONTENT_LENGTH=0\n", "HTTP_X_THING=1, 2\n", "HTTP_USER_AGENT=test\n", "HTTP_HOST=edge.example:8080\n",
                            "X_FULL_URL=http://edge.example:8080/env?a=1&b\n", "X_RAW_PATH_INFO=/env\n", "X_MATCHED_ROUTE=/...\n", "REGION=eu\n",
                            "argv[0]=cgi\nargv[1]=a=1\nargv[2]=b\n"}) {
     EXPECT_THAT(b, HasSubstr(line));
   }
+  EXPECT_THAT(c.ask("POST /env HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n").body,
+              testing::AllOf(HasSubstr("CONTENT_LENGTH=2\n"), Not(HasSubstr("TRANSFER_ENCODING"))));
   for (const auto* gone : {"evil", "UNDER", "secret", "overridden"}) EXPECT_THAT(b, Not(HasSubstr(gone)));
 }
 

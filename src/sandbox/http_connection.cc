@@ -78,6 +78,10 @@ int on_headers_complete(llhttp_t* parser) {
   c.last_was_value = true;
   parser->upgrade = 0;  // answered as an ordinary request: no protocol is switched
   if (parser->http_major != 1) return c.refuse(505, "only HTTP/1.0 and HTTP/1.1 are served\n");
+  if ((parser->flags & F_TRANSFER_ENCODING) != 0) {
+    if (parser->http_minor == 0) return c.refuse(400, "HTTP/1.0 knows no Transfer-Encoding\n");
+    if (!c.only_chunked()) return c.refuse(501, "no Transfer-Encoding but chunked is served\n");
+  }
   if (parser->method == HTTP_CONNECT) return c.refuse(501, "CONNECT is not served\n");
   if ((parser->flags & F_CONTENT_LENGTH) != 0 && parser->content_length > c.limits.body_bytes_max) {
     return c.refuse(413, "the request's body is too large\n");
@@ -98,6 +102,12 @@ int on_body(llhttp_t* parser, const char* at, std::size_t size) {
   return 0;
 }
 
+int on_chunk_extension(llhttp_t* parser, const char*, std::size_t size) {
+  auto& c = of(parser);
+  c.extension_size += size;
+  return c.extension_size > c.limits.header_bytes_max ? c.refuse(400, "the request's chunk extensions are too large\n") : 0;
+}
+
 int on_message_complete(llhttp_t* parser) {
   of(parser).message_done = true;
   return HPE_PAUSED;
@@ -113,6 +123,7 @@ llhttp_settings_t connection_callbacks() {
   settings.on_header_value = on_value;
   settings.on_headers_complete = on_headers_complete;
   settings.on_body = on_body;
+  settings.on_chunk_extension_name = settings.on_chunk_extension_value = on_chunk_extension;
   settings.on_message_complete = on_message_complete;
   return settings;
 }
@@ -120,7 +131,7 @@ llhttp_settings_t connection_callbacks() {
 void HttpConnection::begin(int descriptor, const llhttp_settings_t& settings) {
   fd = descriptor;
   phase = Waiting;
-  served_one = close_after = read_paused = saw_end = false;
+  served_one = close_after = read_paused = saw_end = again = false;
   lingered = 0;
   pending.clear();
   pending_at = 0;
@@ -135,7 +146,7 @@ void HttpConnection::begin_message() {
   last_was_value = true;
   refusal = 0;
   url_at = url_size = head_size = 0;
-  body_size = 0;
+  body_size = extension_size = 0;
   fields.clear();
   trailers.clear();
   in.clear();
@@ -185,6 +196,15 @@ int HttpConnection::fill(Request& r) const {
     if (r.uri.empty()) r.uri = "/";
   }
   return hosts;
+}
+
+bool HttpConnection::only_chunked() const {
+  int codings = 0;
+  for (const auto& field : fields) {
+    if (!equal_ignoring_case({head_base + field.name_at, field.name_size}, "transfer-encoding")) continue;
+    if (++codings > 1 || !equal_ignoring_case(trim_right({head_base + field.value_at, field.value_size}), "chunked")) return false;
+  }
+  return true;
 }
 
 std::string_view HttpConnection::kept_header(std::string_view name) const {

@@ -42,6 +42,8 @@ struct HttpConnection {
   void spill_body();
   // The request that is whole now: views into head_base, body and trailers. Returns how many Host headers it has.
   int fill(Request&) const;
+  // No Transfer-Encoding but a plain "chunked". For the parser's callbacks.
+  bool only_chunked() const;
   // The value of the first header of this name in the kept head; empty if there is none.
   std::string_view kept_header(std::string_view name) const;
   // Large buffers are given back.
@@ -63,6 +65,7 @@ struct HttpConnection {
   bool close_after = false;    // once the pending output is sent
   bool read_paused = false;    // output must leave first
   bool saw_end = false;        // the peer has closed its side
+  bool again = false;          // its turn ended with work left
   bool last_was_value = true;  // of the header callbacks
   bool committed = false;      // a streamed response has begun
   bool chunked = false;
@@ -71,13 +74,14 @@ struct HttpConnection {
   const char* head_base = nullptr;
   std::uint32_t url_at = 0, url_size = 0, head_size = 0;
   std::uint64_t body_size = 0;
+  std::uint64_t extension_size = 0;  // of its chunks, names and values
   std::size_t lingered = 0;
   std::vector<HeadField> fields;
   std::vector<HeadField> trailers;  // offsets into trailer_bytes
   Buffer in;                        // the head so far, if it did not arrive with the end of its message
   Buffer body;                      // likewise
   Buffer trailer_bytes;
-  Buffer unparsed;                  // pipelined bytes that wait for the output to leave
+  Buffer unparsed;                  // pipelined bytes that wait for the output to leave, or for the next turn
   Buffer pending;                   // output that the kernel did not take
   std::size_t pending_at = 0;
   std::string_view inline_body;     // a body that lies whole in the read buffer

@@ -14,6 +14,8 @@
 #include <cstdio>
 #include <ctime>
 #include <span>
+#include <string_view>
+#include <utility>
 
 #include "base/check.h"
 
@@ -40,6 +42,11 @@ int write_address(const sockaddr_storage& address, std::span<char> out) {
     length = std::snprintf(out.data(), out.size(), "[%s]:%u", text, ntohs(in.sin6_port));
   }
   return std::max(length, 0);
+}
+
+// Nothing that would end the authority of a URL, or stand before it.
+bool is_host(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) { return c > ' ' && c < 0x7f && std::string_view("/?#@\\\"<>^`{|}").find(c) == std::string_view::npos; });
 }
 
 }  // namespace
@@ -106,9 +113,11 @@ void HttpServer::run(int listener, int control) {
   refresh_clock();
   last_use_ms_ = now_ms_;
   // SIGTERM is blocked but while waiting, so that no request is torn and none is missed.
-  sigset_t waiting;
-  sigprocmask(SIG_SETMASK, nullptr, &waiting);
+  sigset_t working, waiting;
+  sigprocmask(SIG_SETMASK, nullptr, &working);
+  waiting = working;
   sigdelset(&waiting, SIGTERM);
+  auto signals_seen_ms = now_ms_;
   accept_some();  // this process was started because a connection waits
   epoll_event events[kEventsPerWait];
   for (;;) {
@@ -117,8 +126,17 @@ void HttpServer::run(int listener, int control) {
       if (draining_) return;
       if (options_.idle_after_ms > 0 && now_ms_ - last_use_ms_ >= options_.idle_after_ms) return;
     }
-    const int n = epoll_pwait(epoll_, events, kEventsPerWait, wait_time_ms(), &waiting);
+    const int n = epoll_pwait(epoll_, events, kEventsPerWait, cut_.empty() ? wait_time_ms() : 0, &waiting);
     refresh_clock();
+    // A wait that does not sleep, because something is always ready, lets no signal through.
+    if (n > 0 || !cut_.empty()) {
+      constexpr std::uint64_t kLookForSignalsMs = 10;
+      if (now_ms_ - signals_seen_ms >= kLookForSignalsMs) {
+        signals_seen_ms = now_ms_;
+        sigprocmask(SIG_SETMASK, &waiting, nullptr);
+        sigprocmask(SIG_SETMASK, &working, nullptr);
+      }
+    }
     for (int i = 0; i < n; ++i) {
       switch (events[i].data.u64) {
         case 0: accept_some(); break;
@@ -132,6 +150,7 @@ void HttpServer::run(int listener, int control) {
         }
       }
     }
+    take_cut_turns();
     run_timers();
     for (auto* c : dying_) free_.push_back(c);
     dying_.clear();
@@ -192,7 +211,11 @@ void HttpServer::start_drain() {
   for (std::size_t i = 0; i < connections_.size(); ++i) {
     auto& c = *connections_[i];
     if (c.phase != HttpConnection::Waiting || c.pending_size() > 0) continue;
-    read_some(c, false);  // a request that already arrived is still served
+    // A request that already arrived is still served; as it is the last one of its connection, so is the turn.
+    turn_end_ns_ = ~0ull;
+    c.again = false;
+    if (!go_on(c)) continue;
+    if (c.phase == HttpConnection::Waiting && c.pending_size() == 0) read_some(c, false);
     if (c.phase == HttpConnection::Waiting && c.pending_size() == 0) half_close(c);
   }
 }
@@ -241,29 +264,54 @@ void HttpServer::accept_some() {
     metrics_.add(metrics::Counter::ConnectionsAccepted);
     metrics_.set(metrics::Counter::ConnectionsOpen, open_);
     set_timer(c, HttpTimer::Head);
+    begin_turn();
     read_some(c, false);
   }
 }
 
 void HttpServer::on_event(HttpConnection& c, std::uint32_t events) {
+  begin_turn();
   if (c.pending_size() > 0 && (events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0) {
     if (!send_pending(c)) return;
     if (c.pending_size() == 0 && c.read_paused) {
-      c.read_paused = false;
-      if (!c.unparsed.empty()) {
-        Buffer rest = std::move(c.unparsed);
-        c.unparsed = Buffer();
-        feed(c, rest.data(), rest.size());
-        if (c.phase == HttpConnection::Dead) return;
-      }
+      if (!go_on(c)) return;
       events |= EPOLLIN;  // the edge may have passed while reading was paused
     }
   }
+  if (c.again) return;  // what is unparsed goes first
   if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) read_some(c, (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
 }
 
+void HttpServer::go_on_later(HttpConnection& c) {
+  if (std::exchange(c.again, true)) return;
+  cut_.push_back(&c);
+}
+
+bool HttpServer::go_on(HttpConnection& c) {
+  c.read_paused = false;
+  if (c.unparsed.empty()) return true;
+  Buffer rest = std::move(c.unparsed);
+  c.unparsed = Buffer();
+  if (c.phase != HttpConnection::Lingering) feed(c, rest.data(), rest.size());
+  return c.phase != HttpConnection::Dead;
+}
+
+void HttpServer::take_cut_turns() {
+  std::swap(cut_, taken_);
+  for (auto* c : taken_) {
+    if (!std::exchange(c->again, false)) continue;
+    begin_turn();
+    if (go_on(*c) && !c->again) read_some(*c, true);  // the edge that told of the peer's end may have passed
+  }
+  taken_.clear();
+}
+
 void HttpServer::read_some(HttpConnection& c, bool hung_up) {
-  for (;;) {
+  for (int reads = 0;; ++reads) {
+    if (reads > 0 && turn_is_over() && c.phase != HttpConnection::Lingering) {
+      go_on_later(c);
+      return;
+    }
     if (c.pending_size() > 0 && c.phase != HttpConnection::Lingering) {
       c.read_paused = true;
       return;
@@ -294,7 +342,7 @@ void HttpServer::read_some(HttpConnection& c, bool hung_up) {
       }
     } else {
       feed(c, read_buffer_.get(), static_cast<std::size_t>(n));
-      if (c.phase == HttpConnection::Dead) return;
+      if (c.phase == HttpConnection::Dead || c.again) return;
     }
     // A short read has emptied the socket; what comes later makes a new edge. The end of stream does not.
     if (static_cast<std::size_t>(n) < kReadBytes && !hung_up) return;
@@ -304,6 +352,14 @@ void HttpServer::read_some(HttpConnection& c, bool hung_up) {
 void HttpServer::feed(HttpConnection& c, const char* data, std::size_t size) {
   std::size_t at = 0;
   while (at < size) {
+    if (at > 0 && c.phase == HttpConnection::Waiting && turn_is_over()) {
+      c.unparsed.append(data + at, size - at);
+      if (!output_.empty() && !send_output(c)) return;
+      set_timer(c, c.pending_size() > 0 ? HttpTimer::Write : HttpTimer::KeepAlive);
+      if (c.pending_size() > 0) c.read_paused = true;
+      else go_on_later(c);
+      return;
+    }
     if (c.pending_size() > 0) {
       c.unparsed.append(data + at, size - at);
       c.read_paused = true;
@@ -394,8 +450,8 @@ void HttpServer::finish_request(HttpConnection& c) {
   auto& r = request_;
   const int hosts = c.fill(r);
   if (!llhttp_should_keep_alive(&c.parser) || draining_) c.close_after = true;
-  if (hosts > 1 || (hosts == 0 && c.parser.http_minor > 0)) {
-    refuse_after_output(c, 400, "an HTTP/1.1 request needs one Host header\n");
+  if (hosts > 1 || (hosts == 0 && c.parser.http_minor > 0) || !is_host(r.host)) {
+    refuse_after_output(c, 400, "an HTTP/1.1 request needs one Host header, with a name or an address\n");
     return;
   }
   arena_.reset();
@@ -446,6 +502,7 @@ void HttpServer::close_now(HttpConnection& c) {
   close(c.fd);
   c.fd = -1;
   c.phase = HttpConnection::Dead;
+  c.again = false;
   c.release_buffers();
   dying_.push_back(&c);
   --open_;

@@ -70,6 +70,12 @@ class HttpServer {
   void accept_some();
   void on_event(HttpConnection&, std::uint32_t events);
   void read_some(HttpConnection&, bool hung_up);
+  // A connection's turn: however much its client pipelines, the others wait for no more than one turn of each.
+  void begin_turn() { turn_end_ns_ = now_ns_ + kTurnNs; }
+  bool turn_is_over() const { return now_ns_ >= turn_end_ns_; }
+  void go_on_later(HttpConnection&);
+  bool go_on(HttpConnection&);            // with what is unparsed; false: the connection is gone
+  void take_cut_turns();
   void feed(HttpConnection&, const char* data, std::size_t size);
   void finish_request(HttpConnection&);
   void refuse(HttpConnection&, int status, std::string_view text);
@@ -93,6 +99,7 @@ class HttpServer {
   void poll_listener(bool on);
   void refresh_clock();
 
+  static constexpr std::uint64_t kTurnNs = 2'000'000;
   const Options options_;
   RequestHandler& handler_;
   ServerEvents& events_;
@@ -104,7 +111,8 @@ class HttpServer {
 
   ConnectionTimers timers_;
   std::vector<std::unique_ptr<HttpConnection>> connections_;
-  std::vector<HttpConnection*> free_, dying_;
+  std::vector<HttpConnection*> free_, dying_, cut_, taken_;  // cut_: their turn was cut short
+  std::uint64_t turn_end_ns_ = 0;
 
   llhttp_settings_t settings_;
   std::unique_ptr<char[]> read_buffer_;
