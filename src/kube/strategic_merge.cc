@@ -141,7 +141,7 @@ class Merger {
       const std::string_view name = key.substr(kSetOrder.size());
       if (name.empty() || !value.is_array()) return Fail(malformed("bad patch format for set element order list"));
       if (patch[name].exists() || !original[name].is_array()) continue;
-      const std::string_view merge_key = field_of(m, name).merge_key;
+      const std::string merge_key = field_of(m, name).merge_key;
       TRY(auto wanted, order_names(value, merge_key));
       reorder(original[name], merge_key, wanted, identities(original[name], merge_key));
     }
