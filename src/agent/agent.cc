@@ -51,6 +51,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
       slice_informer(loop, deps.api, deps.random, {.resource = client::kEndpointSlices, .namespace_ = "", .selectors = {}},
                      [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_slice(before, after); }),
       work(loop),
+      some_awake(loop),
       tasks(loop),
       pods_started(registry.counter("skerry_agent_containers_started_total", "Containers handed to the keeper")),
       exits(registry.counter("skerry_agent_container_failures_total", "Sandboxes that ended otherwise than idle or asked to")),
@@ -129,6 +130,7 @@ rt::Task<> Agent::State::start() {
   rotate_at = t + options.log_check_period;
   tasks.spawn("pods", pump());
   tasks.spawn("ticks", run_ticks());
+  if (deps.services != nullptr) tasks.spawn("load", watch_load());
   tasks.spawn("after list", reconcile_after_list());
   mark_all();
   LOG_INFO("agent started", {"node", options.node_name}, {"pods restored", entries.size()}, {"keeper", keeper->welcome().pid});
@@ -207,6 +209,10 @@ rt::Task<> Agent::State::meet_keeper() {
     PodEntry* entry = known == by_keeper_id.end() ? nullptr : find(known->second.first);
     const bool alive = held.pod.state != sandbox::PodState::Stopping && held.pod.state != sandbox::PodState::Stopped;
     next_keeper_id = std::max(next_keeper_id, held.pod.spec.id + 1);
+    if (entry == nullptr && alive && !checkpoint->restored().empty()) {
+      strangers.push_back(held.pod.spec.id);  // with the checkpoint we forgot them: they serve on until the server was asked
+      continue;
+    }
     if (entry == nullptr || !alive || held.fds.size() < 3) {
       keeper->send(sandbox::DropPod{held.pod.spec.id});
       continue;
@@ -233,6 +239,7 @@ rt::Task<> Agent::State::meet_keeper() {
 // After the first list: what the checkpoint had and the server has no more is ended.
 rt::Task<> Agent::State::reconcile_after_list() {
   CO_TRY_OK(co_await pod_informer.synced().wait());
+  for (const std::uint64_t id : std::exchange(strangers, {})) keeper->send(sandbox::DropPod{id});
   for (auto& [uid, entry] : entries) {
     const auto object = pod_informer.get(entry->core.object()->namespace_, entry->core.object()->name);
     if (object && object->uid == uid) continue;
@@ -286,6 +293,7 @@ void Agent::State::on_service(const kube::ObjectPtr& before, const kube::ObjectP
   const kube::Object& o = after ? *after : *before;
   slow_changes[{"Service", o.namespace_, o.name}] = after;
   if (deps.services == nullptr) return;
+  services_changed = true;
   if (after) deps.services->rules().put_service(*after);
   else deps.services->rules().remove_service(o.namespace_, o.name);
   deps.services->changed();
@@ -294,6 +302,7 @@ void Agent::State::on_slice(const kube::ObjectPtr& before, const kube::ObjectPtr
   const kube::Object& o = after ? *after : *before;
   slow_changes[{"EndpointSlice", o.namespace_, o.name}] = after;
   if (deps.services == nullptr) return;
+  services_changed = true;
   if (after) deps.services->rules().put_slice(*after);
   else deps.services->rules().remove_slice(o.namespace_, o.name);
   deps.services->changed();
@@ -307,6 +316,7 @@ void Agent::State::update_awake() {
     for (std::size_t i = 0; i < entry->core.containers(); ++i)
       if (entry->core.awake(i) > 0)
         if (const auto address = os::Ipv4::parse(entry->core.address())) awake.insert(*address);
+  if (!awake.empty()) some_awake.set();
   deps.services->rules().set_awake(std::move(awake));
   deps.services->changed();
 }

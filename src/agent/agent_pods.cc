@@ -74,7 +74,8 @@ void Agent::State::refuse_pod(const kube::ObjectPtr& object, std::string reason,
   kube::JsonEdit patch;
   patch.root().object("metadata").set("uid", object->uid);
   kube::MutJson out = patch.root().object("status");
-  out.set("phase", "Pending");
+  // No room is final, as with a kubelet: who made the pod makes another. What is not served may be served by a later version.
+  out.set("phase", reason == "OutOfpods" ? "Failed" : "Pending");
   out.set("reason", reason);
   out.set("message", message);
   status.post(name, patch.dump(), StatusWriter::Urgency::Now);

@@ -17,6 +17,7 @@
 
 #include "agent/agent.h"
 #include "agent/api_writers.h"
+#include "agent/busy_pods.h"
 #include "agent/checkpoint.h"
 #include "agent/image_manager.h"
 #include "agent/keeper_driver.h"
@@ -76,6 +77,9 @@ struct Agent::State final : public NodeView {
   std::vector<MemoryRelief::Candidate> relief_candidates() const;
   void relieve_memory();
   void rotate_logs(Time now);
+  rt::Task<> watch_load();
+  void look_for_busy();
+  void tell_service_problems();
 
   // agent_pods.cc
   void on_pod(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
@@ -137,11 +141,16 @@ struct Agent::State final : public NodeView {
   std::map<std::tuple<std::string, std::string, std::string>, kube::ObjectPtr> slow_changes;  // Services and slices: every few seconds
   std::vector<kube::ObjectPtr> restored_services, restored_slices;
   std::uint64_t next_keeper_id = 1, saved_keeper_id = 0;
+  std::vector<std::uint64_t> strangers;  // keeper ids of an earlier agent's pods of which nothing is known here
   bool awake_changed = false, pods_listed = false;
   std::vector<NodeImage> node_images;
   Instant slow_at{}, minute_at{}, relieve_at{}, rotate_at{}, refilled_at{};
   MemoryRelief relief;
-  rt::Event work;
+  BusyPods busy;
+  std::set<std::string> busy_now;  // uids
+  bool services_changed = false;
+  std::set<net::ServiceRules::Problem> problems_said;
+  rt::Event work, some_awake;
   rt::TaskGroup tasks;
 
   metrics::CounterValue &pods_started, &exits, &requests_lost, &drift, &checkpoint_writes, &evictions, &trims;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <format>
 #include <set>
+#include <utility>
 
 #include "agent/agent_state.h"
 #include "base/check.h"
@@ -12,6 +13,9 @@ namespace skerry::agent {
 namespace {
 constexpr Duration kTick = 1s, kSlowWrites = 5s;
 constexpr std::uint32_t kTrimGraceMillis = 5000;
+// Reading a process costs about 20 µs: where many are awake, less often.
+constexpr Duration kLoadPeriod = 250ms, kLoadPeriodOfMany = 1s;
+constexpr std::size_t kManyAwake = 100;
 }  // namespace
 
 MachineFacts Agent::State::machine_now() const { return deps.machine ? deps.machine() : read_machine(options.data_folder.string()); }
@@ -42,6 +46,7 @@ void Agent::State::tick(Instant t) {
     slow_at = t + kSlowWrites;
     for (auto& [key, object] : slow_changes) store_object(std::get<0>(key), std::get<1>(key), std::get<2>(key), object);
     slow_changes.clear();
+    tell_service_problems();
   }
   if (t >= relieve_at) {
     relieve_at = t + options.relief_period;
@@ -124,6 +129,60 @@ void Agent::State::relieve_memory() {
     events.post({.warning = true, .object = name_of(*entry), .field_path = "", .reason = "MemoryPressure",
                  .message = std::format("Its sandbox leaves early: {}. It wakes again at the next request", available)});
   }
+}
+
+// "Awake pods first, idle ones when those are busy": says which are. Rests while no pod is awake.
+rt::Task<> Agent::State::watch_load() {
+  std::size_t awake = 0;
+  for (;;) {
+    if (awake == 0) CO_TRY_OK(co_await some_awake.wait());
+    some_awake.reset();
+    look_for_busy();
+    awake = static_cast<std::size_t>(std::ranges::count_if(entries, [](const auto& e) {
+      for (std::size_t i = 0; i < e.second->core.containers(); ++i)
+        if (e.second->core.awake(i) > 0) return true;
+      return false;
+    }));
+    CO_TRY_OK(co_await rt::sleep_for(awake > kManyAwake ? kLoadPeriodOfMany : kLoadPeriod));
+  }
+}
+
+void Agent::State::look_for_busy() {
+  std::vector<BusyPods::Reading> readings;
+  for (const auto& [uid, entry] : entries) {
+    BusyPods::Reading one{.uid = uid, .cpu_seconds = 0, .cores_max = 0};
+    for (std::size_t i = 0; i < entry->core.containers(); ++i) {
+      const ContainerPlan& plan = entry->core.plan().containers[i];
+      for (const std::int32_t pid : entry->containers[i].pids) one.cpu_seconds += process_use(pid).cpu_seconds;
+      const double workers = plan.workers;
+      if (entry->core.awake(i) > 0) one.cores_max += plan.cpu_millis_max > 0 ? std::min(workers, static_cast<double>(plan.cpu_millis_max) / 1000) : workers;
+    }
+    if (one.cores_max > 0) readings.push_back(one);
+  }
+  auto found = busy.update(deps.clock.instant(), readings);
+  if (found == busy_now) return;
+  busy_now = std::move(found);
+  std::set<os::Ipv4> pods_busy;
+  for (const std::string& uid : busy_now)
+    if (const auto address = os::Ipv4::parse(entries.at(uid)->core.address())) pods_busy.insert(*address);
+  deps.services->rules().set_busy(std::move(pods_busy));
+  deps.services->changed();
+}
+
+// What a Service asks for and this node cannot serve is said once, on the Service.
+void Agent::State::tell_service_problems() {
+  if (deps.services == nullptr || !std::exchange(services_changed, false)) return;
+  std::set<net::ServiceRules::Problem> present;
+  for (auto& problem : deps.services->rules().problems()) {
+    if (!problems_said.contains(problem)) {
+      const auto service = service_informer.get(problem.namespace_, problem.service);
+      LOG_WARN("service not served as asked", {"service", problem.service}, {"namespace", problem.namespace_}, {"reason", problem.message});
+      events.post({.warning = true, .kind = "Service", .object = {.uid = service ? service->uid : "", .namespace_ = problem.namespace_, .name = problem.service},
+                   .field_path = "", .reason = problem.reason, .message = problem.message});
+    }
+    present.insert(std::move(problem));
+  }
+  problems_said = std::move(present);
 }
 
 void Agent::State::rotate_logs(Time t) {

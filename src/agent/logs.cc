@@ -32,6 +32,10 @@ std::uint64_t inode_of(int fd) {
   struct stat info {};
   return ::fstat(fd, &info) == 0 ? info.st_ino : 0;
 }
+std::uint64_t size_of(int fd) {
+  struct stat info {};
+  return ::fstat(fd, &info) == 0 ? static_cast<std::uint64_t>(info.st_size) : 0;
+}
 std::uint64_t inode_of(const fs::path& path) {
   struct stat info {};
   return ::stat(path.c_str(), &info) == 0 ? info.st_ino : 0;
@@ -220,7 +224,7 @@ LogStart find_tail(const std::vector<fs::path>& files, std::uint64_t lines) {
 
 namespace {
 
-// Holds every file open from the beginning on, so that a rotation under a slow reader renames and removes names, not content.
+// Holds every file open as soon as it is seen, so that a rotation under a slow reader removes names, not content.
 class LogStream final : public http::Stream {
  public:
   LogStream(LogFiles list, const LogQuery& query, std::function<bool()> alive)
@@ -229,68 +233,76 @@ class LogStream final : public http::Stream {
     LogStart start;
     if (query.tail_lines) start = find_tail(files, *query.tail_lines);
     offset_ = start.offset;
-    for (std::size_t i = start.file; i < files.size(); ++i) add(files[i]);
+    open_from(files, start.file);
+    for (File& file : open_) file.settled = true;
+    if (!open_.empty()) open_.back().settled = false;
   }
 
   rt::Task<std::optional<http::Chunk>> next() override {
     for (;;) {
       auto piece = read();
       if (!piece.empty()) co_return std::make_shared<const std::string>(std::move(piece));
-      if (ended_ || decoder_.done() || !follow_) co_return std::optional<http::Chunk>{};
+      if (ended_ || decoder_.done()) co_return std::optional<http::Chunk>{};
       CO_TRY_OK(co_await rt::sleep_for(kFollowPause));
     }
   }
 
  private:
-  void add(const fs::path& path) {
-    if (auto opened = os::open_file(path, O_RDONLY)) open_.push_back(std::move(*opened));
-  }
+  struct File {
+    os::UniqueFd fd;
+    bool settled = false;  // nobody writes to it any more
+  };
 
   // What is there now, decoded; empty: nothing more yet, or the end.
   std::string read() {
     std::string out, buffer(kChunk, '\0');
-    while (out.empty() && !decoder_.done()) {
-      if (open_.empty()) {  // nothing was written yet
-        if (!follow_ || !go_on()) return out;
-        continue;
-      }
-      const ssize_t n = ::pread(open_.front().get(), buffer.data(), buffer.size(), static_cast<off_t>(offset_));
+    while (out.empty() && !ended_ && !decoder_.done()) {
+      const ssize_t n = open_.empty() ? 0 : ::pread(open_.front().fd.get(), buffer.data(), buffer.size(), static_cast<off_t>(offset_));
       if (n > 0) {
         offset_ += static_cast<std::uint64_t>(n);
         quiet_ = 0;
         decoder_.feed(std::string_view(buffer).substr(0, static_cast<std::size_t>(n)), out);
-        continue;
+      } else if (!go_on()) {
+        return out;
       }
-      if (open_.size() > 1) {
-        open_.pop_front();
-        offset_ = 0;
-        continue;
-      }
-      if (!follow_ || !go_on()) return out;
     }
     return out;
   }
 
-  // At the end of the last file: is there another after it? If not, whether more can come decides if the stream ends.
+  // At the end of a file: true if there is another to read now; else more may come later, or it ended.
   bool go_on() {
-    // Asked before the look at the files: what a container wrote at last is there when it is gone.
-    const bool alive = alive_();
-    const std::uint64_t ours = open_.empty() ? 0 : inode_of(open_.front().get());
-    const std::vector<fs::path> files = list_();
-    const bool rotated = !files.empty() && inode_of(files.back()) != ours;
-    // A writer learns of the rotation a moment later: what it still writes to the former file comes first.
-    if (rotated && (!alive || open_.empty() || ++quiet_ > kQuietReads)) {
-      std::size_t next = 0;  // the former file may be gone already: then all that is there came after it
-      for (std::size_t i = 0; i < files.size(); ++i)
-        if (inode_of(files[i]) == ours) next = i + 1;
-      for (std::size_t i = next; i < files.size(); ++i) add(files[i]);
+    // `alive` is asked before the look at the files: what a container wrote at last is there when it is gone.
+    const bool more_may_come = follow_ && alive_();
+    if (follow_) open_new();
+    if (open_.size() > 1) {
+      // A writer learns of a rotation a moment later: what it still writes to the former file comes first. It has learnt of it
+      // when the next file has something; other workers of the container do at the same time.
+      const bool wait = more_may_come && open_.size() == 2 && !open_.front().settled;
+      if (wait && (size_of(open_.back().fd.get()) == 0 || ++quiet_ <= kQuietReads)) return false;
+      open_.pop_front();
+      offset_ = 0;
       quiet_ = 0;
-      const bool more = open_.size() > (ours == 0 ? 0u : 1u);
-      if (more && ours == 0) offset_ = 0;
-      if (more) return true;
+      return true;
     }
-    if (!alive) ended_ = true;
+    if (!more_may_come) ended_ = true;
     return false;
+  }
+
+  void open_from(const std::vector<fs::path>& files, std::size_t first) {
+    for (std::size_t i = first; i < files.size(); ++i)
+      if (auto opened = os::open_file(files[i], O_RDONLY)) open_.push_back({.fd = std::move(*opened)});
+  }
+
+  // What was made after the newest file that is held. If that one has no name any more, all that is there came after it.
+  void open_new() {
+    const std::uint64_t newest = open_.empty() ? 0 : inode_of(open_.back().fd.get());
+    const std::vector<fs::path> files = list_();
+    std::size_t first = 0;
+    for (std::size_t i = 0; i < files.size(); ++i)
+      if (inode_of(files[i]) == newest) first = i + 1;
+    const bool none = open_.empty();
+    open_from(files, first);
+    if (none) offset_ = 0;
   }
 
   static constexpr int kQuietReads = 2;
@@ -298,7 +310,7 @@ class LogStream final : public http::Stream {
   bool follow_, ended_ = false;
   std::function<bool()> alive_;
   LogDecoder decoder_;
-  std::deque<os::UniqueFd> open_;  // the front is read, from offset_
+  std::deque<File> open_;  // the front is read, from offset_
   std::uint64_t offset_ = 0;
   int quiet_ = 0;
 };
