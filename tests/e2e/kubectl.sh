@@ -14,10 +14,12 @@ finish() {
   exit $rc
 }
 trap finish EXIT
-expect_events() { k get events | grep -q "$1"; }
+expect_events() { k get events | grep "$1" >/dev/null; }
 pods_are() { [ "$(k get pods -l app=edge-service -o name | wc -l)" = "$1" ]; }
 # waits_with POD REASON : its container waits for that reason and says something about it.
 waits_with() { k get pod "$1" -o json | jq -e --arg r "$2" '.status.containerStatuses[0].state.waiting | .reason == $r and (.message | length > 10)'; }
+# No pipe into head: kubectl would die of it.
+first_pod() { k get pods -l app=edge-service -o jsonpath='pod/{.items[0].metadata.name}'; }
 no_replicasets() { [ -z "$(k get replicasets -o name)" ]; }
 start_cluster "$build"
 work=$CLUSTER_DIR
@@ -85,7 +87,7 @@ description=$(k describe "$CLUSTER_NODE")
 expect_text 'Capacity:' "$description"
 expect_text 'Allocatable:' "$description"
 expect_text 'skerry.dev/overcommit' "$description"
-pod=$(k get pods -l app=edge-service -o name | head -n 1)
+pod=$(first_pod)
 expect_text 'Node: +'"$node" "$(k describe "$pod")"
 expect_text 'Scheduled' "$(k describe "$pod")"
 expect_text 'Replicas: +3 desired' "$(k describe deployment edge-service)"
@@ -124,9 +126,37 @@ wait_until 30 pods_are 2 || fail "the old pods did not go"
 [ "$before" != "$(k get pods -l app=edge-service -o name | sort)" ] || fail "the restart left the old pods"
 expect_text '^2' "$(k rollout history deployment/edge-service)"
 
+test_case "rollout: change cause, pause, resume, undo"
+k annotate deployment edge-service kubernetes.io/change-cause=second
+sees_cause() { k rollout history deployment/edge-service | grep second >/dev/null; }
+wait_until 10 sees_cause || fail "the history shows no change cause: $(k rollout history deployment/edge-service)"
+k rollout pause deployment/edge-service
+k set env deployment/edge-service EXTRA=1
+expect 2 "$(k rollout history deployment/edge-service | grep -c '^[0-9]')"
+k rollout resume deployment/edge-service
+k rollout status deployment/edge-service --timeout=60s
+expect_text 'EXTRA' "$(k rollout history deployment/edge-service --revision=3)"
+k rollout undo deployment/edge-service
+k rollout status deployment/edge-service --timeout=60s
+expect "" "$(k get deployment edge-service -o jsonpath='{.spec.template.spec.containers[0].env[?(@.name=="EXTRA")].value}')"
+
+test_case "cordon, drain, uncordon"
+k cordon "$node"
+expect_text 'SchedulingDisabled' "$(k get nodes)"
+k drain "$node" --timeout=60s --ignore-daemonsets --force
+k uncordon "$node"
+k rollout status deployment/edge-service --timeout=60s
+
+test_case "the server's figures"
+figures=$(k get --raw /metrics)
+for name in apiserver_request_total apiserver_request_duration_seconds_bucket apiserver_longrunning_requests skerry_store_commits_total \
+  workqueue_depth scheduler_schedule_attempts_total process_resident_memory_bytes; do
+  expect_text "^$name" "$figures"
+done
+
 test_case "logs"
 k create configmap from-literal --from-literal=a=b
-pod=$(k get pods -l app=edge-service -o name | head -n 1)
+pod=$(first_pod)
 k logs "$pod" >/dev/null
 timeout 3 "$(command -v kubectl)" --kubeconfig "$CLUSTER_DIR/data/admin.kubeconfig" --cache-dir "$CLUSTER_DIR/kube-cache" logs -f "$pod" >/dev/null || expect 124 $?
 
@@ -166,6 +196,12 @@ wait_until 20 waits_with missing ErrImageNeverPull || fail "the pod without an i
 k delete pod missing --timeout=30s
 if k exec "$pod" -- ls 2>"$work/error"; then fail "exec did something"; fi
 [ -s "$work/error" ] || fail "exec failed without a word"
+sed 's/runtimeClassName: wasmedge/runtimeClassName: nobody/; s/name: edge-service/name: classless/; s/app: edge-service/app: classless/' "$work/manifests/deployment.yaml" | k apply -f -
+expect_failed_create() {
+  k describe deployment classless | grep ReplicaFailure >/dev/null && k get events | grep 'FailedCreate.*RuntimeClass "nobody" not found' >/dev/null
+}
+wait_until 20 expect_failed_create || fail "nothing says why the pods are missing: $(k describe deployment classless; k get events)"
+k delete deployment classless
 if k get clusterroles 2>"$work/error"; then fail "RBAC objects are there"; fi
 if k apply --server-side -f "$work/manifests/configmap.yaml" 2>"$work/error"; then fail "server-side apply did something"; fi
 [ -s "$work/error" ] || fail "server-side apply failed without a word"
