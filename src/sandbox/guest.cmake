@@ -30,7 +30,7 @@ skerry_module(sandbox_guest LAYER 3
           http_server_output.cc zero_map.cc
   DEPS base metrics_page sandbox_wire wasm wasm_cache
   PRIVATE_LIBS ${SKERRY_LLHTTP}
-  TESTS cgi_test.cc guest_break_test.cc guest_http_test.cc guest_test_kit.cc)
+  TESTS cgi_test.cc guest_break_test.cc guest_http_test.cc guest_test_kit.cc http_server_test.cc)
 # asm() embeds the helpers' native code, which link-time optimisation would drop.
 set_source_files_properties(guest.cc PROPERTIES COMPILE_OPTIONS -fno-lto)
 

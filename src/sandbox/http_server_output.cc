@@ -111,7 +111,8 @@ bool HttpServer::send_pending(HttpConnection& c) {
   switch (push_pending(c)) {
     case Sent::Gone: close_now(c); return false;
     case Sent::Blocked:
-      if (c.pending_at != before) set_timer(c, HttpTimer::Write);
+      // Also when nothing was sent now, but before in the middle of a streamed response: whatever waits has this timer alone.
+      if (c.pending_at != before || c.timer != HttpTimer::Write) set_timer(c, HttpTimer::Write);
       return true;
     case Sent::All: break;
   }
