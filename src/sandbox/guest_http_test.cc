@@ -162,8 +162,11 @@ TEST(GuestHttp, LimitsAndMalformedRequestsHaveTheirStatus) {
   EXPECT_EQ(status("GET /hello HTTP/1.1\r\nHost: a/b\r\n\r\n"), 400);
   EXPECT_EQ(status("GET http://example.com/hello" + host + "\r\n"), 200);
   EXPECT_EQ(status("GET /hello" + host + "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"), 200);
-  EXPECT_EQ(s.counter(Counter::RefusedRequests), 25u);
-  EXPECT_EQ(s.counter(Counter::GuestCalls), 3u + 1u);  // and _initialize
+  EXPECT_EQ(Client(s.port()).ask("OPTIONS * HTTP/1.1\r\nHost: t\r\n\r\n").status, 404);  // the guest's
+  EXPECT_EQ(status("OPTIONS *x HTTP/1.1\r\nHost: t\r\n\r\n"), 400);
+  EXPECT_EQ(status("GET * HTTP/1.1\r\nHost: t\r\n\r\n"), 400);
+  EXPECT_EQ(s.counter(Counter::RefusedRequests), 27u);
+  EXPECT_EQ(s.counter(Counter::GuestCalls), 4u + 1u);  // and _initialize
 }
 
 // Goal: a client that pipelines without end shares the worker with the others.
@@ -364,6 +367,8 @@ TEST(HttpWasm, RequestFieldsAndHeaders) {
   Sandbox s;
   Client c(s.port());
   EXPECT_THAT(c.get("/request").body, testing::MatchesRegex("GET HTTP/1.1 127.0.0.1:[0-9]+\n"));
+  EXPECT_EQ(c.get("http://t/request-uri?a=b").body, "/request-uri?a=b");
+  EXPECT_EQ(c.get("http://t?a=b").status, 404);  // "/?a=b", which the guest does not know
   EXPECT_EQ(c.get("/request-uri/%20x?a=b&c=%41").body, "/request-uri/%20x?a=b&c=%41");
   const auto reply = c.ask("GET /headers HTTP/1.1\r\nHost: t\r\nX-Multi: one \r\nX-EMPTY:\r\nx-multi:\ttwo\r\n\r\n");
   EXPECT_EQ(reply.body, "3:host\0x-multi\0x-empty\0|2:one\0two\0"s);

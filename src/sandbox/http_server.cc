@@ -455,6 +455,11 @@ void HttpServer::finish_request(HttpConnection& c) {
     return;
   }
   arena_.reset();
+  if (r.uri.starts_with('?')) r.uri = arena_.copy("/" + std::string(r.uri));  // of a URL without a path
+  if (!r.uri.starts_with('/') && (r.uri != "*" || c.parser.method != HTTP_OPTIONS)) {
+    refuse_after_output(c, 400, "the request's target is neither a path nor a URL\n");
+    return;
+  }
   response_.clear();
   StreamOf stream(this, &c);
   response_.stream = &stream;
