@@ -10,8 +10,7 @@ Instant now() { return std::chrono::steady_clock::now(); }
 }  // namespace
 
 Informer::Informer(rt::Loop& loop, Client& client, Random& random, Options options, OnChange on_change)
-    : loop_(loop),
-      client_(client),
+    : client_(client),
       options_(std::move(options)),
       on_change_(std::move(on_change)),
       core_(options_.core, random),

@@ -54,7 +54,6 @@ class Informer {
   rt::Task<> list_once();
   rt::Task<> watch_once(Revision from);
   void note(std::string_view step, const Error&);
-  rt::Loop& loop_;
   Client& client_;
   Options options_;
   OnChange on_change_;
