@@ -17,6 +17,7 @@
 namespace skerry::agent {
 namespace {
 
+constexpr std::size_t kEventsBeforeWelcomeMax = 65'536;  // a keeper cuts an agent off that leaves more unread
 using Descriptor = rt::asio::posix::stream_descriptor;
 
 // Waits on a duplicate, so that Asio's ownership never closes the client's own descriptor.
@@ -61,9 +62,12 @@ rt::Task<> KeeperDriver::connect() {
     if (client) {
       client_ = std::move(*client);
       auto first = co_await receive();
+      // What happens to its pods meanwhile, a keeper tells before it has heard our Hello. Dump, or the refill, tells it again.
+      for (std::size_t i = 0; i < kEventsBeforeWelcomeMax && first && *first && !std::holds_alternative<sandbox::Welcome>((**first).event); ++i)
+        first = co_await receive();
       if (first && *first) {
         const auto* welcome = std::get_if<sandbox::Welcome>(&(**first).event);
-        if (welcome == nullptr) co_return Fail({Errc::Corrupt, "the keeper's first word is not Welcome: is another program on its socket?"});
+        if (welcome == nullptr) co_return Fail({Errc::Corrupt, "the keeper does not say Welcome: is another program on its socket?"});
         if (welcome->version != sandbox::kKeeperProtocolVersion)
           co_return Fail({Errc::Unsupported, std::format("the running keeper (pid {}) speaks version {}, this agent {}: drain the node and stop that keeper",
                                                          welcome->pid, welcome->version, sandbox::kKeeperProtocolVersion)});

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Goal: kill -9 of any one process loses nothing that was acknowledged and fails only the requests inside a killed sandbox.
-# Method: `skerry up` under a steady load; each process is killed in its turn, during load and during a rollout.
+# Method: `skerry up` under a steady load; each process is killed in its turn, during load, during writes and during a
+# rollout. What was lost is counted twice, by the load generator and by the node's metrics, and must agree.
 #                                                                               tests/e2e/faults.sh BUILD_FOLDER
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -29,11 +30,35 @@ kill_9() {
   kill -KILL "$killed"
 }
 another() { local pid; pid=$(pid_of "$1") && [ "$pid" != "$killed" ]; }
-answers() { curl -sSf --max-time 5 -o /dev/null "http://$1/"; }
+answers() { [ "$(curl -sS --max-time 5 -o "$work/answer" -w '%{http_code}' "http://$1/")" = 200 ]; }
+said() { head -c 300 "$work/answer" 2>/dev/null || true; }
 api_answers() { k get --raw /readyz; }
 pods_ready() { [ "$(k get deployment edge-service -o jsonpath='{.status.readyReplicas}')" = "$1" ]; }
 pods_left() { [ "$(k get pods -l app=edge-service --field-selector status.phase=Running -o name | wc -l)" = "$1" ]; }
+# sandboxes : the processes that serve a pod now: slots that hold more sockets than the one to their keeper.
+sandboxes() {
+  local pid
+  for pid in $(cluster_pids); do
+    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = skerry-slot ] || continue
+    [ "$(find "/proc/$pid/fd" -lname 'socket:*' 2>/dev/null | wc -l)" -lt 2 ] || echo "$pid"
+  done
+}
+kill_sandboxes() { # HOW MANY
+  local some
+  some=$(sandboxes | sed -n "1,$1p")
+  [ "$(wc -w <<<"$some")" -ge 1 ] || fail "no sandbox runs: $(cluster_pids | xargs ps -o pid,comm,args -p)"
+  # shellcheck disable=SC2086
+  kill -KILL $some
+}
+lost() { node_get /metrics | awk '/^skerry_container_requests_lost_total/ { sum += $NF } END { print sum + 0 }'; }
+restarts() { k get pods -l "app=$1" -o jsonpath='{range .items[*]}{.status.containerStatuses[0].restartCount}{"\n"}{end}' | awk '{ sum += $1 } END { print sum + 0 }'; }
 uids() { k get pods -l app=edge-service -o jsonpath='{range .items[*]}{.metadata.uid}{" "}{.status.podIP}{" "}{.status.containerStatuses[0].restartCount}{"\n"}{end}' | sort; }
+
+nobody_awake() { [ -z "$(sandboxes)" ]; }
+somebody_awake() { [ -n "$(sandboxes)" ]; }
+eight_awake() { [ "$(sandboxes | wc -l)" = 8 ]; }
+lost_are() { [ $(($(lost) - lost_before)) = "$1" ]; }
+restarted() { [ "$(restarts "$1")" = "$2" ]; }
 
 start_cluster "$build"
 work=$CLUSTER_DIR
@@ -71,7 +96,7 @@ under_load kill_9 node
 expect 0 "$failures"
 wait_until 30 another node || fail "the agent did not come back"
 kill_9 node
-for target in "${targets[@]}"; do answers "$target" || fail "$target did not answer while the agent was dead"; done
+for target in "${targets[@]}"; do answers "$target" || fail "$target did not answer while the agent was dead: $(said)"; done
 wait_until 30 node_is_ready || fail "the node did not become Ready again"
 wait_until 30 pods_ready 20 || fail "$(k get deployment edge-service)"
 uids | diff "$work/before" - || fail "the pods were not adopted as they were"
@@ -79,14 +104,92 @@ uids | diff "$work/before" - || fail "the pods were not adopted as they were"
 test_case "kill -9 of the keeper: awake pods serve on; the next keeper wakes the idle ones"
 answers "${targets[0]}"
 under_load kill_9 keeper
+expect 0 "$failures"
 wait_until 30 another keeper || fail "no other keeper was started"
-for target in "${targets[@]}"; do wait_until 10 answers "$target" || fail "$target does not answer after the keeper's death"; done
+for target in "${targets[@]}"; do wait_until 10 answers "$target" || fail "$target does not answer after the keeper's death: $(said)"; done
 uids | diff "$work/before" - || fail "the pods changed"
 
 test_case "kill -9 of a template: the next wake-up has another one"
 under_load kill_9 template
 expect 0 "$failures"
-for target in "${targets[@]}"; do wait_until 10 answers "$target" || fail "$target does not answer after the template's death"; done
+for target in "${targets[@]}"; do wait_until 10 answers "$target" || fail "$target does not answer after the template's death: $(said)"; done
+
+test_case "kill -9 of the server during writes: what it acknowledged is there afterwards"
+write_objects() { # until the file `enough` appears; notes each name that the server took
+  local n=0
+  while [ ! -e "$work/enough" ]; do
+    n=$((n + 1))
+    [ "$(curl -sk --max-time 2 -o /dev/null -w '%{http_code}' --cert "$CLUSTER_DIR/admin.certificate" --key "$CLUSTER_DIR/admin.key" -H 'Content-Type: application/json' \
+      -d "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"written-$n\"},\"data\":{\"n\":\"$n\"}}" \
+      "https://$CLUSTER_API/api/v1/namespaces/default/configmaps" || true)" = 201 ] && echo "written-$n $n" >>"$work/acknowledged"
+  done
+}
+write_objects &
+writer=$!
+for _ in 1 2 3; do
+  sleep 1
+  kill_9 server
+  wait_until 30 another server || fail "the server was not started again"
+  wait_until 30 api_answers || fail "the API did not come back within 30 s"
+done
+sleep 1
+touch "$work/enough"
+wait "$writer" || true
+k get configmaps -o jsonpath='{range .items[*]}{.metadata.name}{" "}{.data.n}{"\n"}{end}' | grep '^written-' | sort >"$work/kept"
+[ "$(wc -l <"$work/acknowledged")" -gt 20 ] || fail "only $(wc -l <"$work/acknowledged") objects were written"
+sort "$work/acknowledged" | comm -23 - "$work/kept" >"$work/missing"
+[ ! -s "$work/missing" ] || fail "acknowledged and lost: $(tr '\n' ' ' <"$work/missing")"
+
+# Goal: only requests inside a killed sandbox fail, and each is counted. Method: eight pods whose requests take long, so that
+# each sandbox has one request inside, one connection to each; five of them are killed at once. Meanwhile other pods are called.
+test_case "kill -9 of sandboxes: what was inside fails and is counted, nothing else"
+wat2wasm "$SKERRY_TOP/tests/integration/testdata/logger.wat" -o "$work/slow.wasm"
+"$SKERRY" image add "$work/slow.wasm" registry.example.com/slow:1 --data-dir "$CLUSTER_DIR/data"
+k apply -f - <<'END'
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: slow }
+spec:
+  replicas: 8
+  selector: { matchLabels: { app: slow } }
+  template:
+    metadata: { labels: { app: slow } }
+    spec: { containers: [{ name: app, image: "registry.example.com/slow:1" }] }
+END
+k rollout status deployment/slow --timeout=60s
+mapfile -t slow < <(k get pods -l app=slow -o jsonpath='{range .items[*]}{.status.podIP}:8080{"\n"}{end}')
+wait_until 60 nobody_awake || fail "the pods of the earlier cases did not fall idle"
+lost_before=$(lost)
+"$load" "${slow[@]}" --mode closed --connections 8 --seconds 10 --path /spin --timeout 60000 --errors-max 1000000 >"$work/slow-load" 2>/dev/null &
+loader=$!
+wait_until 20 eight_awake || fail "not every sandbox runs: $(sandboxes)"
+victims=$(sandboxes | sed -n 1,5p)
+# shellcheck disable=SC2086
+under_load kill -KILL $victims
+expect 0 "$failures"
+wait "$loader"
+say "   lost: $(jq -c '{requests, errors, first_error}' "$work/slow-load")"
+expect 5 "$(jq .errors "$work/slow-load")"
+wait_until 10 lost_are 5 || fail "the node counts $(($(lost) - lost_before)) lost requests instead of 5"
+wait_until 20 restarted slow 5 || fail "restarts: $(restarts slow) instead of 5"
+for target in "${slow[@]}"; do answers "$target" || fail "$target does not answer after its sandbox's death: $(said)"; done
+k delete deployment slow
+
+test_case "kill -9 of the keeper, a template and sandboxes during a rollout"
+break_rollout() {
+  k rollout restart deployment/edge-service
+  wait_until 10 somebody_awake || fail "no sandbox runs under load"
+  kill_sandboxes 2
+  kill_9 template
+  kill_9 keeper
+}
+under_load break_rollout
+# Requests that were queued at the two sandboxes that died are among them; the case before counts exactly.
+[ "$failures" -le 40 ] || fail "$failures of 1200 requests failed: $(jq -c . "$work/load")"
+k rollout status deployment/edge-service --timeout=120s || fail "the rollout did not end"
+wait_until 60 pods_ready 20 || fail "$(k get deployment edge-service)"
+wait_until 60 pods_left 20 || fail "there are pods too many or too few: $(k get pods -l app=edge-service)"
+wait_until 10 answers "$address:80" || fail "the Service does not answer"
 
 test_case "kill -9 of the server and the agent during a rollout"
 k rollout restart deployment/edge-service
