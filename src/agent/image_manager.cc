@@ -2,6 +2,7 @@
 #include "agent/image_manager.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 
 #include <chrono>
 #include <format>
@@ -22,6 +23,12 @@ std::string_view reason_of(const Error& error, PullPolicy pull) {
     case Errc::Corrupt: return "ImageCorrupt";
     default: return "ErrImagePull";
   }
+}
+
+// While pods use an image its native code carries a shared lock, which `skerry image rm` looks for. The keeper holds the same
+// open file, so the lock outlives an agent that dies.
+void mark_used(const os::UniqueFd& native, bool used) {
+  if (native && ::flock(native.get(), (used ? LOCK_SH : LOCK_UN) | LOCK_NB) != 0) LOG_DEBUG("image not marked", {"errno", errno}, {"used", used});
 }
 
 }  // namespace
@@ -81,10 +88,12 @@ rt::Task<ImageManager::Outcome> ImageManager::work(std::string reference, PullPo
   }
   Loaded& loaded = loaded_[built->key];
   loaded.unused_since.reset();
+  mark_used(loaded.native, true);
   if (loaded.key.empty() || loaded.state == Loaded::State::Failed) {
     loaded.key = built->key;
     loaded.name = reference.substr(0, sandbox::kImageNameMax);
     loaded.native = std::move(*built->native);
+    mark_used(loaded.native, true);
     loaded.hash = built->hash;
     loaded.settled = std::make_unique<rt::Event>(loop_);
     put(loaded);
@@ -150,6 +159,7 @@ void ImageManager::adopt(const std::string& key, const std::string& name, bool r
   if (native) {
     image.native = os::UniqueFd(native->fd);
     image.hash = native->hash;
+    mark_used(image.native, true);
   } else {
     LOG_WARN("native code of a running image is not on the disk", {"image", name}, {"reason", native.error()});
   }
@@ -160,9 +170,11 @@ void ImageManager::sweep(const std::function<bool(const std::string&)>& used, In
   for (auto it = loaded_.begin(); it != loaded_.end();) {
     Loaded& image = it->second;
     if (used(it->first) || image.state == Loaded::State::Sent) {
+      if (image.unused_since) mark_used(image.native, true);
       image.unused_since.reset();
     } else if (!image.unused_since) {
       image.unused_since = now;
+      mark_used(image.native, false);
     } else if (now - *image.unused_since >= options_.unused_after) {
       send_(sandbox::DropImage{.key = it->first}, {});
       it = loaded_.erase(it);

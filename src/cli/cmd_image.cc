@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // `skerry image add|ls|rm`: works on the image store on disk, which the agent shares; needs no running node.
+#include <algorithm>
 #include <cstdio>
 #include <format>
 
 #include "base/log.h"
 #include "base/text.h"
 #include "cli/cmd.h"
+#include "cli/image_users.h"
 #include "cli/layout.h"
 #include "kube/json.h"
 #include "oci/image_store.h"
@@ -23,31 +25,54 @@ Result<std::string> inspect_image(std::string_view bytes) {
   return std::string(wasm::to_string(inspection.kind));
 }
 
+// Modules that no reference names and no pod uses, with their native code.
+Result<> collect(const DataLayout& layout, oci::ImageStore& store) {
+  TRY(const auto deleted, store.collect([&](const std::string& digest) { return is_loaded(layout, digest); }));
+  for (const auto& digest : deleted) remove_native_code(layout, digest);
+  return {};
+}
+
+// After a module that cannot run: its name means what it meant before.
+void restore(oci::ImageStore& store, const std::string& reference, const Result<oci::Image>& former) {
+  const auto said = [&](const auto& result) {
+    if (!result) LOG_WARN("image not put back", {"reference", reference}, {"error", result.error()});
+  };
+  if (former && former->reference.digest.empty()) said(store.add(former->path, reference, inspect_image, former->added));
+  else said(store.remove(reference));
+}
+
 Result<> add(const ImageAddOptions& o) {
   const DataLayout layout{o.data_dir};
   TRY(const auto programs, find_programs());
-  TRY_OK(os::make_folders(o.data_dir, 0700));
+  TRY_OK(make_data_folder(o.data_dir));
   TRY(auto store, oci::ImageStore::open(layout.images()));
+  const auto former = store.resolve(o.reference);
   TRY(const auto image, store.add(o.file, o.reference, inspect_image, SystemClock().now()));
   // Native code is made now, so that no pod waits for it.
   TRY(const auto bytes, os::read_small_file(image.path, oci::ImageStore::kModuleBytesMax));
   const auto before = SystemClock().instant();
   auto native = wasm::ensure_native({.compiler = programs.compiler, .folder = layout.native()}, image.path, wasm::sha256(bytes));
   if (!native) {
-    // An image that cannot run is not left behind under its name.
-    if (auto removed = store.remove(o.reference); !removed) LOG_WARN("image not removed", {"reference", o.reference}, {"error", removed.error()});
+    restore(store, o.reference, former);
+    if (auto collected = collect(layout, store); !collected) LOG_WARN("unused images not removed", {"error", collected.error()});
     return Fail(native.error());
   }
   const os::UniqueFd opened(native->fd);
   std::printf("%s  %s  %s  %llu bytes, native code ready after %s\n", o.reference.c_str(), image.digest.c_str(), image.kind.c_str(),
               static_cast<unsigned long long>(image.size), to_human(SystemClock().instant() - before).c_str());
-  return {};
+  return collect(layout, store);
 }
 
 Result<> list(const ImageListOptions& o) {
-  TRY(const auto store, oci::ImageStore::open(DataLayout{o.data_dir}.images()));
-  TRY(const auto images, store.list());
-  if (!o.json) std::printf("%-56s %-14s %10s  %-12s %s\n", "REFERENCE", "DIGEST", "SIZE", "KIND", "ADDED");
+  const auto folder = DataLayout{o.data_dir}.images();
+  std::vector<oci::Image> images;
+  // Whoever looks makes nothing: no folder is no image.
+  if (std::filesystem::exists(folder)) {
+    TRY(const auto store, oci::ImageStore::open(folder));
+    TRY(images, store.list());
+  }
+  if (images.empty()) std::fprintf(stderr, "no images in %s; add one with: skerry image add FILE REFERENCE\n", folder.c_str());
+  if (!o.json) std::printf("%-56s %-14s %10s  %-17s %s\n", "REFERENCE", "DIGEST", "SIZE", "KIND", "ADDED");
   for (const auto& image : images) {
     const auto reference = image.reference.text();
     if (o.json) {
@@ -63,15 +88,23 @@ Result<> list(const ImageListOptions& o) {
       continue;
     }
     const auto hash = image.digest.substr(image.digest.find(':') + 1, 12);
-    std::printf("%-56s %-14s %10llu  %-12s %s\n", reference.c_str(), hash.c_str(), static_cast<unsigned long long>(image.size), image.kind.c_str(),
+    std::printf("%-56s %-14s %10llu  %-17s %s\n", reference.c_str(), hash.c_str(), static_cast<unsigned long long>(image.size), image.kind.c_str(),
                 to_rfc3339(image.added).c_str());
   }
   return {};
 }
 
 Result<> remove(const ImageRemoveOptions& o) {
-  TRY(auto store, oci::ImageStore::open(DataLayout{o.data_dir}.images()));
+  const DataLayout layout{o.data_dir};
+  const auto missing = [&] { return Fail({Errc::NotFound, std::format("there are no images in {}; is --data-dir right?", layout.images().string())}); };
+  if (!std::filesystem::exists(layout.images())) return missing();
+  TRY(auto store, oci::ImageStore::open(layout.images()));
+  TRY(const auto reference, oci::Reference::parse(o.reference));
+  TRY(const auto images, store.list());
+  const auto at = std::ranges::find(images, reference, &oci::Image::reference);
+  if (at != images.end() && !o.force) TRY_OK(refuse_if_used(layout, *at));
   TRY_OK(store.remove(o.reference));
+  TRY_OK(collect(layout, store));
   std::printf("removed %s\n", o.reference.c_str());
   return {};
 }

@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <format>
+#include <system_error>
 
 #include "base/log.h"
 #include "base/text.h"
@@ -32,8 +33,6 @@ namespace {
 
 constexpr std::uint64_t kPodId = 1;
 constexpr std::string_view kImageKey = "run";
-constexpr std::size_t kModuleBytesMax = 256u << 20;
-
 struct Guest {
   std::string name;
   wasm::NativeFile native;
@@ -48,15 +47,36 @@ std::filesystem::path cache_folder() {
   return std::format("/tmp/skerry-native-{}", ::geteuid());
 }
 
-Result<Guest> prepare(const RunOptions& o, const Programs& programs) {
-  TRY(const auto bytes, os::read_small_file(o.file, kModuleBytesMax));
-  auto inspection = wasm::inspect(bytes);
-  if (!inspection) return Fail(inspection.error().with(o.file.string()));
+// The sentences of a pod's refusal name its annotations; here there are options.
+Result<> refuse(const RunOptions& o, wasm::Kind kind) {
+  const auto no = [&](std::string_view why) { return Fail({Errc::Invalid, std::format("{}: {}", o.file.string(), why)}); };
+  if (o.handler.empty() && kind == wasm::Kind::Command)
+    return no("a WASI command (it exports _start and no handle_request): if it is a CGI program, serve it with --handler wagi");
+  if (o.handler == "wagi" && kind == wasm::Kind::HttpHandler) return no("an http-wasm handler (it exports handle_request): leave --handler wagi out");
   const auto handler = o.handler == "wagi" ? wasm::Handler::Wagi : o.handler == "http-wasm" ? wasm::Handler::HttpWasm : wasm::Handler::Detected;
-  if (auto refused = wasm::refuse_kind(inspection->kind, handler); !refused)
-    return Fail(refused.error().with(o.file.string() + ": " + (handler == wasm::Handler::Detected ? "(here: --handler wagi) " : "")));
-  TRY(const auto native, wasm::ensure_native({.compiler = programs.compiler, .folder = cache_folder()}, o.file, wasm::sha256(bytes)));
+  if (auto refused = wasm::refuse_kind(kind, handler); !refused) return Fail(refused.error().with(o.file.string()));
+  return {};
+}
+
+Result<Guest> prepare(const RunOptions& o, const Programs& programs) {
+  const auto bytes = os::read_small_file(o.file, wasm::kModuleBytesMax);
+  if (!bytes && bytes.error().code == Errc::Exhausted)
+    return Fail({Errc::Exhausted, std::format("{}: a module may have at most {} MiB; build it without debug information (strip, -s, wasm-opt -Oz)", o.file.string(), wasm::kModuleBytesMax >> 20)});
+  if (!bytes) return Fail(bytes.error());
+  auto inspection = wasm::inspect(*bytes);
+  if (!inspection) return Fail(inspection.error().with(o.file.string()));
+  TRY_OK(refuse(o, inspection->kind));
+  const auto cache = cache_folder();
+  if (auto made = os::make_folders(cache); !made)
+    return Fail({made.error().code, std::format("cannot keep native code: {}; set XDG_CACHE_HOME to a folder that you may write", made.error().what)});
+  TRY(const auto native, wasm::ensure_native({.compiler = programs.compiler, .folder = cache}, o.file, wasm::sha256(*bytes)));
   return Guest{o.file.filename().string(), native, inspection->kind == wasm::Kind::HttpHandler ? sandbox::GuestKind::HttpHandler : sandbox::GuestKind::Wagi};
+}
+
+std::string bind_advice(int error) {
+  if (error == EACCES) return "ports below 1024 are root's; choose another with --port, or run it with sudo";
+  if (error == EADDRNOTAVAIL) return "this machine has no such address; give --listen one of its own, or 0.0.0.0 for all of them";
+  return std::generic_category().message(error);
 }
 
 Result<std::pair<os::UniqueFd, std::uint16_t>> listen_on(const Endpoint& endpoint) {
@@ -82,7 +102,7 @@ Result<std::pair<os::UniqueFd, std::uint16_t>> listen_on(const Endpoint& endpoin
   if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), length) != 0) {
     if (errno == EADDRINUSE)
       return Fail({Errc::AlreadyExists, std::format("port {} of {} is taken by another program; choose one with --port, or --port 0 for a free one", endpoint.port, endpoint.address)});
-    return Fail(errno_error(errno, std::format("listen on {} port {}", endpoint.address, endpoint.port)));
+    return Fail({Errc::Denied, std::format("cannot listen on {} port {}: {}", endpoint.address, endpoint.port, bind_advice(errno))});
   }
   if (::listen(fd.get(), 4096) != 0) return Fail(errno_error(errno, "listen"));
   if (::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &length) != 0) return Fail(errno_error(errno, "getsockname"));
@@ -161,9 +181,9 @@ class Run {
   Run(rt::Loop& loop, const RunOptions& o, const Programs& programs) : loop_(loop), options_(o), programs_(programs), tasks_(loop) {}
 
   Result<> start() {
+    TRY(auto listener, listen_on(options_.listen));
     TRY(guest_, prepare(options_, programs_));
     const os::UniqueFd native(guest_->native.fd);
-    TRY(auto listener, listen_on(options_.listen));
     TRY(auto workspace, Workspace::create());
     workspace_.emplace(std::move(workspace));
     TRY_OK(start_keeper());
@@ -207,7 +227,7 @@ class Run {
   Result<> start_keeper() {
     TRY(keeper_child_, os::spawn({.program = programs_.sandbox,
                                   .arguments = {"keeper", "--socket", workspace_->socket().string(), "--state", (workspace_->folder() / "state").string(),
-                                                "--cgroup", std::format("skerry-run-{}", ::getpid())},
+                                                "--cgroup", std::format("skerry-run-{}", ::getpid()), "--log-level", options_.verbose ? "debug" : "warn"},
                                   .environment = {},
                                   .fds = {{STDERR_FILENO, STDERR_FILENO}},
                                   .group = os::ProcessGroup::Own}));

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // `skerry up`: starts `skerry server` and `skerry node` from this very executable, starts either again when it dies, and
-// ends both on SIGTERM or SIGINT: first the node, so that its last status still finds the server.
+// ends both on SIGTERM or SIGINT: first the node, so that its last status still finds the server. What fails by itself
+// before it ever ran (a port is taken, a kernel lacks something) would fail again: then `up` ends, with exit code 1.
 #include <unistd.h>
 
 #include <csignal>
 #include <format>
+#include <functional>
 
 #include "base/log.h"
 #include "cli/cmd.h"
@@ -45,8 +47,9 @@ std::vector<std::string> node_arguments(const UpOptions& o) {
 // One supervised program. stop() must be awaited before it is destroyed.
 class Supervised {
  public:
-  Supervised(rt::Loop& loop, std::string name, std::vector<std::string> arguments)
-      : name_(std::move(name)), arguments_(std::move(arguments)), tasks_(loop) {}
+  // `give_up` is called, once, when the program exits with a failure of its own before it ever ran for a while.
+  Supervised(rt::Loop& loop, std::string name, std::vector<std::string> arguments, std::function<void(const std::string&)> give_up)
+      : name_(std::move(name)), arguments_(std::move(arguments)), give_up_(std::move(give_up)), tasks_(loop) {}
   void start() { tasks_.spawn(name_, run()); }
 
   // SIGTERM, and SIGKILL after `grace`.
@@ -76,6 +79,11 @@ class Supervised {
       const auto status = child_->wait();
       child_.reset();
       if (stopping_) break;
+      if (status && status->code > 0 && !policy_.ever_ran(clock_.instant())) {
+        // It has said why on standard error, and would say it again.
+        give_up_(name_);
+        co_return Result<>{};
+      }
       const Duration delay = policy_.died(clock_.instant());
       LOG_WARN("program ended, starting it again", {"program", name_}, {"how", status ? status->text() : status.error().what}, {"delay", delay});
       CO_TRY_OK(co_await rt::sleep_for(delay));
@@ -85,6 +93,7 @@ class Supervised {
 
   std::string name_;
   std::vector<std::string> arguments_;
+  std::function<void(const std::string&)> give_up_;
   SystemClock clock_;
   RestartPolicy policy_;
   std::optional<os::Child> child_;
@@ -100,6 +109,29 @@ rt::Task<> shut_down(rt::Loop& loop, Supervised& server, Supervised& node) {
   co_return Result<>{};
 }
 
+int supervise(const UpOptions& options) {
+  rt::Loop loop;
+  std::string failed;
+  std::function<void()> stop;
+  const auto give_up = [&](const std::string& name) {
+    failed = name;
+    stop();
+  };
+  Supervised server(loop, "server", server_arguments(options), give_up), node(loop, "node", node_arguments(options), give_up);
+  rt::TaskGroup shutdown(loop);
+  stop = [&, asked = false]() mutable {
+    if (std::exchange(asked, true)) return;
+    LOG_INFO("stopping");
+    shutdown.spawn("shutdown", shut_down(loop, server, node));
+  };
+  loop.on_signal({SIGTERM, SIGINT}, [&](int) { stop(); });
+  server.start();
+  node.start();
+  loop.run();
+  if (failed.empty()) return kExitOk;
+  return fail({Errc::Unavailable, std::format("`skerry {}` could not start, so all of it was ended; its reason is above", failed)});
+}
+
 }  // namespace
 
 int cmd_up(const UpOptions& given) {
@@ -112,25 +144,14 @@ int cmd_up(const UpOptions& given) {
     if (!name) return fail(name.error());
     options.node.node_name = std::move(*name);
   }
-  if (auto made = os::make_folders(options.server.data_dir, 0700); !made) return fail(made.error());
+  if (auto made = make_data_folder(options.server.data_dir); !made) return fail(made.error());
   auto lock = os::lock_file(options.server.data_dir / "up.lock");
   if (!lock) return fail(lock.error().code == Errc::AlreadyExists
                              ? Error{Errc::AlreadyExists, std::format("another `skerry up` runs on {}; stop it, or give --data-dir another folder",
                                                                       options.server.data_dir.string())}
                              : lock.error());
 
-  rt::Loop loop;
-  Supervised server(loop, "server", server_arguments(options)), node(loop, "node", node_arguments(options));
-  rt::TaskGroup shutdown(loop);
-  loop.on_signal({SIGTERM, SIGINT}, [&, asked = false](int) mutable {
-    if (std::exchange(asked, true)) return;
-    LOG_INFO("stopping");
-    shutdown.spawn("shutdown", shut_down(loop, server, node));
-  });
-  server.start();
-  node.start();
-  loop.run();
-  return kExitOk;
+  return supervise(options);
 }
 
 }  // namespace skerry::cli

@@ -32,4 +32,10 @@ Result<std::string> host_name() {
   return name;
 }
 
+Result<> make_data_folder(const std::filesystem::path& path, unsigned mode) {
+  auto made = os::make_folders(path, mode);
+  if (made) return made;
+  return Fail({made.error().code, std::format("cannot make the data folder: {}; run as root, or give --data-dir a folder that you may write", made.error().what)});
+}
+
 }  // namespace skerry::cli

@@ -28,4 +28,7 @@ struct DataLayout {
   std::filesystem::path node_kubeconfig() const { return root / "node.kubeconfig"; }
 };
 
+// Makes a part of the data folder, or fails with what to do about it.
+Result<> make_data_folder(const std::filesystem::path&, unsigned mode = 0700);
+
 }  // namespace skerry::cli

@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "base/text.h"
+#include "kube/quantity.h"
 
 #ifndef SKERRY_VERSION
 #error "SKERRY_VERSION comes from CMake"
@@ -18,21 +19,47 @@
 namespace skerry::cli {
 namespace {
 
-// Each validator returns "" or the sentence that CLI11 prints behind the option's name.
+// Each validator returns "" or the sentence that CLI11 prints behind the option's name; the option's type_name() says in the
+// help what is meant.
 template <class F>
-CLI::Validator checked(std::string type, F parse) {
+CLI::Validator checked(F parse) {
   return CLI::Validator(
       [parse](std::string& text) {
         const auto result = parse(text);
         return result ? std::string() : result.error().what;
       },
-      std::move(type));
+      "");
 }
 
-const auto kEndpoint = [] { return checked("ADDRESS:PORT", [](const std::string& t) { return parse_endpoint(t); }); };
-const auto kOvercommit = [] { return checked("cpu=N,memory=N", [](const std::string& t) { return parse_overcommit(t, {}); }); };
+const auto kEndpoint = [] { return checked([](const std::string& t) { return parse_endpoint(t); }); };
+// Of the API: its port is written into kubeconfigs, so it must be known before it is bound.
+const auto kFixedEndpoint = [] {
+  return checked([](const std::string& t) -> Result<> {
+    TRY(const auto endpoint, parse_endpoint(t));
+    if (endpoint.port == 0) return Fail({Errc::Invalid, "port 0 would be another one at each start, and kubeconfigs name it; give a port from 1 to 65535"});
+    return {};
+  });
+};
+CLI::Validator port_from(int least) {
+  return checked([least](const std::string& t) -> Result<> {
+    const auto port = parse_int<int>(t);
+    if (!port || *port < least || *port > 65535) return Fail({Errc::Invalid, std::format("\"{}\" is not a port; give a number from {} to 65535", t, least)});
+    return {};
+  });
+}
+const auto kOvercommit = [] { return checked([](const std::string& t) { return parse_overcommit(t, {}); }); };
+const auto kMemory = [] { return checked([](const std::string& t) { return parse_memory(t); }); };
+const auto kFolder = [] {
+  return checked([](const std::string& t) -> Result<> {
+    std::error_code ignored;
+    if (t.empty()) return Fail({Errc::Invalid, "an empty name is no folder"});
+    if (std::filesystem::exists(t, ignored) && !std::filesystem::is_directory(t, ignored))
+      return Fail({Errc::Invalid, std::format("{} is there and is no folder", t)});
+    return {};
+  });
+};
 const auto kCidr = [] {
-  return checked("CIDR", [](const std::string& t) -> Result<> {
+  return checked([](const std::string& t) -> Result<> {
     const auto parts = split(t, '/');
     in_addr address{};
     const auto bits = parts.size() == 2 ? parse_int<int>(parts[1]) : std::nullopt;
@@ -42,14 +69,14 @@ const auto kCidr = [] {
   });
 };
 const auto kDuration = [] {
-  return checked("DURATION", [](const std::string& t) -> Result<> {
+  return checked([](const std::string& t) -> Result<> {
     const auto d = parse_duration(t);
     if (!d || *d <= Duration::zero()) return Fail({Errc::Invalid, std::format("\"{}\" is not a duration; write it as 500ms, 30s or 2m", t)});
     return {};
   });
 };
 const auto kEnv = [] {
-  return checked("NAME=VALUE", [](const std::string& t) -> Result<> {
+  return checked([](const std::string& t) -> Result<> {
     if (t.find('=') == std::string::npos || t.starts_with('='))
       return Fail({Errc::Invalid, std::format("\"{}\" sets no variable; write it as NAME=VALUE", t)});
     return {};
@@ -58,30 +85,48 @@ const auto kEnv = [] {
 
 // Raw texts of options whose type is not CLI11's; turned into values after parsing.
 struct Texts {
-  std::string listen, overcommit, run_listen, deadline, on_exit = "keep";
+  std::string listen, overcommit, run_listen, deadline, memory, on_exit = "keep";
 };
 
 void add_data_dir(CLI::App& app, std::filesystem::path& path) {
-  app.add_option("--data-dir", path, "Folder of all state, keys and images")->capture_default_str();
+  app.add_option("--data-dir", path, "Folder of all state, keys and images")->check(kFolder())->type_name("FOLDER")->capture_default_str();
+}
+
+void add_ranges(CLI::App& app, std::string& pods, std::string& services) {
+  app.add_option("--pod-cidr", pods, "Addresses of pods")->check(kCidr())->type_name("CIDR")->capture_default_str();
+  app.add_option("--service-cidr", services, "Addresses of Services")->check(kCidr())->type_name("CIDR")->capture_default_str();
 }
 
 void add_server_options(CLI::App& app, ServerOptions& o, Texts& texts) {
-  app.add_option("--listen", texts.listen, "Address of the Kubernetes API [127.0.0.1:6443]")->check(kEndpoint());
-  app.add_option("--tls-name", o.tls_names, "A further name or address for the server's certificate (may be repeated)");
-  app.add_option("--pod-cidr", o.pod_cidr, "Addresses of pods")->check(kCidr())->capture_default_str();
-  app.add_option("--service-cidr", o.service_cidr, "Addresses of Services")->check(kCidr())->capture_default_str();
+  app.add_option("--listen", texts.listen, "Address of the Kubernetes API [127.0.0.1:6443]")->check(kFixedEndpoint())->type_name("ADDRESS:PORT");
+  app.add_option("--tls-name", o.tls_names, "A further name or address for the server's certificate (may be repeated)")->type_name("NAME");
+  add_ranges(app, o.pod_cidr, o.service_cidr);
 }
 
 void add_node_options(CLI::App& app, NodeOptions& o, Texts& texts, std::string_view overcommit_default) {
-  app.add_option("--node-name", o.node_name, "Name of this node [the host name]");
-  app.add_option("--node-address", o.node_address, "Address that the node reports [the one that routes to the server]");
+  app.add_option("--node-name", o.node_name, "Name of this node [the host name]")->type_name("NAME");
+  app.add_option("--node-address", o.node_address, "Address that the node reports [the one that routes to the server]")
+      ->check(checked([](const std::string& t) { return parse_endpoint((t.find(':') == std::string::npos ? t : "[" + t + "]") + ":1"); }))
+      ->type_name("ADDRESS");
   app.add_option("--overcommit", texts.overcommit,
                  std::format("How many times its CPU and memory the node offers; idle pods use nothing [{}]", overcommit_default))
-      ->check(kOvercommit());
-  app.add_option("--port", o.port, "Port of the node's own API (logs, metrics)")->capture_default_str();
-  app.add_option("--pods-max", o.pods_max, "How many pods the node takes")->check(CLI::Range(1, 10000))->capture_default_str();
-  app.add_option("--pod-namespace", o.pod_namespace, "Network namespace of the pods' sockets; another name also names the host's link and the nftables table")->capture_default_str();
-  app.add_option("--cgroup", o.cgroup, "Control group that holds the sandboxes")->capture_default_str();
+      ->check(kOvercommit())
+      ->type_name("cpu=N,memory=N");
+  app.add_option("--port", o.port, "Port of the node's own API (logs, metrics)")->check(port_from(1))->type_name("PORT")->capture_default_str();
+  app.add_option("--pods-max", o.pods_max, "How many pods the node takes, 1 to 10000")
+      ->check(CLI::Range(1, 10000).description(""))
+      ->type_name("N")
+      ->capture_default_str();
+  app.add_option("--pod-namespace", o.pod_namespace, "Network namespace of the pods' sockets; another name also names the host's link and the nftables table")
+      ->type_name("NAME")
+      ->capture_default_str();
+  app.add_option("--cgroup", o.cgroup, "Control group that holds the sandboxes")->type_name("NAME")->capture_default_str();
+}
+
+CLI::Option* one_of(CLI::Option* option, const std::vector<std::string>& values) {
+  std::string type;
+  for (const auto& value : values) type += (type.empty() ? "" : "|") + value;
+  return option->check(CLI::IsMember(values).description(""))->type_name(type);
 }
 
 struct Builder {
@@ -94,77 +139,105 @@ struct Builder {
   ImageListOptions image_list;
   ImageRemoveOptions image_remove;
   Texts texts;
-  CLI::App *up_app, *server_app, *node_app, *run_app, *image_add_app, *image_list_app, *image_remove_app;
+  CLI::App *up_app, *server_app, *node_app, *run_app, *image_app, *image_add_app, *image_list_app, *image_remove_app;
 
   Builder() {
     app.set_version_flag("--version", "skerry " SKERRY_VERSION);
     app.require_subcommand(1);
-    app.get_formatter()->column_width(34);
+    app.get_formatter()->column_width(40);
+    app.get_formatter()->label("REQUIRED", "");
     app.footer("Examples:\n"
                "  skerry up                                     a whole cluster on this machine\n"
                "  skerry image add app.wasm example.com/app:1   make a module available to pods\n"
                "  skerry run app.wasm --port 8080               serve one module, without any cluster\n"
                "Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong usage.");
 
+    add_up();
+    add_server();
+    add_node();
+    add_run();
+    add_image();
+  }
+
+  void add_up() {
     up_app = app.add_subcommand("up", "Start server and node on this machine, and stay in the foreground");
     up_app->footer("Writes DATA/admin.kubeconfig: export KUBECONFIG=/var/lib/skerry/admin.kubeconfig, then use kubectl.\n"
-                   "Needs root: pods get namespaces, control groups and addresses. Ctrl-C ends all of it.");
+                   "Needs root: pods get namespaces, control groups and addresses. Ctrl-C ends all of it.\n"
+                   "Exit codes: 0 told to stop, 1 server or node could not start, 2 wrong usage.");
     add_data_dir(*up_app, up.server.data_dir);
     add_server_options(*up_app, up.server, texts);
     add_node_options(*up_app, up.node, texts, "cpu=10,memory=4");
     up_app->add_flag("-v,--verbose", up.server.verbose, "Log details");
+  }
 
+  void add_server() {
     server_app = app.add_subcommand("server", "Start the Kubernetes API, scheduler and controllers");
+    server_app->footer("Writes DATA/admin.kubeconfig. Needs no root if it may write DATA. Exit codes: 0 told to stop, 1 failed, 2 wrong usage.");
     add_data_dir(*server_app, server.data_dir);
     add_server_options(*server_app, server, texts);
-    server_app->add_option("--node-name", server.node_name, "Write credentials for this node to DATA/node.kubeconfig");
+    server_app->add_option("--node-name", server.node_name, "Write credentials for this node to DATA/node.kubeconfig")->type_name("NAME");
     server_app->add_flag("-v,--verbose", server.verbose, "Log details");
+  }
 
+  void add_node() {
     node_app = app.add_subcommand("node", "Start the agent that runs pods on this machine");
+    node_app->footer("Needs root: pods get namespaces, control groups and addresses. Exit codes: 0 told to stop, 1 failed, 2 wrong usage.");
     add_data_dir(*node_app, node.data_dir);
-    node_app->add_option("--kubeconfig", node.kubeconfig, "Where the server is and who this node is [DATA/node.kubeconfig]");
+    node_app->add_option("--kubeconfig", node.kubeconfig, "Where the server is and who this node is [DATA/node.kubeconfig]")->type_name("FILE");
     add_node_options(*node_app, node, texts, "cpu=1,memory=1");
-    node_app->add_option("--pod-cidr", node.pod_cidr, "Addresses of pods")->check(kCidr())->capture_default_str();
-    node_app->add_option("--service-cidr", node.service_cidr, "Addresses of Services")->check(kCidr())->capture_default_str();
-    node_app->add_option("--on-exit", texts.on_exit, "What becomes of the pods when the agent is told to stop")
-        ->check(CLI::IsMember({"keep", "stop"}))
-        ->capture_default_str();
+    add_ranges(*node_app, node.pod_cidr, node.service_cidr);
+    one_of(node_app->add_option("--on-exit", texts.on_exit, "What becomes of the pods when the agent is told to stop"), {"keep", "stop"})->capture_default_str();
     node_app->add_flag("--print-config", node.print_config, "Print the resulting configuration and exit");
     node_app->add_flag("-v,--verbose", node.verbose, "Log details");
+  }
 
+  void add_run() {
     run_app = app.add_subcommand("run", "Serve one Wasm module over HTTP, without any cluster");
+    run_app->footer("What the guest prints goes to standard output and error. Without root the sandbox is hardened less, and says so.\n"
+                    "Exit codes: 0 told to stop (Ctrl-C), 1 the module or the port cannot be served, 2 wrong usage.");
     run_app->add_option("FILE", run.file, "A core WebAssembly module: an http-wasm handler, or a WASI command (--handler wagi)")
         ->required()
-        ->check(CLI::ExistingFile);
-    run_app->add_option("--listen", texts.run_listen, "Where to serve [127.0.0.1:8080]")->check(kEndpoint());
-    run_app->add_option("-p,--port", run.listen.port, "Port on 127.0.0.1; 0 takes a free one and prints it")->capture_default_str();
-    run_app->add_option("--handler", run.handler, "What kind of guest it is [found in the module]")
-        ->check(CLI::IsMember({"http-wasm", "wagi"}));
-    run_app->add_option("--isolation", run.isolation, "request: a fresh instance for every request")->check(CLI::IsMember({"request"}));
-    run_app->add_option("-e,--env", run.env, "An environment variable for the guest (may be repeated)")->check(kEnv());
+        ->check(CLI::ExistingFile.description(""))
+        ->type_name("");
+    run_app->add_option("--listen", texts.run_listen, "Where to serve [127.0.0.1:8080]")->check(kEndpoint())->type_name("ADDRESS:PORT");
+    run_app->add_option("-p,--port", run.listen.port, "Port on 127.0.0.1; 0 takes a free one and prints it")
+        ->check(port_from(0))
+        ->type_name("PORT")
+        ->capture_default_str();
+    one_of(run_app->add_option("--handler", run.handler, "What kind of guest it is [found in the module]"), {"http-wasm", "wagi"});
+    one_of(run_app->add_option("--isolation", run.isolation, "A fresh instance for every request"), {"request"});
+    run_app->add_option("-e,--env", run.env, "An environment variable for the guest (may be repeated)")->check(kEnv())->type_name("NAME=VALUE");
     run_app->add_option("--config", run.config, "What an http-wasm guest reads with get_config");
-    run_app->add_option("--deadline", texts.deadline, "Longest time for one request; then 504 [30s]")->check(kDuration());
-    run_app->add_option("--memory", run.memory_bytes_max, "Memory limit of the guest, as 64Mi or 1Gi")
-        ->transform(CLI::AsSizeValue(false))
-        ->default_str("512Mi");
+    run_app->add_option("--deadline", texts.deadline, "Longest time for one request; then 504 [30s]")->check(kDuration())->type_name("DURATION");
+    run_app->add_option("--memory", texts.memory, "Memory limit of the guest, 64Ki to 4Gi [512Mi]")->check(kMemory())->type_name("SIZE");
     run_app->add_flag("-v,--verbose", run.verbose, "Log details");
+  }
 
-    auto* image = app.add_subcommand("image", "Add, list and remove the images on this machine");
-    image->require_subcommand(1);
-    image_add_app = image->add_subcommand("add", "Side-load a Wasm module under an image reference");
-    image_add_app->add_option("FILE", image_add.file, "A core WebAssembly module")->required()->check(CLI::ExistingFile);
-    image_add_app->add_option("REFERENCE", image_add.reference, "The name that pods use, e.g. registry.example.com/app:1")->required();
+  void add_image() {
+    image_app = app.add_subcommand("image", "Add, list and remove the images on this machine");
+    image_app->require_subcommand(1);
+    image_app->footer("Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong usage.");
+    image_add_app = image_app->add_subcommand("add", "Side-load a Wasm module under an image reference");
+    image_add_app->add_option("FILE", image_add.file, "A core WebAssembly module")->required()->check(CLI::ExistingFile.description(""))->type_name("");
+    image_add_app->add_option("REFERENCE", image_add.reference, "The name that pods use, e.g. registry.example.com/app:1")->required()->type_name("");
     add_data_dir(*image_add_app, image_add.data_dir);
-    image_list_app = image->add_subcommand("ls", "List the images");
+    image_list_app = image_app->add_subcommand("ls", "List the images");
     image_list_app->add_flag("--json", image_list.json, "One JSON object a line");
     add_data_dir(*image_list_app, image_list.data_dir);
-    image_remove_app = image->add_subcommand("rm", "Remove an image reference, and its bytes if nothing else refers to them");
-    image_remove_app->add_option("REFERENCE", image_remove.reference)->required();
+    image_remove_app = image_app->add_subcommand("rm", "Remove an image reference, and its bytes if nothing else refers to them");
+    image_remove_app->footer("Refused while a pod of this node uses the image: it could not start again, after a reboot for example.\n"
+                             "Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong usage.");
+    image_remove_app->add_option("REFERENCE", image_remove.reference, "As `skerry image ls` shows it, or as it was added")->required()->type_name("");
+    image_remove_app->add_flag("--force", image_remove.force, "Remove it although pods use it, or although nobody can say whether they do");
     add_data_dir(*image_remove_app, image_remove.data_dir);
   }
 
   // Only after a successful parse: every text has passed its validator.
   Command command() {
+    for (auto* folder : {&up.server.data_dir, &server.data_dir, &node.data_dir, &image_add.data_dir, &image_list.data_dir, &image_remove.data_dir}) {
+      std::error_code none;  // there is no working folder: the path stays as it is
+      if (auto whole = std::filesystem::absolute(*folder, none); !none) *folder = std::move(whole);
+    }
     if (up_app->parsed()) {
       if (!texts.listen.empty()) up.server.listen = *parse_endpoint(texts.listen);
       up.node.data_dir = up.server.data_dir;
@@ -191,6 +264,7 @@ struct Builder {
         if (run_app->get_option("--port")->count() > 0) run.listen.port = port;
       }
       if (!texts.deadline.empty()) run.deadline = *parse_duration(texts.deadline);
+      if (!texts.memory.empty()) run.memory_bytes_max = *parse_memory(texts.memory);
       return run;
     }
     if (image_add_app->parsed()) return image_add;
@@ -199,7 +273,37 @@ struct Builder {
   }
 };
 
+// CLI11 would only say that a subcommand is required.
+std::string missing_command(const CLI::App& app, std::string_view words) {
+  std::string names;
+  const auto commands = app.get_subcommands([](const CLI::App*) { return true; });
+  for (const CLI::App* a : commands) names += std::format("{}{}", names.empty() ? "" : a == commands.back() ? " and " : ", ", a->get_name());
+  return std::format("{}; the commands are {}\nRun {} --help for more information.\n", words, names, app.get_name() == "skerry" ? "skerry" : "skerry " + app.get_name());
+}
+
+// A command that is missing or unknown, in a sentence; empty if there is none.
+std::string command_mistake(const Builder& builder, int argc, const char* const* argv) {
+  const CLI::App* app = &builder.app;
+  for (int i = 1; app == &builder.app || app == builder.image_app; ++i) {
+    if (i >= argc) return missing_command(*app, app == &builder.app ? "a command is missing" : "\"image\" needs a command");
+    if (argv[i][0] == '-') return {};
+    const auto commands = app->get_subcommands([](const CLI::App*) { return true; });
+    const auto at = std::ranges::find_if(commands, [&](const CLI::App* a) { return a->get_name() == argv[i]; });
+    if (at == commands.end()) return missing_command(*app, std::format("\"{}\" is not a command{}", argv[i], app == &builder.app ? "" : " of image"));
+    app = *at;
+  }
+  return {};
+}
+
 }  // namespace
+
+Result<std::uint64_t> parse_memory(std::string_view text) {
+  constexpr std::int64_t kLeast = 64 << 10, kMost = std::int64_t{4} << 30;
+  const auto quantity = kube::Quantity::parse(text);
+  if (!quantity || quantity->value() < kLeast || quantity->value() > kMost)
+    return Fail({Errc::Invalid, std::format("\"{}\" is not a memory size from 64Ki to 4Gi; write it as 64Mi or 1Gi", text)});
+  return static_cast<std::uint64_t>(quantity->value());
+}
 
 Result<Overcommit> parse_overcommit(std::string_view text, Overcommit otherwise) {
   Overcommit out = otherwise;
@@ -238,11 +342,9 @@ Result<Endpoint> parse_endpoint(std::string_view text) {
 Parsed parse_command_line(int argc, const char* const* argv) {
   Builder builder;
   Parsed out;
-  // CLI11 would only say that a subcommand is required.
-  if (argc > 1 && argv[1][0] != '-' && 
-      std::ranges::none_of(builder.app.get_subcommands({}), [&](const CLI::App* a) { return a->get_name() == argv[1]; })) {
+  if (auto mistake = command_mistake(builder, argc, argv); !mistake.empty()) {
     out.exit_code = kExitUsage;
-    out.error_output = std::format("\"{}\" is not a command; the commands are up, server, node, run and image\nRun with --help for more information.\n", argv[1]);
+    out.error_output = std::move(mistake);
     return out;
   }
   try {

@@ -26,11 +26,13 @@ struct Endpoint {
   std::uint16_t port = 0;
   friend bool operator==(const Endpoint&, const Endpoint&) = default;
 };
+// "64Mi", "1Gi": bytes, from 64Ki to 4Gi (what one Wasm memory can have).
+Result<std::uint64_t> parse_memory(std::string_view text);
 // "127.0.0.1:6443" or "[::1]:6443".
 Result<Endpoint> parse_endpoint(std::string_view text);
 
 struct ServerOptions {
-  std::filesystem::path data_dir = "/var/lib/skerry";
+  std::filesystem::path data_dir = "/var/lib/skerry";  // absolute after parsing, as everywhere here
   Endpoint listen{"127.0.0.1", 6443};
   std::vector<std::string> tls_names;  // further names and addresses in the server's certificate
   std::string node_name;               // the node whose credentials are written beside the admin's
@@ -87,6 +89,8 @@ struct ImageListOptions {
 struct ImageRemoveOptions {
   std::filesystem::path data_dir = "/var/lib/skerry";
   std::string reference;
+  bool force = false;
+  friend bool operator==(const ImageRemoveOptions&, const ImageRemoveOptions&) = default;
 };
 
 using Command = std::variant<UpOptions, ServerOptions, NodeOptions, RunOptions, ImageAddOptions, ImageListOptions, ImageRemoveOptions>;

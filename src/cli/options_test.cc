@@ -36,13 +36,40 @@ TEST(Options, MistakesExitWithTwoAndSayWhatIsMeant) {
            {{"up", "--listen", "localhost:6443"}, "write it as 127.0.0.1:6443"},
            {{"run", "/nonexistent.wasm"}, "/nonexistent.wasm"},
            {{"server", "--pod-cidr", "10.42.0.0"}, "10.42.0.0/16"},
-           {{}, "subcommand"},
-           {{"upp"}, "upp"}}) {
+           {{"up", "--listen", "127.0.0.1:0"}, "a port from 1 to 65535"},
+           {{"up", "--port", "0"}, "number from 1 to 65535"},
+           {{"up", "--node-address", "here"}, "is not an address"},
+           {{"up", "--data-dir", "/etc/hostname"}, "is no folder"},
+           {{"up", "--data-dir", ""}, "is no folder"},
+           {{"run", "/etc/hostname", "--port", "70000"}, "\"70000\" is not a port; give a number from 0 to 65535"},
+           {{"run", "/etc/hostname", "--port", "-1"}, "not a port"},
+           {{"run", "/etc/hostname", "--port"}, "--port"},
+           {{"run", "/etc/hostname", "--memory", "100Gi"}, "from 64Ki to 4Gi"},
+           {{"run", "/etc/hostname", "--memory", "lots"}, "from 64Ki to 4Gi"},
+           {{"run", "/etc"}, "directory"},
+           {{"run", "/etc/hostname", "--bogus"}, "--bogus"},
+           {{}, "a command is missing; the commands are up, server, node, run and image"},
+           {{"upp"}, "\"upp\" is not a command; the commands are up, server, node, run and image"},
+           {{"image"}, "\"image\" needs a command; the commands are add, ls and rm"},
+           {{"image", "list"}, "\"list\" is not a command of image; the commands are add, ls and rm"}}) {
+    SCOPED_TRACE(text);
     const auto out = parse(arguments);
     EXPECT_FALSE(out.command);
     EXPECT_EQ(out.exit_code, kExitUsage);
     EXPECT_THAT(out.error_output, HasSubstr(text));
   }
+}
+
+// A service's working folder is not where its operator stood.
+TEST(Options, DataFoldersAreWholePaths) {
+  EXPECT_TRUE(std::get<ServerOptions>(*parse({"server", "--data-dir", "here"}).command).data_dir.is_absolute());
+  EXPECT_EQ(std::get<ImageRemoveOptions>(*parse({"image", "rm", "a:1", "--force"}).command), (ImageRemoveOptions{.reference = "a:1", .force = true}));
+}
+
+TEST(Options, HelpNamesWhatIsMeant) {
+  for (const char* text : {"--memory SIZE", "--port PORT", "--listen ADDRESS:PORT", "--handler http-wasm|wagi", "--deadline DURATION", "Exit codes"})
+    EXPECT_THAT(parse({"run", "--help"}).output, HasSubstr(text));
+  EXPECT_THAT(parse({"up", "--help"}).output, HasSubstr("--pod-cidr CIDR [10.42.0.0/16]"));
 }
 
 TEST(Options, HelpAndVersionAreNoErrors) {

@@ -11,9 +11,12 @@ class RestartPolicy {
   void started(Instant now) { started_ = now; }
   // How long to wait before the next start.
   Duration died(Instant now);
+  // Whether any run until now lasted ten seconds. If not, a program that says that it failed would do so again.
+  bool ever_ran(Instant now) { return ran_ = ran_ || now - started_ >= 10s; }
 
  private:
   Instant started_{};
+  bool ran_ = false;
   int failures_ = 0;
 };
 

@@ -22,5 +22,14 @@ TEST(RestartPolicy, WaitsLongerEachTimeUntilARunOfAMinute) {
   EXPECT_EQ(die_after(60s), Duration::zero());
 }
 
+TEST(RestartPolicy, ARunOfTenSecondsIsRememberedForever) {
+  RestartPolicy policy;
+  policy.started(Instant{});
+  EXPECT_FALSE(policy.ever_ran(Instant{} + 9s));
+  EXPECT_TRUE(policy.ever_ran(Instant{} + 10s));
+  policy.started(Instant{} + 20s);
+  EXPECT_TRUE(policy.ever_ran(Instant{} + 20s));
+}
+
 }  // namespace
 }  // namespace skerry::cli

@@ -181,24 +181,20 @@ Result<> ImageStore::remove(std::string_view reference_text) {
   TRY(auto images, read_index(folder_));
   const auto at = std::ranges::find_if(images, [&](const Image& image) { return image.reference == reference; });
   if (at == images.end()) return Fail({Errc::NotFound, std::format("the image {} is not stored; skerry image ls shows what is", reference.text())});
-  const Image gone = *at;
   images.erase(at);
-  const bool shared = std::ranges::any_of(images, [&](const Image& image) { return image.digest == gone.digest; });
-  TRY_OK(write_index(folder_, std::move(images)));
-  if (shared) return {};
-  return unlink_if_there(gone.path);
+  return write_index(folder_, std::move(images));
 }
 
-Result<std::size_t> ImageStore::collect() {
+Result<std::vector<std::string>> ImageStore::collect(const std::function<bool(const std::string&)>& in_use) {
   TRY(const auto held, lock(folder_));
   TRY(const auto images, read_index(folder_));  // a broken index deletes nothing
-  std::size_t deleted = 0;
+  std::vector<std::string> deleted;
   std::error_code error;
   for (fs::directory_iterator at(blob_folder(folder_), error), end; !error && at != end; at.increment(error)) {
-    const std::string name = at->path().filename().string();
-    if (std::ranges::any_of(images, [&](const Image& image) { return image.path.filename() == name; })) continue;
+    const std::string name = at->path().filename().string(), digest = "sha256:" + name;
+    if (std::ranges::any_of(images, [&](const Image& image) { return image.digest == digest; }) || (is_digest(digest) && in_use(digest))) continue;
     TRY_OK(unlink_if_there(at->path()));
-    ++deleted;
+    if (is_digest(digest)) deleted.push_back(digest);
   }
   if (error) return Fail({Errc::Unavailable, std::format("cannot read {}: {}", blob_folder(folder_).string(), error.message())});
   return deleted;

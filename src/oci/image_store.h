@@ -5,7 +5,7 @@
 //   DIR/index.json.old       the index before the last change: read when index.json is broken
 //   DIR/lock                 held by whoever changes something (flock; waits)
 // A blob is on disk and synced before an index names it, and is deleted after no index names it: a crash at any point
-// leaves a good index, and at worst an unnamed blob, which collect() removes.
+// leaves a good index, and at worst an unnamed blob, which collect() removes: after each change that `skerry image` makes.
 // Blocking: the agent calls it on a BlockingPool. Thread-safe: every call opens what it needs.
 #pragma once
 #include <cstdint>
@@ -37,7 +37,7 @@ using Inspect = std::function<Result<std::string>(std::string_view bytes)>;
 
 class ImageStore {
  public:
-  static constexpr std::uint64_t kModuleBytesMax = 256ULL * 1024 * 1024;
+  static constexpr std::uint64_t kModuleBytesMax = 64ULL * 1024 * 1024;
   static constexpr std::size_t kImagesMax = 10'000;
 
   // Makes the folders. Unavailable, Denied: from the disk.
@@ -48,9 +48,10 @@ class ImageStore {
   Result<Image> add(const std::filesystem::path& file, std::string_view reference, const Inspect& inspect, Time now);
   Result<std::vector<Image>> list() const;                 // by reference; Corrupt: neither index can be read
   Result<Image> resolve(std::string_view reference) const;  // by tag, or by digest; NotFound: with the remedy
-  Result<> remove(std::string_view reference);              // NotFound; the blob goes too if nothing else names it
-  // Deletes blobs that no reference names (and temporary files of dead writers). How many.
-  Result<std::size_t> collect();
+  Result<> remove(std::string_view reference);              // NotFound; the blob stays for collect()
+  // Deletes blobs that no reference names (and temporary files of dead writers), but for those that `in_use` knows: an image
+  // that was replaced under its name may have pods still. The digests of what went.
+  Result<std::vector<std::string>> collect(const std::function<bool(const std::string& digest)>& in_use);
   // Reads the blob and compares its hash. Corrupt: names the image and the remedy.
   static Result<> verify(const Image&);
 

@@ -25,13 +25,14 @@ constexpr std::string_view kUsage =
     "  --parked-max N     parked slots of an image under a burst (64)\n"
     "  --slots-max N      sandboxes and parked slots in all (8192)\n"
     "  --pods-max N       pods in all (20000)\n"
+    "  --log-level LEVEL  debug, info, warn or error (info)\n"
     "\n"
     "`skerry-sandbox template` is what the keeper starts itself, one for each image.\n";
 
 Result<KeeperOptions> parse(int argc, char** argv) {
   KeeperOptions options;
-  std::string socket, state;
-  const std::map<std::string_view, std::string*> texts{{"--socket", &socket}, {"--state", &state}, {"--cgroup", &options.cgroup}};
+  std::string socket, state, level = "info";
+  const std::map<std::string_view, std::string*> texts{{"--socket", &socket}, {"--state", &state}, {"--cgroup", &options.cgroup}, {"--log-level", &level}};
   const std::map<std::string_view, std::uint32_t*> numbers{{"--uid-base", &options.uid_base},
                                                            {"--parked-min", &options.core.parked_min},
                                                            {"--parked-max", &options.core.parked_max},
@@ -56,6 +57,9 @@ Result<KeeperOptions> parse(int argc, char** argv) {
   if (options.core.slots_max < 1 || options.core.slots_max > 1'000'000 || options.uid_base < 1000 ||
       std::uint64_t{options.uid_base} + options.core.slots_max > 4'000'000'000)
     return Fail({Errc::Invalid, "--slots-max must be 1 to 1000000, and the uids above --uid-base must lie between 1000 and 4000000000"});
+  const std::map<std::string_view, LogLevel> levels{{"debug", LogLevel::Debug}, {"info", LogLevel::Info}, {"warn", LogLevel::Warn}, {"error", LogLevel::Error}};
+  if (!levels.contains(level)) return Fail({Errc::Invalid, "--log-level must be debug, info, warn or error"});
+  set_log_level(levels.at(level));
   options.socket = socket;
   options.state = state;
   return options;
