@@ -463,7 +463,19 @@ TEST(ApiServer, FetchesLogsFromTheNode) {
   EXPECT_EQ(s.get(path(kPods, "lost", "/log")).code, 503);
   node.status = 404;
   node.body = "no such container\n";
-  EXPECT_EQ(s.get(path(kPods, "p", "/log")).code, 404);
+  const auto refused = s.get(path(kPods, "p", "/log"));
+  EXPECT_EQ(refused.code, 404);
+  EXPECT_EQ(refused.at("kind"), "Status");
+  EXPECT_EQ(refused.message(), "no such container");
+  node.status = 400;
+  EXPECT_EQ(s.get(path(kPods, "p", "/log?previous=true")).at("reason"), "BadRequest");
+  for (const char* bad : {"tailLines=-1", "limitBytes=0", "sinceSeconds=0", "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z", "stream=Stdout"}) {
+    const auto invalid = s.get(path(kPods, "p", std::string("/log?") + bad));
+    EXPECT_EQ(invalid.code, 422) << bad;
+    EXPECT_THAT(invalid.message(), HasSubstr("PodLogOptions \"p\" is invalid")) << bad;
+  }
+  EXPECT_EQ(s.get(path(kPods, "p", "/log?sinceTime=yesterday")).code, 400);
+  EXPECT_EQ(s.get(path(kPods, "p", "/log?tailLines=many")).code, 400);
   node.down = true;
   EXPECT_THAT(s.get(path(kPods, "p", "/log")).message(), HasSubstr("connection refused"));
   EXPECT_EQ(s.post(path(kPods, "p", "/exec"), "{}").code, 501);

@@ -201,6 +201,7 @@ ApiResult<User> impersonate(User user, const http::Headers& headers) {
   User other;
   bool asked = false;
   for (const auto& [name, value] : headers.all()) {
+    if (!name.starts_with('I') && !name.starts_with('i')) continue;
     std::string lower = name;
     for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
     if (!lower.starts_with("impersonate-")) continue;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Logs come from the node that runs the pod: the request is passed to its serving port and the answer handed through.
+#include <algorithm>
 #include <format>
 
 #include "apiserver/call.h"
+#include "base/text.h"
 
 namespace skerry::apiserver {
 namespace {
@@ -38,9 +40,56 @@ ApiResult<std::string> choose_container(std::string_view wanted, Json pod) {
   return ApiFail(kube::status_bad_request(text));
 }
 
+ApiResult<> check_options(const Call& call) {
+  kube::FieldErrors errors;
+  const auto whole = [&](const char* name, std::int64_t least, std::string_view rule) -> ApiResult<> {
+    const std::string_view text = call.param(name);
+    if (text.empty()) return {};
+    const auto number = parse_int<std::int64_t>(text);
+    if (!number) return ApiFail(kube::status_bad_request(std::format("{}: \"{}\" is not a whole number", name, text)));
+    if (*number < least) errors.push_back(kube::field_invalid(name, text, rule));
+    return {};
+  };
+  TRY_API_OK(whole("tailLines", 0, "must be greater than or equal to 0"));
+  TRY_API_OK(whole("limitBytes", 1, "must be greater than 0"));
+  TRY_API_OK(whole("sinceSeconds", 1, "must be greater than 0"));
+  const std::string_view time = call.param("sinceTime");
+  if (!time.empty() && !from_rfc3339(time)) return ApiFail(kube::status_bad_request(std::format("sinceTime: \"{}\" is not a time: write it like 2026-01-31T12:00:00Z", time)));
+  if (!time.empty() && !call.param("sinceSeconds").empty()) {
+    errors.push_back(kube::field_forbidden("sinceSeconds", "at most one of `sinceTime` or `sinceSeconds` may be specified"));
+  }
+  if (const auto stream = call.param("stream"); !stream.empty() && stream != "All") {
+    errors.push_back(kube::field_forbidden("stream", "standard output and standard error are kept together: leave it out"));
+  }
+  if (!errors.empty()) return ApiFail(kube::status_invalid("", "PodLogOptions", call.route.name, errors));
+  return {};
+}
+
+// What the node refuses with is text for the operator: it becomes the message of a Status, which clients show.
+ApiTask<> refusal(http::Response answer) {
+  constexpr std::size_t kTextMax = 2048;
+  std::string text(answer.text());
+  while (answer.stream && text.size() < kTextMax) {
+    auto chunk = co_await answer.stream->next();
+    if (!chunk || !*chunk) break;
+    text += ***chunk;
+  }
+  text.resize(std::min(text.size(), kTextMax));
+  const std::string_view said = trim(text);
+  Status status = answer.status == 400 ? kube::status_bad_request(said) : answer.status == 503 ? kube::status_unavailable(said) : kube::status_internal(said);
+  if (answer.status == 404) {
+    status.code = 404;
+    status.reason = "NotFound";
+    status.message = said;
+  }
+  if (said.empty()) status.message = std::format("the node answered {} without a word", answer.status);
+  co_return ApiFail(std::move(status));
+}
+
 }  // namespace
 
 ApiTask<> log(Call& call) {
+  CO_TRY_API_OK(check_options(call));
   const ObjectPtr pod = call.server.store.get(call.id(), call.route.namespace_, call.route.name);
   if (!pod) co_return ApiFail(not_found(call.route));
   const auto doc = pod->parse();
@@ -65,6 +114,7 @@ ApiTask<> log(Call& call) {
   if (!answer) {
     co_return ApiFail(kube::status_unavailable(std::format("node {} does not answer on its serving port: {}", pod->node_name, answer.error().what)));
   }
+  if (answer->status >= 400) co_return co_await refusal(std::move(*answer));
   http::Response response;
   response.status = answer->status;
   const std::string_view type = answer->headers.get("Content-Type");

@@ -58,6 +58,43 @@ std::optional<Duration> tolerated(Json tolerations, Json taint, Duration unless_
   return shortest;
 }
 
+bool has_taint(Json taints, std::string_view key, std::string_view effect) {
+  return any_item(taints, [&](Json taint) { return taint["key"].str() == key && taint["effect"].str() == effect; });
+}
+
+// The node with the taints of ours that are wanted, and all others; nothing if it has them.
+std::optional<std::string> taints_patch(const kube::Object& node, Json now, const std::vector<Wanted>& wanted, std::string_view time) {
+  bool changed = false;
+  JsonEdit edit;
+  MutJson taints = edit.root().object("spec").array("taints");
+  for (const Json taint : now.items()) {
+    const auto key = taint["key"].str(), effect = taint["effect"].str();
+    const bool keep = !ours(key) || std::ranges::any_of(wanted, [&](const Wanted& one) {
+      return one.key == key && one.effect == effect;
+    });
+    changed = changed || !keep;
+    if (!keep) continue;
+    MutJson copy = taints.push_object();
+    copy.assign(taint);
+    // kubectl taint writes no time: from when on tolerationSeconds count.
+    if (effect == "NoExecute" && taint["timeAdded"].str().empty()) {
+      copy.set("timeAdded", time);
+      changed = true;
+    }
+  }
+  for (const Wanted& one : wanted) {
+    if (has_taint(now, one.key, one.effect)) continue;
+    MutJson taint = taints.push_object();
+    taint.set("key", one.key);
+    taint.set("effect", one.effect);
+    taint.set("timeAdded", time);
+    changed = true;
+  }
+  if (!changed) return std::nullopt;
+  edit.root().object("metadata").set("uid", node.uid);
+  return edit.dump();
+}
+
 }  // namespace
 
 void NodeLifecycleCore::put_node(const ObjectPtr& object, Instant now) {
@@ -163,46 +200,16 @@ void NodeLifecycleCore::judge(Node& node, bool may_evict, bool& evicted, Time no
   for (const auto& [type, key] : kPressures) {
     if (find_condition(root, type)["status"].str() == "True") wanted.push_back({key, "NoSchedule"});
   }
-  const auto has = [&](std::string_view key, std::string_view effect) {
-    return any_item(spec["taints"],
-                    [&](Json taint) { return taint["key"].str() == key && taint["effect"].str() == effect; });
-  };
+  const auto has = [&](std::string_view key, std::string_view effect) { return has_taint(spec["taints"], key, effect); };
   if (!fault.empty() && !autonomous(root)) {
     const bool already = has(kNotReady, "NoExecute") || has(kUnreachable, "NoExecute");
     if (already || may_evict || ready == "False") wanted.push_back({fault, "NoExecute"});
     evicted = !already && may_evict && ready != "False";
   }
 
-  bool changed = false;
-  JsonEdit edit;
-  MutJson taints = edit.root().object("spec").array("taints");
-  for (const Json taint : spec["taints"].items()) {
-    const auto key = taint["key"].str(), effect = taint["effect"].str();
-    const bool keep = !ours(key) || std::ranges::any_of(wanted, [&](const Wanted& one) {
-      return one.key == key && one.effect == effect;
-    });
-    changed = changed || !keep;
-    if (!keep) continue;
-    MutJson copy = taints.push_object();
-    copy.assign(taint);
-    // kubectl taint writes no time: from when on tolerationSeconds count.
-    if (effect == "NoExecute" && taint["timeAdded"].str().empty()) {
-      copy.set("timeAdded", time);
-      changed = true;
-    }
+  if (auto body = taints_patch(*node.object, spec["taints"], wanted, time)) {
+    plan.actions.push_back({.verb = Verb::Patch, .resource = client::kNodes, .name = node.object->name, .body = std::move(*body)});
   }
-  for (const Wanted& one : wanted) {
-    if (has(one.key, one.effect)) continue;
-    MutJson taint = taints.push_object();
-    taint.set("key", one.key);
-    taint.set("effect", one.effect);
-    taint.set("timeAdded", time);
-    changed = true;
-  }
-  if (!changed) return;
-  edit.root().object("metadata").set("uid", node.object->uid);
-  plan.actions.push_back(
-      {.verb = Verb::Patch, .resource = client::kNodes, .name = node.object->name, .body = edit.dump()});
 }
 
 Plan NodeLifecycleCore::pods(const kube::Object& node, const std::vector<PodPtr>& pods, Time now) const {
