@@ -95,13 +95,47 @@ std::optional<std::string> failure_conditions(Json replica_set, std::string_view
   return std::format(R"(,"conditions":{})", all.dump());
 }
 
+// The status, if it is another than the stored one; when a pod that is ready will be available.
+void report(const ReplicaSetInput& input, Json root, const std::vector<PodPtr>& active, Plan& plan) {
+  const kube::Object& replica_set = *input.replica_set;
+  const Json spec = root["spec"], old = root["status"];
+  const auto have = static_cast<std::int64_t>(active.size());
+  const auto template_labels = kube::LabelSelector::from_map(spec["template"]["metadata"]["labels"]);
+  const Duration min_ready = std::chrono::seconds(spec["minReadySeconds"].i64());
+  std::int64_t labeled = 0, ready = 0, available = 0;
+  for (const auto& pod : active) {
+    labeled += template_labels.matches(pod->object->labels);
+    ready += pod->ready;
+    if (pod->available(input.now, min_ready)) {
+      ++available;
+    } else if (pod->ready && pod->ready_since) {
+      const Duration left = *pod->ready_since + min_ready - input.now;
+      if (!plan.again || left < *plan.again) plan.again = left;
+    }
+  }
+  const std::int64_t generation = root["metadata"]["generation"].i64();
+  const auto conditions = failure_conditions(root, input.create_failure, input.now);
+  if (old["replicas"].i64(-1) != have || old["fullyLabeledReplicas"].i64() != labeled ||
+      old["readyReplicas"].i64() != ready || old["availableReplicas"].i64() != available ||
+      old["observedGeneration"].i64() < generation || conditions) {
+    plan.actions.push_back(
+        {.verb = Verb::PatchStatus,
+         .resource = client::kReplicaSets,
+         .namespace_ = replica_set.namespace_,
+         .name = replica_set.name,
+         .body = std::format(
+             R"({{"metadata":{{"uid":"{}"}},"status":{{"replicas":{},"fullyLabeledReplicas":{},"readyReplicas":{},"availableReplicas":{},"observedGeneration":{}{}}}}})",
+             replica_set.uid, have, labeled, ready, available, generation, conditions.value_or(""))});
+  }
+}
+
 }  // namespace
 
 Plan reconcile_replica_set(const ReplicaSetInput& input, Random& random) {
   Plan plan;
   const kube::Object& replica_set = *input.replica_set;
   const auto doc = replica_set.parse();
-  const Json root = doc.root(), spec = root["spec"], old_status = root["status"];
+  const Json root = doc.root(), spec = root["spec"];
   const auto selector = kube::LabelSelector::from_object(spec["selector"]);
   if (!selector || selector->everything()) {
     plan.notes.push_back({input.replica_set, NoteType::Warning, "InvalidSelector",
@@ -150,33 +184,7 @@ Plan reconcile_replica_set(const ReplicaSetInput& input, Random& random) {
     if (have - wanted > burst) plan.again = Duration::zero();
   }
 
-  const auto template_labels = kube::LabelSelector::from_map(spec["template"]["metadata"]["labels"]);
-  const Duration min_ready = std::chrono::seconds(spec["minReadySeconds"].i64());
-  std::int64_t labeled = 0, ready = 0, available = 0;
-  for (const auto& pod : active) {
-    labeled += template_labels.matches(pod->object->labels);
-    ready += pod->ready;
-    if (pod->available(input.now, min_ready)) {
-      ++available;
-    } else if (pod->ready && pod->ready_since) {
-      const Duration left = *pod->ready_since + min_ready - input.now;
-      if (!plan.again || left < *plan.again) plan.again = left;
-    }
-  }
-  const std::int64_t generation = root["metadata"]["generation"].i64();
-  const auto conditions = failure_conditions(root, input.create_failure, input.now);
-  if (old_status["replicas"].i64(-1) != have || old_status["fullyLabeledReplicas"].i64() != labeled ||
-      old_status["readyReplicas"].i64() != ready || old_status["availableReplicas"].i64() != available ||
-      old_status["observedGeneration"].i64() < generation || conditions) {
-    plan.actions.push_back(
-        {.verb = Verb::PatchStatus,
-         .resource = client::kReplicaSets,
-         .namespace_ = replica_set.namespace_,
-         .name = replica_set.name,
-         .body = std::format(
-             R"({{"metadata":{{"uid":"{}"}},"status":{{"replicas":{},"fullyLabeledReplicas":{},"readyReplicas":{},"availableReplicas":{},"observedGeneration":{}{}}}}})",
-             replica_set.uid, have, labeled, ready, available, generation, conditions.value_or(""))});
-  }
+  report(input, root, active, plan);
   return plan;
 }
 
