@@ -422,6 +422,7 @@ TEST(ApiServer, ServesDocumentsAndHealth) {
   EXPECT_EQ(s.get("/version").at("minor"), "32");
   const auto apis = s.get("/apis", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json");
   EXPECT_EQ(apis.at("kind"), "APIGroupDiscoveryList");
+  EXPECT_THAT(s.get("/").body, AllOf(HasSubstr(R"({"paths":["/api","/api/v1","/apis","/apis/apps","/apis/apps/v1")"), HasSubstr(R"("/metrics")")));
   EXPECT_EQ(s.get("/api").at("kind"), "APIVersions");
   EXPECT_EQ(s.get("/apis").at("kind"), "APIGroupList");
   EXPECT_EQ(s.get("/api/v1").at("kind"), "APIResourceList");

@@ -56,6 +56,20 @@ http::Response health(const Server& server, std::string_view what, bool verbose)
   return text(good ? 200 : 500, std::move(body));
 }
 
+// GET /: where there is something.
+std::string paths() {
+  JsonEdit edit;
+  MutJson list = edit.root().array("paths");
+  for (const char* path : {"/api", "/api/v1", "/apis"}) list.push(path);
+  for (const auto& [group, version] : kube::group_versions()) {
+    if (group.empty()) continue;
+    list.push(std::format("/apis/{}", group));
+    list.push(std::format("/apis/{}/{}", group, version));
+  }
+  for (const char* path : {"/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"}) list.push(path);
+  return edit.dump();
+}
+
 }  // namespace
 
 std::optional<http::Response> document(Server& server, const http::Target& target, std::string_view accept) {
@@ -66,6 +80,7 @@ std::optional<http::Response> document(Server& server, const http::Target& targe
     return health(server, std::string_view(path).substr(1), target.has_param("verbose"));
   }
   if (path == "/version") return version(server);
+  if (path == "/") return json(path, paths);
   if (path == "/api" || path == "/apis") {
     const bool core = path == "/api";
     if (kube::accepts_aggregated(accept)) {

@@ -98,6 +98,10 @@ TEST(Options, OfDeletionsAreChecked) {
     EXPECT_EQ(reply.code, one.code) << one.query << reply.body;
     EXPECT_THAT(reply.body, HasSubstr(one.says)) << one.query;
   }
+  for (const char* part : {"limit=1", "continue=x", "resourceVersion=1"}) {
+    EXPECT_EQ(s.remove(std::format("{}?{}", kMaps, part)).code, 400) << part;
+  }
+  EXPECT_EQ(s.get(target).code, 200);
   EXPECT_THAT(s.remove(target + "?propagationPolicy=Foreground&orphanDependents=true").message(), HasSubstr("cannot be both set"));
   EXPECT_EQ(s.remove(target + "?orphanDependents=true").at("metadata.finalizers"), R"(["orphan"])");
 

@@ -182,6 +182,12 @@ ApiTask<> remove(Call& call) {
 }
 
 ApiTask<> remove_collection(Call& call) {
+  CO_TRY_API_OK(check_list_options(call));
+  // Ignoring these would delete more than was asked for.
+  for (const char* name : {"limit", "continue", "resourceVersion"}) {
+    if (const auto value = call.param(name); value.empty() || value == "0") continue;
+    co_return ApiFail(kube::status_bad_request(std::format("{} is not served for deletions: choose what goes by labelSelector and fieldSelector", name)));
+  }
   CO_TRY_API(const Selection selection, parse_selection(call));
   CO_TRY_API(const DeleteRequest request, parse_delete_options(call));
   CO_TRY_API(const DryRun dry, parse_write_options(call));
