@@ -132,6 +132,8 @@ double field_kb(pid_t pid, const char* file, std::string_view key) {
     if (line.starts_with(key)) sum += std::strtod(line.c_str() + key.size() + 1, nullptr);
   return sum;
 }
+// Clean pages are files', and private only as long as no other program has the same file mapped.
+double dirty_kb(pid_t pid) { return field_kb(pid, "smaps_rollup", "Private_Dirty") + field_kb(pid, "status", "VmPTE"); }
 double private_kb(pid_t pid) {
   return field_kb(pid, "smaps_rollup", "Private_Dirty") + field_kb(pid, "smaps_rollup", "Private_Clean") + field_kb(pid, "status", "VmPTE");
 }
@@ -347,14 +349,14 @@ class Bench {
   struct Leftovers {
     std::map<std::string, std::size_t> counts;  // must be the same again
     std::size_t zombies = 0, slots = 0, cgroups = 0, keeper_files = 0;
-    double memory_kb = 0;
+    double memory_kb = 0, keeper_kb = 0;  // dirty; of keeper and templates, of the keeper
     // Cgroups and descriptors that the keeper holds for each slot, beyond what it began with.
     std::pair<double, double> per_slot(const Leftovers& start) const {
       const auto n = static_cast<double>(slots);
       return {static_cast<double>(cgroups - start.cgroups) / n, static_cast<double>(keeper_files - start.keeper_files) / n};
     }
     std::string text() const {
-      std::string out = std::format("\"zombies\":{},\"memory_kb\":{:.0f},\"slots\":{},\"cgroups\":{},\"keeper_files\":{}", zombies, memory_kb, slots,
+      std::string out = std::format("\"zombies\":{},\"memory_kb\":{:.0f},\"keeper_kb\":{:.0f},\"slots\":{},\"cgroups\":{},\"keeper_files\":{}", zombies, memory_kb, keeper_kb, slots,
                                     cgroups, keeper_files);
       for (const auto& [name, count] : counts) out += std::format(",\"{}\":{}", name, count);
       return out;
@@ -368,7 +370,7 @@ class Bench {
     Leftovers out;
     std::set<std::string> namespaces;
     std::size_t template_files = 0, template_children = 0;
-    out.memory_kb = private_kb(keeper_.pid());
+    out.memory_kb = out.keeper_kb = dirty_kb(keeper_.pid());
     for (const pid_t pid : children) {
       if (is_zombie(pid)) {
         ++out.zombies;
@@ -382,7 +384,7 @@ class Bench {
       if (name == "skerry-slot") continue;
       template_files += open_files(pid);
       template_children += children_of(pid).size();
-      out.memory_kb += private_kb(pid);
+      out.memory_kb += dirty_kb(pid);
     }
     out.counts = {{"children", children.size()}, {"pid_namespaces", namespaces.size()},
                   {"template_files", template_files}, {"template_children", template_children}};

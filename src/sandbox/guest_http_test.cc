@@ -224,8 +224,9 @@ TEST(GuestHttp, SigtermIsHeardUnderLoadWithoutPause) {
     for (auto& c : clients) {  // each sends its next request as soon as it has its answer
       if (c == nullptr) continue;
       const auto reply = c->read();
-      ASSERT_EQ(reply.status, 200);
-      if (reply.header("connection") != "close") {
+      // One that was between two requests is half-closed; its next request crosses that on its way and is not begun.
+      ASSERT_EQ(reply.status, reply.head.empty() && round > 5 ? 0 : 200);
+      if (reply.status == 200 && reply.header("connection") != "close") {
         ASSERT_TRUE(c->send("GET /spin/2000 HTTP/1.1\r\nHost: t\r\n\r\n"));
         continue;
       }
