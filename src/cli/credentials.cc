@@ -67,10 +67,11 @@ Result<ServerCredentials> make_server_credentials(const DataLayout& layout, cons
   if (!o.node_name.empty()) {
     const auto user = "system:node:" + o.node_name;
     TRY(const auto node, folder.leaf("node-client", client_spec(user, "system:nodes"), authority, now));
-    TRY_OK(write_kubeconfig(layout.node_kubeconfig(), user, node));
     TRY_OK(folder.leaf(kServing,
                        {.common_name = user, .organizations = {"system:nodes"}, .dns_names = {o.node_name}, .addresses = {"127.0.0.1"}, .usage = pki::Usage::Server},
                        authority, now));
+    // Last: a node that waits for this file finds all the rest.
+    TRY_OK(write_kubeconfig(layout.node_kubeconfig(), user, node));
   }
   return out;
 }

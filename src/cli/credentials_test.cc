@@ -70,6 +70,13 @@ TEST_F(CredentialsTest, AreRenewedWhileTheProgramsRun) {
   EXPECT_EQ(changes, 2);  // every 8 to 9 months
 }
 
+// A node that starts beside its server waits for the kubeconfig alone, and must not take to an authority of its own.
+TEST_F(CredentialsTest, TheNodesKubeconfigIsWrittenLast) {
+  ASSERT_TRUE(make_server_credentials(layout_, server_, kStart));
+  const auto last = std::filesystem::last_write_time(layout_.node_kubeconfig());
+  for (const auto& [path, inode] : files()) EXPECT_LE(std::filesystem::last_write_time(path), last) << path;
+}
+
 TEST_F(CredentialsTest, NothingIsWrittenWhileNothingIsDue) {
   ASSERT_TRUE(make_server_credentials(layout_, server_, kStart));
   const auto before = files();
