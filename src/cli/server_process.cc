@@ -15,6 +15,7 @@
 #include "http/client.h"
 #include "http/in_process.h"
 #include "http/server.h"
+#include "metrics/process.h"
 #include "os/file.h"
 #include "rt/task_group.h"
 #include "sql/database.h"
@@ -105,7 +106,9 @@ Result<std::unique_ptr<ServerProcess>> ServerProcess::open(rt::Loop& loop, const
 
   const auto file = (layout.server() / "store.db").string(), last_good = (layout.server() / "store.good.db").string();
   TRY(auto opened, sql::Database::open_or_restore(file, last_good, {}, store::Store::migrations()));
-  if (opened.restored)
+  if (opened.emptied)
+    LOG_ERROR("the store was damaged and there is no good copy: it begins empty; apply the manifests again, and look at the disk", {"file", file}, {"reason", opened.reason});
+  else if (opened.restored)
     LOG_ERROR("the store was damaged: the last good copy is used; look at what changed since, and at the disk", {"file", file}, {"reason", opened.reason});
   store::Store::Options store_options{.resources = apiserver::ApiServer::store_resources(), .copy_to = last_good};
   if (opened.restored) store_options.skip_revisions = store::Store::kAfterRestore;
@@ -123,6 +126,8 @@ Result<std::unique_ptr<ServerProcess>> ServerProcess::open(rt::Loop& loop, const
   p.transport.emplace(*p.api);
   p.client.emplace(*p.transport);
   p.controllers.emplace(loop, *p.client, p.clock, p.random, control::Controllers::Options{});
+  p.api->metrics().on_expose([&p](metrics::Exposition& out) { p.controllers->write_metrics(out); });
+  p.api->metrics().on_expose(metrics::write_process_metrics);
   p.api->set_ready_check([&p] { return std::string(p.controllers->synced() ? "" : "the controllers are still reading the cluster"); });
   return std::unique_ptr<ServerProcess>(new ServerProcess(std::move(parts)));
 }

@@ -199,19 +199,17 @@ Result<Database::Opened> Database::open_or_restore(const std::string& path, cons
   if (::rename(path.c_str(), (path + ".corrupt").c_str()) != 0) return Fail(errno_error(errno, "move aside " + path));
   ::unlink((path + "-wal").c_str());
   ::unlink((path + "-shm").c_str());
+  bool copied = false;
   struct stat there {};
   if (::stat(last_good.c_str(), &there) == 0) {
-    const int code = [&] {
-      Options copy_options = options;
-      copy_options.integrity_check = IntegrityCheck::Quick;
-      auto source = open(last_good, copy_options, migrations);
-      if (!source) return 1;
-      return source->backup_to(path) ? 0 : 1;
-    }();
-    if (code != 0) LOG_WARN("last good copy is not usable", {"path", last_good});
+    Options copy_options = options;
+    copy_options.integrity_check = IntegrityCheck::Quick;
+    auto source = open(last_good, copy_options, migrations);
+    copied = source && source->backup_to(path);
+    if (!copied) LOG_WARN("last good copy is not usable", {"path", last_good});
   }
   TRY(auto database, open(path, options, migrations));
-  return Opened{std::move(database), true, reason};
+  return Opened{.database = std::move(database), .restored = true, .reason = reason, .emptied = !copied};
 }
 
 Result<> Database::compact(std::uint32_t pages_max) {

@@ -78,6 +78,7 @@ struct Database::Opened {
   Database database;
   bool restored = false;
   std::string reason = {};  // why, if restored
+  bool emptied = false;     // restored, and there was no good copy: everything is lost
 };
 
 // The error for an SQLite result code: `operation: message (SQLITE_X)`.

@@ -92,9 +92,19 @@ TEST(Database, RestoresTheLastGoodCopyOfADamagedFile) {
   EXPECT_EQ(Database::open(folder / "a.db", {}, kSchema).error().code, Errc::Corrupt);
   auto opened = Database::open_or_restore(folder / "a.db", folder / "good.db", {}, kSchema).value();
   EXPECT_TRUE(opened.restored);
+  EXPECT_FALSE(opened.emptied);
   EXPECT_EQ(get(opened.database, "k").value(), "v");
   EXPECT_EQ(get(opened.database, "later").error().code, Errc::NotFound);
   EXPECT_TRUE(std::filesystem::exists(folder / "a.db.corrupt"));
+}
+
+TEST(Database, SaysThatADamagedFileWithoutAGoodCopyBecameAnEmptyOne) {
+  Folder folder;
+  std::ofstream(folder / "a.db") << "this is not a database at all, and there is no copy of the one that it was before";
+  auto opened = Database::open_or_restore(folder / "a.db", folder / "good.db", {}, kSchema).value();
+  EXPECT_TRUE(opened.restored);
+  EXPECT_TRUE(opened.emptied);
+  EXPECT_EQ(get(opened.database, "k").error().code, Errc::NotFound);
 }
 
 TEST(Database, ShrinksAfterDeletion) {
