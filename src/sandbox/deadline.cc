@@ -117,20 +117,7 @@ bool Deadline::end(wasm::Outcome outcome) {
   return true;
 }
 
-void Deadline::disarm() {
-  const itimerval off{};
-  setitimer(ITIMER_REAL, &off, nullptr);
-  state.armed_ns = 0;
-}
-
 bool Deadline::expired() { return state.fired; }
 bool Deadline::forced() { return state.forced; }
-
-std::uint64_t Deadline::left_ns() {
-  const auto due = state.due_ns;
-  if (due == 0) return ~0ull;
-  const auto now = monotonic_ns();
-  return now >= due ? 0 : due - now;
-}
 
 }  // namespace skerry::sandbox

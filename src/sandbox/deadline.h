@@ -33,12 +33,8 @@ class Deadline {
   static bool end(wasm::Outcome);
   // Before end(): the call was left by force.
   static bool forced();
-  // Stops the timer, for a process that is to wait undisturbed.
-  static void disarm();
   // Inside a call: its time is up (a host function that waits asks this after EINTR).
   static bool expired();
-  // Nanoseconds left of the running call; ~0 without a deadline.
-  static std::uint64_t left_ns();
 };
 
 std::uint64_t monotonic_ns();

@@ -130,5 +130,5 @@ void fake_serve(GuestImage&, const SlotLimits& limits, ServeFds fds) {
 }  // namespace skerry::sandbox
 
 int main(int argc, char** argv) {
-  return skerry::sandbox::sandbox_main(argc, argv, {.load = skerry::sandbox::fake_load, .serve = skerry::sandbox::fake_serve, .prepare = nullptr});
+  return skerry::sandbox::sandbox_main(argc, argv, {.load = skerry::sandbox::fake_load, .serve = skerry::sandbox::fake_serve});
 }

@@ -52,7 +52,6 @@ struct Serving {
   metrics::Block* metrics = nullptr;
   GuestLog* log = nullptr;
   std::uintptr_t stack_top = 0;
-  bool preparing = false;
 };
 Serving serving;
 volatile sig_atomic_t stop_asked = 0;
@@ -99,46 +98,9 @@ class SandboxEvents final : public ServerEvents {
   }
 };
 
-class NoHandler final : public RequestHandler {
- public:
-  void handle(Request& request, Response& response, Arena& arena) override {
-    response.headers.set(arena, "content-type", "text/plain");
-    (void)response.write(request.uri.data(), request.uri.size());
-  }
-};
-class NoEvents final : public ServerEvents {};
-
-// prepare_slot() inside the trampoline's call: what serve() does, with nobody to serve.
-void dry_run() {
-  Assignment nothing;
-  nothing.request_deadline = nothing.start_deadline = 1s;
-  auto& image = *serving.image;
-  FaultWatch::install(serving.stack_top, nothing.stack_bytes_max);
-  Deadline::install(*image.calls, {image.guest.code(), FaultWatch::leave_by_force, [] { _exit(kExitGuestFailedToStart); }});
-  {
-    const auto pages = std::max<std::uint64_t>(image.guest.memory_pages_min("memory"), 1);
-    GuestRuntime runtime(image, nothing, pages * 65536, *serving.metrics, *serving.log);
-    if (!image.guest.has_start_section()) {  // no code of the guest runs before its pod is known
-      if (const auto instance = runtime.make_instance(GuestRuntime::Start::No)) {
-        (void)instance->find("handle_request");
-        (void)instance->find("_start");
-      }
-    }
-    (void)runtime.call(image.drain_instance.find("drain"), monotonic_ns(), runtime.request_deadline_ns());
-  }
-  NoHandler handler;
-  NoEvents events;
-  HttpServer server({}, handler, events, *serving.metrics);
-  server.warm_up();
-}
-
 // Runs inside the trampoline's call, so that the engine's signal handlers are set once and a guest call costs 0.1 µs
 // instead of 1.6. Never returns.
 wasm::HostStatus nested_loop(wasm::Frame&, const std::uint64_t*, std::uint64_t*) {
-  if (serving.preparing) {
-    dry_run();
-    return wasm::HostStatus::Ok;
-  }
   const auto& a = *serving.assignment;
   auto& block = *serving.metrics;
   FaultWatch::install(serving.stack_top, a.stack_bytes_max);
@@ -234,20 +196,6 @@ Result<GuestImage*> load_image(const ImageSpec& spec) {
   if (!drain_function || !image->run) return Fail(Error{Errc::Internal, "the sandbox's own helper modules are damaged"});
   TRY(image->calls, wasm::CallExecutor::create(drain_function));
   return image.release();
-}
-
-void prepare_slot(GuestImage& image) {
-  static metrics::Block unread_block{};
-  GuestLog log(-1, unread_block);
-  serving.image = &image;
-  serving.metrics = &unread_block;
-  serving.log = &log;
-  serving.stack_top = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
-  serving.preparing = true;
-  zero_map::enable();
-  (void)image.calls->call(image.run);
-  Deadline::disarm();
-  serving = Serving{};
 }
 
 void serve(GuestImage& image, const SlotLimits& limits, ServeFds fds) {

@@ -3,7 +3,7 @@
 // (engine, HTTP, guest kinds: what runs inside).
 //
 //   template:  load_image()  -> GuestImage, once, while /proc and the image are still reachable; then namespaces, root, …
-//   slot:      fork, hardening (uid, capabilities, seccomp), prepare_slot(), parked until its ServeFds arrive
+//   slot:      fork, hardening (uid, capabilities, seccomp), parked until its ServeFds arrive
 //              serve()       -> reads the assignment, instantiates, answers requests until idle or told to stop
 //
 // Everything is single-threaded. load_image() starts one thread inside and waits until it is gone (the engine's handle
@@ -36,12 +36,6 @@ struct GuestImage;
 
 // Needs /proc/self/fd. Errors: Corrupt (hash), Invalid (the engine rejects it, with its words), Unsupported.
 Result<GuestImage*> load_image(const ImageSpec&);
-
-// In a parked slot, before anything of a pod is known: runs the ways that serve() will go once, on nothing (an instance is
-// made and dropped, a request parsed, the engine entered and left), so that their page faults are not part of a cold start.
-// No code of the guest runs (a module with a start section is not instantiated). Optional; uses serve()'s system calls only; leaves no
-// descriptor, timer or signal mask behind (SIGALRM and SIGSEGV keep handlers that do nothing harmful).
-void prepare_slot(GuestImage&);
 
 struct SlotLimits {
   std::uint64_t memory_bytes_max = 0;  // 0: as the assignment says; else the smaller of both

@@ -75,6 +75,5 @@ int main(int argc, char** argv) {
     --limits.worker;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
   }
-  prepare_slot(**image);
   serve(**image, limits, {.listener = listener, .assignment = *assignment, .log = dup(2)});
 }

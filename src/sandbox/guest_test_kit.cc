@@ -186,7 +186,6 @@ Sandbox::Sandbox(Options options) {
       refuse_mappings_of(options.no_memory_for);
       const rlimit file_size{options.log_bytes_max, options.log_bytes_max};
       if (options.log_bytes_max > 0 && setrlimit(RLIMIT_FSIZE, &file_size) != 0) _exit(97);
-      prepare_slot(**image);
       auto limits = options.limits;
       limits.worker = worker;
       serve(**image, limits, {.listener = listener_, .assignment = *assignment, .log = log_, .metrics = metrics_, .control = pair[1]});

@@ -157,19 +157,6 @@ void HttpServer::run(int listener, int control) {
   }
 }
 
-void HttpServer::warm_up() {
-  epoll_ = epoll_create1(EPOLL_CLOEXEC);
-  auto& c = take_connection(-1);
-  c.address_size = static_cast<std::uint8_t>(std::snprintf(c.address, sizeof c.address, "%s:%u", "127.0.0.1", 1u));
-  ++open_;
-  refresh_clock();
-  static constexpr std::string_view kRequest =
-      "POST /warm-up?x=1 HTTP/1.1\r\nHost: warm.up\r\nUser-Agent: none\r\nAccept: */*\r\nContent-Length: 4\r\n\r\nbody";
-  std::memcpy(read_buffer_.get(), kRequest.data(), kRequest.size());
-  feed(c, read_buffer_.get(), kRequest.size());  // sending fails, which closes the connection
-  run_timers();
-}
-
 int HttpServer::wait_time_ms() const {
   std::uint64_t until = timers_.next_deadline_ms();
   if (open_ == 0 && options_.idle_after_ms > 0) until = std::min(until, last_use_ms_ + options_.idle_after_ms);

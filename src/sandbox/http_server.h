@@ -59,8 +59,6 @@ class HttpServer {
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
 
-  // Parses and answers one request that comes from nowhere and goes nowhere, so that all this is in memory.
-  void warm_up();
   // Serves until idle for idle_after, or asked to stop and drained. Owns neither descriptor; control may be -1.
   void run(int listener, int control);
 

@@ -4,5 +4,5 @@
 #include "sandbox/keeper.h"
 
 int main(int argc, char** argv) {
-  return skerry::sandbox::sandbox_main(argc, argv, {.load = skerry::sandbox::load_image, .serve = skerry::sandbox::serve, .prepare = nullptr});
+  return skerry::sandbox::sandbox_main(argc, argv, {.load = skerry::sandbox::load_image, .serve = skerry::sandbox::serve});
 }

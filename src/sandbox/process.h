@@ -18,11 +18,10 @@
 
 namespace skerry::sandbox {
 
-// The guest side as the process side calls it. prepare may be null: work done in a parked slot ahead of its assignment.
+// The guest side as the process side calls it.
 struct GuestApi {
   Result<GuestImage*> (*load)(const ImageSpec&);
   void (*serve)(GuestImage&, const SlotLimits&, ServeFds);  // does not return
-  void (*prepare)(GuestImage&) = nullptr;
 };
 
 inline constexpr int kTemplateSocket = 3;  // in the template; in the slot it is the control socket

@@ -51,7 +51,6 @@ void slot_main(const GuestApi& guest, GuestImage& image, Hardening hardening, co
   weigh_as_others();
   if (auto done = enter_cgroup(fork.cgroups, fds.size() - 1); !done) give_up(done.error());
   if (auto done = harden_slot(hardening, fork.uid, seccomp); !done) give_up(done.error());
-  if (guest.prepare != nullptr) guest.prepare(image);
   if (!os::send_message(kControl, std::as_bytes(std::span(&kSlotParked, 1)))) ::_exit(0);
 
   std::byte buffer[64];
