@@ -350,7 +350,7 @@ TEST(Break, AModuleThatIsNotNativeIsNeverInterpreted) {
 // Method: a deadline of 2 ms against requests that take about that long, mixed with every kind of trap. Each answer is
 // exact: the one status of its path, or 504 if that request really took its 2 ms, which the client's clock tells. A 504
 // that comes sooner is the mark of a token left over from another request.
-// SKERRY_BREAK_REQUESTS: how many; 100,000 is the figure that scripts/soak runs.
+// SKERRY_BREAK_REQUESTS: how many; scripts/soak breakage runs 100,000.
 class Mixed {
  public:
   explicit Mixed(std::uint16_t port) : client_(port) {}
