@@ -356,6 +356,11 @@ const Known* find_known(const Known (&table)[N], std::string_view name) {
   const auto* it = std::ranges::find(table, name, &Known::name);
   return it == std::end(table) ? nullptr : it;
 }
+template <std::size_t N>
+bool is_offered(const Known (&table)[N], const Import& import) {
+  const auto* known = find_known(table, import.name);
+  return known != nullptr && known->params == import.type.params && known->results == import.type.results;
+}
 bool is_wasi(std::string_view module) { return module == "wasi_snapshot_preview1"; }
 bool is_socket_name(std::string_view name) { return name == "sock_open" || name == "sock_bind" || name == "sock_listen"; }
 
@@ -423,14 +428,12 @@ const Export* Inspection::find_export(std::string_view name) const {
 
 bool is_known_import(const Import& import) {
   if (import.external != External::Function) return false;
-  const Known* known = nullptr;
-  if (import.module == "http_handler") known = find_known(kHttpHandler, import.name);
+  if (import.module == "http_handler") return is_offered(kHttpHandler, import);
   if (is_wasi(import.module)) {
     // WasmEdge's own sock_accept has two parameters; sockets of either kind are sorted out by the module's kind.
-    if (import.name.starts_with("sock_")) return true;
-    known = find_known(kWasi, import.name);
+    return import.name.starts_with("sock_") || is_offered(kWasi, import);
   }
-  return known != nullptr && known->params == import.type.params && known->results == import.type.results;
+  return false;
 }
 
 Result<Inspection> inspect(std::string_view wasm) {
@@ -461,8 +464,10 @@ Result<Inspection> inspect(std::string_view wasm) {
   auto& out = parser.out;
 
   bool socket = false;
+  const Import* wasmedge_socket = nullptr;  // what preview 1 does not have, or has in another form
   for (const auto& import : out.imports) {
     if (!is_known_import(import)) return Fail(*refuse_import(import));
+    if (is_wasi(import.module) && !is_offered(kWasi, import)) wasmedge_socket = &import;
     if (is_wasi(import.module) && is_socket_name(import.name)) socket = true;
     if (is_wasi(import.module) && import.name == "sock_accept") socket = true;
   }
@@ -499,6 +504,10 @@ Result<Inspection> inspect(std::string_view wasm) {
   } else if (start != nullptr && start->external == External::Function) {
     if (start->type != FunctionType{}) return Fail(unsupported("_start takes parameters or returns a value; WASI asks for ()->()"));
     out.kind = Kind::Command;
+  }
+  if (wasmedge_socket != nullptr && out.kind != Kind::SocketServer) {
+    return Fail(unsupported(std::format("the module imports {}.{} ({})->({}): a socket of its own, which handlers and commands do not have. Build it without",
+                                        wasmedge_socket->module, wasmedge_socket->name, wasmedge_socket->type.params, wasmedge_socket->type.results)));
   }
   return std::move(out);
 }
