@@ -390,6 +390,33 @@ std::optional<Error> refuse_import(const Import& import) {
                                  full, import.external == External::Function ? std::format(" ({})->({})", import.type.params, import.type.results) : ""));
 }
 
+// What the exports make of it; refused where one of them has the wrong form.
+Result<Kind> kind_of(const Inspection& module, bool socket) {
+  const auto* handle_request = module.find_export("handle_request");
+  const auto* start = module.find_export("_start");
+  if (handle_request != nullptr && handle_request->external == External::Function) {
+    if (handle_request->type != FunctionType{"", "I"}) {
+      return Fail(unsupported(std::format("handle_request has the type ({})->({}); the http-wasm ABI asks for ()->(i64). Build it with a current http-wasm library",
+                                          handle_request->type.params, handle_request->type.results)));
+    }
+    const auto* handle_response = module.find_export("handle_response");
+    if (handle_response != nullptr && handle_response->type != FunctionType{"ii", ""}) {
+      return Fail(unsupported("handle_response has the wrong type; the http-wasm ABI asks for (i32, i32)->()"));
+    }
+    const auto* memory = module.find_export("memory");
+    if (memory == nullptr || memory->external != External::Memory) {
+      return Fail(unsupported("the handler exports no memory named \"memory\", which the http-wasm ABI asks for. Add --export-memory to the linker's options"));
+    }
+    return Kind::HttpHandler;
+  }
+  if (socket) return Kind::SocketServer;
+  if (start != nullptr && start->external == External::Function) {
+    if (start->type != FunctionType{}) return Fail(unsupported("_start takes parameters or returns a value; WASI asks for ()->()"));
+    return Kind::Command;
+  }
+  return Kind::Library;
+}
+
 }  // namespace
 
 Result<> refuse_kind(Kind kind, Handler handler) {
@@ -483,28 +510,7 @@ Result<Inspection> inspect(std::string_view wasm) {
                                         "outgrow the guard. Split the function", out.locals_max, kLocalsMax)));
   }
 
-  const auto* handle_request = out.find_export("handle_request");
-  const auto* start = out.find_export("_start");
-  if (handle_request != nullptr && handle_request->external == External::Function) {
-    if (handle_request->type != FunctionType{"", "I"}) {
-      return Fail(unsupported(std::format("handle_request has the type ({})->({}); the http-wasm ABI asks for ()->(i64). Build it with a current http-wasm library",
-                                          handle_request->type.params, handle_request->type.results)));
-    }
-    const auto* handle_response = out.find_export("handle_response");
-    if (handle_response != nullptr && handle_response->type != FunctionType{"ii", ""}) {
-      return Fail(unsupported("handle_response has the wrong type; the http-wasm ABI asks for (i32, i32)->()"));
-    }
-    const auto* memory = out.find_export("memory");
-    if (memory == nullptr || memory->external != External::Memory) {
-      return Fail(unsupported("the handler exports no memory named \"memory\", which the http-wasm ABI asks for. Add --export-memory to the linker's options"));
-    }
-    out.kind = Kind::HttpHandler;
-  } else if (socket) {
-    out.kind = Kind::SocketServer;
-  } else if (start != nullptr && start->external == External::Function) {
-    if (start->type != FunctionType{}) return Fail(unsupported("_start takes parameters or returns a value; WASI asks for ()->()"));
-    out.kind = Kind::Command;
-  }
+  TRY(out.kind, kind_of(out, socket));
   if (wasmedge_socket != nullptr && out.kind != Kind::SocketServer) {
     return Fail(unsupported(std::format("the module imports {}.{} ({})->({}): a socket of its own, which handlers and commands do not have. Build it without",
                                         wasmedge_socket->module, wasmedge_socket->name, wasmedge_socket->type.params, wasmedge_socket->type.results)));
