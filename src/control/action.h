@@ -35,6 +35,7 @@ struct Note {
   ObjectPtr about{};
   NoteType type{};
   std::string reason{}, message{};
+  std::string component{};  // who says so, in Kubernetes' name for it; empty: whoever records it
 };
 
 struct Plan {

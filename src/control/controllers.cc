@@ -23,6 +23,7 @@ using kube::MutJson;
 
 namespace {
 
+constexpr const char* kReplicaSetController = "replicaset-controller";
 constexpr Duration kSettle = std::chrono::milliseconds(10);  // many changes of pods make one plan
 
 client::ResourcePath path_of(const kube::ResourceType& type) {
@@ -40,10 +41,11 @@ struct Controllers::State {
         pod_gc(options.pod_gc),
         deployments(
             cluster,
-            {.name = "deployment", .order = Reconciler::Order::Sequential, .delay = std::chrono::milliseconds(2)},
+            {.name = "deployment", .component = "deployment-controller", .order = Reconciler::Order::Sequential, .delay = std::chrono::milliseconds(2)},
             from_memory([this](const std::string& key) { return deployment(key); })),
         replica_sets(cluster,
                      {.name = "replicaset",
+                      .component = kReplicaSetController,
                       .on_action = [this](const std::string& key, const Action& action, const Error* error) { on_pod_made(key, action, error); },
                       .delay = std::chrono::milliseconds(1)},
                      from_memory([this](const std::string& key) { return replica_set(key); })),
@@ -54,9 +56,9 @@ struct Controllers::State {
         namespaces(cluster, {.name = "namespace"}, [this](std::string key) { return empty_namespace(std::move(key)); }),
         garbage(cluster, {.name = "garbage", .workers = 64},
                 [this](std::string key) { return collect(std::move(key)); }),
-        node_pods(cluster, {.name = "node pods"},
+        node_pods(cluster, {.name = "node pods", .component = "taint-eviction-controller"},
                   from_memory([this](const std::string& key) { return pods_of_node(key); })),
-        sweeps(cluster, {.name = "sweeps"}, from_memory([this](const std::string& key) { return sweep(key); })),
+        sweeps(cluster, {.name = "sweeps", .component = "node-controller"}, from_memory([this](const std::string& key) { return sweep(key); })),
         tasks(loop) {
     subscribe();
   }
@@ -192,7 +194,7 @@ void Controllers::State::on_pod_made(const std::string& key, const Action& actio
   // A server that stops is no fault of the ReplicaSet's; a name taken or a namespace that goes is none either.
   if (!set || error->code == Errc::Cancelled || error->code == Errc::Unavailable || error->code == Errc::AlreadyExists) return;
   create_failures[key] = error->what;
-  cluster.events().record({set, NoteType::Warning, "FailedCreate", "Error creating: " + error->what});
+  cluster.events().record({set, NoteType::Warning, "FailedCreate", "Error creating: " + error->what, kReplicaSetController});
 }
 
 Plan Controllers::State::deployment(const std::string& key) {

@@ -35,13 +35,14 @@ void EventCore::add(const Note& note, Time now, Random& random) {
     made.name = std::format("{}.{:016x}", about.name.substr(0, 230), random.next());
     made.first = now;
     const auto doc = about.parse();
+    const std::string& component = note.component.empty() ? options_.component : note.component;
     made.body_head = std::format(
         R"({{"apiVersion":"v1","kind":"Event","metadata":{{"name":{},"namespace":{}}},"involvedObject":{{"apiVersion":{},"kind":{},"name":{},"namespace":{},"uid":{},"resourceVersion":"{}"}},)"
         R"("reason":{},"type":"{}","source":{{"component":{}}},"reportingComponent":{},"firstTimestamp":"{}",)",
         json_quote(made.name), json_quote(made.namespace_), json_quote(doc.root()["apiVersion"].str()),
         json_quote(about.kind), json_quote(about.name), json_quote(about.namespace_), json_quote(about.uid),
-        about.revision.value(), json_quote(note.reason), type, json_quote(options_.component),
-        json_quote(options_.component), to_rfc3339(now));
+        about.revision.value(), json_quote(note.reason), type, json_quote(component),
+        json_quote(component), to_rfc3339(now));
     at = known_.emplace(key, std::move(made)).first;
     order_.push_back(key);
   }

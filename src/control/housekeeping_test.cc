@@ -104,6 +104,8 @@ TEST(Events, PostsAnewWhatExpired) {
   EXPECT_FALSE(core.next());
   core.expired("nobody");
   EXPECT_FALSE(core.next());
+  core.add({pod, NoteType::Normal, "Scheduled", "there", "default-scheduler"}, Time{} + 3h, random);
+  EXPECT_THAT(core.next()->body, HasSubstr(R"("source":{"component":"default-scheduler"},"reportingComponent":"default-scheduler")"));
 }
 
 TEST(Events, ForgetsTheOldestAndBoundsItsQueue) {

@@ -93,7 +93,10 @@ rt::Task<> Reconciler::work(const std::string& key) {
   }
   ++figures_.reconciles;
   CO_TRY(Plan plan, co_await handle_(key));
-  for (const auto& note : plan.notes) cluster_.events().record(note);
+  for (auto& note : plan.notes) {
+    note.component = options_.component;
+    cluster_.events().record(note);
+  }
   if (plan.again) enqueue_after(key, *plan.again);
   if (!plan.actions.empty()) CO_TRY_OK(co_await carry_out(key, std::move(plan.actions)));
   co_return Result<>{};

@@ -19,6 +19,7 @@ class Reconciler {
   enum class Order : std::uint8_t { Sequential, Parallel };
   struct Options {
     std::string name;
+    std::string component = "skerry-controllers";  // of the Events about what it decides
     Order order = Order::Parallel;
     std::size_t workers = 8;        // keys at once
     std::size_t parallel_max = 64;  // requests at once for one key

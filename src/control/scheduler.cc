@@ -130,7 +130,7 @@ rt::Task<> Scheduler::run() {
       postpone(*waiting);
       const bool unsupported = decision.message.starts_with("Unsupported: ");
       cluster_.events().record(
-          {waiting->pod, NoteType::Warning, unsupported ? "Unsupported" : "FailedScheduling", decision.message});
+          {waiting->pod, NoteType::Warning, unsupported ? "Unsupported" : "FailedScheduling", decision.message, options_.name});
       if (waiting->message != decision.message) {
         waiting->message = decision.message;
         reports.emplace_back(waiting->pod, unsupported ? "Unsupported" : "Unschedulable", decision.message);
@@ -174,7 +174,7 @@ rt::Task<> Scheduler::bind(Binding binding) {
     if (at != waiting_.end()) waiting_.erase(at);
     cluster_.events().record(
         {binding.pod, NoteType::Normal, "Scheduled",
-         std::format("Successfully assigned {}/{} to {}", pod.namespace_, pod.name, binding.node)});
+         std::format("Successfully assigned {}/{} to {}", pod.namespace_, pod.name, binding.node), options_.name});
     co_return Result<>{};
   }
   ++failed_;
