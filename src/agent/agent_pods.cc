@@ -404,7 +404,7 @@ std::vector<ContainerView> Agent::State::containers() const {
   for (const auto& [uid, entry] : entries)
     for (std::size_t i = 0; i < entry->core.containers(); ++i) {
       const ContainerRuntime& c = entry->containers[i];
-      out.push_back({.place = place_of(*entry, i), .attempt = entry->core.restarts(i), .awake = entry->core.awake(i), .serving = entry->core.serving(i),
+      out.push_back({.place = place_of(*entry, i), .attempt = entry->core.restarts(i), .awake = entry->core.awake(i), .serving = entry->core.serving(i), .waiting = std::string(entry->core.waiting(i)),
                      .metrics_fd = c.metrics.get(), .pids = c.pids, .started = std::nullopt});
     }
   return out;

@@ -116,6 +116,7 @@ http::Response NodeApi::container_logs(const http::Target& target) {
     return c.place.namespace_ == parts[1] && c.place.pod == parts[2] && c.place.container == parts[3];
   });
   if (found == all.end()) return text(404, std::format("container {} of pod {}/{} is not on this node\n", parts[3], parts[1], parts[2]));
+  if (!found->waiting.empty()) return text(400, std::format("container \"{}\" in pod \"{}\" is waiting to start: {}\n", parts[3], parts[2], found->waiting));
   std::uint32_t attempt = found->attempt;
   if (query->previous) {
     if (attempt == 0)

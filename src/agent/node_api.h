@@ -22,6 +22,7 @@ struct ContainerView {
   LogPlace place;
   std::uint32_t attempt = 0, awake = 0;
   bool serving = false;
+  std::string waiting = {};      // why it has not started yet; empty once it ran
   int metrics_fd = -1;           // the metrics page; read as hostile data
   std::vector<std::int32_t> pids;
   std::optional<Time> started;

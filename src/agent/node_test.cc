@@ -94,7 +94,7 @@ TEST(Lease, HasMicroTime) {
 class FakeView final : public NodeView {
  public:
   std::vector<ContainerView> containers() const override {
-    return {{.place = {"default", "web", "u-1", "app"}, .attempt = attempt_now, .awake = 1, .serving = true, .metrics_fd = page, .pids = {}, .started = {}}};
+    return {{.place = {"default", "web", "u-1", "app"}, .attempt = attempt_now, .awake = 1, .serving = true, .waiting = waiting, .metrics_fd = page, .pids = {}, .started = {}}};
   }
   std::optional<std::uint32_t> attempt(const std::string&, std::string_view) const override { return attempt_now; }
   std::vector<kube::ObjectPtr> pods() const override { return {}; }
@@ -104,7 +104,7 @@ class FakeView final : public NodeView {
   std::uint32_t attempt_now = 0;
   int page = -1;
   MachineFacts facts = small_machine();
-  std::string name = "edge-1", wrong;
+  std::string name = "edge-1", wrong, waiting;
 };
 
 class NodeApiTest : public ::testing::Test {
@@ -170,6 +170,9 @@ TEST_F(NodeApiTest, GivesLogsOfThePresentAndTheFormerAttempt) {
   EXPECT_EQ(body(ask("/containerLogs/default/web/app")), "second\n");
   EXPECT_EQ(body(ask("/containerLogs/default/web/app?previous=true&timestamps=true")), "2026-11-23T10:00:00Z first\n");
   EXPECT_EQ(ask("/containerLogs/default/web/other").status, 404);
+  view_.waiting = "ErrImagePull";
+  EXPECT_EQ(ask("/containerLogs/default/web/app").text(), "container \"app\" in pod \"web\" is waiting to start: ErrImagePull\n");
+  view_.waiting = "";
   EXPECT_EQ(ask("/containerLogs/default/web/app?tailLines=many").status, 400);
 }
 

@@ -268,6 +268,11 @@ bool PodCore::ended() const {
   return vanished_ || plan_.deleting || plan_.finished || !evicted_.empty() ||
          std::ranges::all_of(containers_, [](const Container& c) { return c.stage == Stage::Ended; });
 }
+std::string_view PodCore::waiting(std::size_t i) const {
+  const Container& c = containers_[i];
+  if (c.started || c.last || c.end || c.stage == Stage::Ended) return {};
+  return c.waiting_reason.empty() ? std::string_view("ContainerCreating") : std::string_view(c.waiting_reason);
+}
 std::string_view PodCore::image_key(std::size_t i) const {
   return containers_[i].image ? std::string_view(containers_[i].image->key) : std::string_view();
 }

@@ -133,6 +133,8 @@ class PodCore {
   bool serving(std::size_t container) const { return containers_[container].stage == Stage::Serving; }
   std::uint32_t awake(std::size_t container) const { return containers_[container].awake; }
   bool leaving() const;  // it is being deleted and still serves
+  // Why it has not started yet, as its status says; nothing once it ran.
+  std::string_view waiting(std::size_t container) const;
   bool over(std::size_t container) const { return containers_[container].stage == Stage::Ended; }  // it will not run again
   bool ready() const;
   bool ended() const;  // terminal, or on its way out

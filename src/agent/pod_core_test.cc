@@ -155,6 +155,17 @@ TEST_F(PodCoreTest, ServesOnUntilNoServiceNamesIt) {
   EXPECT_FALSE(core_->leaving());
 }
 
+TEST_F(PodCoreTest, SaysWhatItWaitsForUntilItRan) {
+  make(pod_json());
+  EXPECT_EQ(core_->waiting(0), "ContainerCreating");
+  poll();
+  core_->on_image_failed(0, "ErrImagePull", "no such image", now());
+  EXPECT_EQ(core_->waiting(0), "ErrImagePull");
+  core_->on_image_maybe_changed();
+  serve();
+  EXPECT_EQ(core_->waiting(0), "");
+}
+
 TEST_F(PodCoreTest, ServesOnNoLongerThanHalfItsGrace) {
   make(pod_json());
   serve();

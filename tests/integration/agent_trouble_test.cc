@@ -44,6 +44,15 @@ class AgentTrouble : public AgentNode {
     request.target = std::format("/api/v1/namespaces/default/pods/{}/log?{}", pod, query);
     return request;
   }
+  // So often a request that takes long.
+  rt::Task<> spin(rt::BlockingPool& pool, std::string ip, int times, bool& ended) {
+    CO_TRY_OK(co_await pool.run<void>([this, ip, times]() -> Result<> {
+      for (int i = 0; i < times; ++i) (void)call(ip, "/spin");
+      return {};
+    }));
+    ended = true;
+    co_return Result<>{};
+  }
   fs::path mounted_;
   rt::TaskGroup tasks_{loop_};
 };
@@ -85,6 +94,59 @@ TEST_F(AgentTrouble, GivesMemoryBackIdleAbleFirstThenByPriority) {
   EXPECT_THAT(events_about("high"), Not(Contains("Evicted")));
   EXPECT_EQ(metric("skerry_agent_evictions_total"), "1");
   ASSERT_TRUE(until([&] { return node_condition("MemoryPressure").starts_with("False"); }));
+}
+
+// --- processor time -------------------------------------------------------------------------------------------------------
+
+// Goal: a Service goes to awake pods first, and to idle ones too when those are busy; a deleted pod leaves its rules and ends.
+// Method: two pods, one awake; a dozen calls go to that one alone. Then it works at its limit all the time: sooner or later a call
+// wakes the other.
+TEST_F(AgentTrouble, OffersIdlePodsWhenTheAwakeOneIsBusy) {
+  if (!fs::exists("/usr/sbin/nft")) GTEST_SKIP() << "nft is not installed";
+  stop_agent(OnStop::StopPods);
+  rt::BlockingPool nft({.name = "nft"}), callers({.name = "callers"});
+  net::ServiceProxy proxy(loop_, nft, {.rules = {.node = "edge-1", .pods = pods_.pods, .services = pods_.services}});
+  proxy.start();
+  services_ = &proxy;
+  start_agent();
+  for (const char* name : {"one", "two"}) {
+    auto made = run_on(loop_, admin_->create(client::kPods, "default", std::format(
+        R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{}","namespace":"default","annotations":{{"skerry.dev/idle-after":"1h"}}}},)"
+        R"("spec":{{"nodeName":"edge-1","containers":[{{"name":"app","image":"{}","resources":{{"limits":{{"cpu":"200m"}}}}}}]}}}})", name, kLogger)));
+    ASSERT_TRUE(made) << made.error().what;
+    ASSERT_TRUE(until([&] { return is_ready(name); })) << field(name, "status");
+  }
+  const std::string one = field("one", "status.podIP"), two = field("two", "status.podIP");
+  ASSERT_TRUE(run_on(loop_, admin_->create(client::kServices, "default", R"({"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"default"},
+    "spec":{"selector":{"app":"web"},"ports":[{"name":"http","port":80,"targetPort":8080}]}})")));
+  const std::string service = run_on(loop_, admin_->get(client::kServices, "default", "web")).value()->parse().root().path("spec.clusterIP").dump();
+  const std::string cluster_ip = service.substr(1, service.size() - 2);
+  ASSERT_TRUE(run_on(loop_, admin_->create(client::kEndpointSlices, "default", std::format(
+      R"({{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","metadata":{{"name":"web-1","namespace":"default","labels":{{"kubernetes.io/service-name":"web"}}}},)"
+      R"("addressType":"IPv4","ports":[{{"name":"http","port":8080,"protocol":"TCP"}}],)"
+      R"("endpoints":[{{"addresses":["{}"],"conditions":{{"ready":true}}}},{{"addresses":["{}"],"conditions":{{"ready":true}}}}]}})", one, two))));
+  EXPECT_THAT(call(one), HasSubstr("200 OK"));
+  ASSERT_TRUE(until([&] { return agent_->summary().awake == 1 && call(cluster_ip, "/", 80).contains("200 OK"); }));
+  loop_.context().run_for(std::chrono::milliseconds(300));  // the rules follow what is awake
+  for (int i = 0; i < 12; ++i) EXPECT_THAT(call(cluster_ip, "/", 80), HasSubstr("200 OK"));
+  EXPECT_EQ(agent_->summary().awake, 1u) << "the awake one has room";
+  bool ended = false;
+  tasks_.spawn("spin", spin(callers, one, 6, ended));
+  ASSERT_TRUE(until([&] {
+    loop_.context().run_for(std::chrono::milliseconds(100));
+    EXPECT_THAT(call(cluster_ip, "/", 80), HasSubstr("200 OK"));
+    return agent_->summary().awake == 2;
+  })) << "the idle one was not offered";
+  ASSERT_TRUE(until([&] { return ended; }));
+
+  // The slice is rewritten as its controller does at a deletion.
+  ASSERT_TRUE(run_on(loop_, admin_->remove(client::kPods, "default", "two")));
+  ASSERT_TRUE(run_on(loop_, admin_->patch(client::kEndpointSlices, "default", "web-1", client::PatchType::Merge, std::format(
+      R"({{"endpoints":[{{"addresses":["{}"],"conditions":{{"ready":true}}}}]}})", one))));
+  ASSERT_TRUE(until([&] { return get(client::kPods, "default", "two") == nullptr; })) << field("two", "status");
+  stop_agent(OnStop::StopPods);
+  services_ = nullptr;
+  EXPECT_TRUE(run_on(loop_, proxy.stop()));
 }
 
 // --- logs -----------------------------------------------------------------------------------------------------------------
