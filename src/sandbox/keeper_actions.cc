@@ -57,6 +57,11 @@ void Keeper::run_action(const action::StopTemplate& a) {
   images_[a.image].pid = 0;
 }
 
+void Keeper::run_action(const action::KillTemplate& a) {
+  LOG_WARN("template killed: it does not answer", {"image", images_[a.image].load.name}, {"pid", images_[a.image].pid});
+  if (images_[a.image].pid > 0) ::kill(images_[a.image].pid, SIGKILL);  // ours and not reaped: the pid is its own
+}
+
 void Keeper::run_action(const action::SpawnSlot& a) {
   if (auto done = spawn_slot(a); !done) {
     LOG_WARN("slot not started", {"slot", a.slot}, {"error", done.error()});

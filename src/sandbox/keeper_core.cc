@@ -242,6 +242,7 @@ void KeeperCore::start_template(ImageId id, Instant now) {
   images_[id].state = Image::State::Starting;
   images_[id].started_at = now;
   images_[id].lost_in_row = 0;
+  timers_.push({now + options_.answer_max, Timer::Kind::Load, id});
   actions_.push_back(action::StartTemplate{id});
 }
 
@@ -404,11 +405,11 @@ void KeeperCore::free_slot(SlotId slot) {
   --slots_in_use_;
 }
 
-void KeeperCore::balance(ImageId id) {
+void KeeperCore::balance(ImageId id, Instant now) {
   auto& image = images_[id];
   if (image.state != Image::State::Ready || shutting_down_) return;
   while (image.forking < image.waiters.size() && image.forking < options_.forking_max)
-    if (!spawn(id)) return;
+    if (!spawn(id, now)) return;
   // An image without pods keeps its template but no slots.
   while (image.parked.size() > (image.pods == 0 ? 0 : image.target)) {
     const SlotId slot = image.parked.front();
@@ -418,13 +419,15 @@ void KeeperCore::balance(ImageId id) {
   }
 }
 
-bool KeeperCore::spawn(ImageId id) {
+bool KeeperCore::spawn(ImageId id, Instant now) {
   const SlotId slot = take_slot();
   if (slot == kNone) return false;
   auto& image = images_[id];
   slots_[slot].state = Slot::State::Forking;
   slots_[slot].image = id;
+  slots_[slot].since = now;
   ++image.forking;
+  if (!std::exchange(image.fork_watched, true)) timers_.push({now + options_.answer_max, Timer::Kind::Fork, id});
   actions_.push_back(action::SpawnSlot{id, slot, image.limits_next});
   return true;
 }
@@ -442,27 +445,28 @@ bool KeeperCore::refill_due(Instant now) const {
 void KeeperCore::refill(Instant now) {
   for (ImageId id = 0; id < images_.size(); ++id)
     if (short_of_slots(images_[id], now)) {
-      spawn(id);
+      spawn(id, now);
       return;
     }
 }
 
-void KeeperCore::poll(Instant now) {
-  while (!timers_.empty() && timers_.top().when <= now) {
-    const Timer timer = timers_.top();
-    timers_.pop();
-    if (timer.kind == Timer::Kind::Pod) {
+void KeeperCore::on_timer(const Timer& timer, Instant now) {
+  switch (timer.kind) {
+    case Timer::Kind::Pod: {
       auto& pod = pods_[timer.index];
-      if (!pod.used || pod.deadline != timer.when) continue;
+      if (!pod.used || pod.deadline != timer.when) return;
       if (pod.state == PodState::Held) {
         pod.state = PodState::Idle;
         actions_.push_back(action::Poll{timer.index});
       } else if (pod.state == PodState::Stopping) {
         for (const auto slot : pod.live) actions_.push_back(action::Signal{slot, SIGKILL});
       }
-    } else if (timer.kind == Timer::Kind::Restart) {
+      return;
+    }
+    case Timer::Kind::Restart:
       if (images_[timer.index].state == Image::State::Down && images_[timer.index].restart_at == timer.when) start_template(timer.index, now);
-    } else if (timer.kind == Timer::Kind::Shrink) {
+      return;
+    case Timer::Kind::Shrink: {
       auto& image = images_[timer.index];
       if (image.shrink_at <= now) {
         image.target = std::max(options_.parked_min, image.target - (image.target + 3) / 4);
@@ -470,9 +474,44 @@ void KeeperCore::poll(Instant now) {
       }
       image.shrink_armed = image.target > options_.parked_min;
       if (image.shrink_armed) timers_.push({image.shrink_at, Timer::Kind::Shrink, timer.index});
+      return;
+    }
+    case Timer::Kind::Refill: return;  // refill_due() says the rest
+    case Timer::Kind::Load: {
+      const auto& image = images_[timer.index];
+      if (image.state != Image::State::Starting || image.started_at + options_.answer_max != timer.when) return;
+      report(ImageFailed{image.key, "its template has not loaded it in time; it is killed and tried again"});
+      actions_.push_back(action::KillTemplate{timer.index});
+      return;
+    }
+    case Timer::Kind::Fork: {
+      // One look for all slots of an image: the timers are as few as the images.
+      auto& image = images_[timer.index];
+      image.fork_watched = image.state != Image::State::Unused && image.forking > 0;
+      if (!image.fork_watched) return;
+      timers_.push({now + options_.answer_max, Timer::Kind::Fork, timer.index});
+      bool hangs = false;
+      for (SlotId slot = 0; slot < slots_.size(); ++slot) {
+        const auto& s = slots_[slot];
+        if (s.state != Slot::State::Forking || s.image != timer.index || now - s.since < options_.answer_max) continue;
+        hangs = true;
+        actions_.push_back(action::CloseSlot{slot});  // lost, and another one comes
+      }
+      if (!hangs) return;
+      report(ImageFailed{image.key, "its sandboxes were not ready in time; its template is killed and tried again"});
+      actions_.push_back(action::KillTemplate{timer.index});
+      return;
     }
   }
-  for (ImageId id = 0; id < images_.size(); ++id) balance(id);
+}
+
+void KeeperCore::poll(Instant now) {
+  while (!timers_.empty() && timers_.top().when <= now) {
+    const Timer timer = timers_.top();
+    timers_.pop();
+    on_timer(timer, now);
+  }
+  for (ImageId id = 0; id < images_.size(); ++id) balance(id, now);
   if (shutting_down_ && !exited_ &&
       std::ranges::all_of(pods_, [](const Pod& pod) { return !pod.used || pod.state == PodState::Stopped; })) {
     exited_ = true;

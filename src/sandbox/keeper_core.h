@@ -45,6 +45,7 @@ struct SlotExit {
 namespace action {
 struct StartTemplate { ImageId image; };
 struct StopTemplate { ImageId image; };  // forgets the image too
+struct KillTemplate { ImageId image; };  // it does not answer; its end comes as on_template_exited()
 struct SpawnSlot { ImageId image; SlotId slot; os::CgroupLimits limits; };
 struct Assign { SlotId slot; PodRow pod; std::uint16_t worker; os::CgroupLimits limits; };
 struct CloseSlot { SlotId slot; };  // a parked slot ends when its control socket closes
@@ -55,7 +56,7 @@ struct ForgetPod { PodRow pod; };  // close its descriptors
 struct Report { Event event; };
 struct Exit {};
 }  // namespace action
-using Action = std::variant<action::StartTemplate, action::StopTemplate, action::SpawnSlot, action::Assign, action::CloseSlot,
+using Action = std::variant<action::StartTemplate, action::StopTemplate, action::KillTemplate, action::SpawnSlot, action::Assign, action::CloseSlot,
                             action::Poll, action::Unpoll, action::Signal, action::ForgetPod, action::Report, action::Exit>;
 
 class KeeperCore {
@@ -67,6 +68,7 @@ class KeeperCore {
     Duration healthy_after = 10s;                      // a worker that lived so long was no failure of the start
     Duration hold_min = 1s, hold_max = 5min;           // doubled by each further failure
     Duration restart_min = 100ms, restart_max = 30s;   // of a template that keeps dying
+    Duration answer_max = 30s;                         // a template loads its image, and a slot parks, in this time; else it hangs
     Duration refill_delay = 2ms;                       // after a wake-up, while half of the pool is left: its first request goes first
   };
   explicit KeeperCore(Options options) : options_(options) {}
@@ -146,7 +148,7 @@ class KeeperCore {
     std::uint32_t pods = 0, target = 0, forking = 0, lost_in_row = 0, deaths = 0;
     std::vector<SlotId> parked;
     std::deque<Waiter> waiters;
-    bool shrink_armed = false;
+    bool shrink_armed = false, fork_watched = false;
     os::CgroupLimits limits_next{};
     Instant shrink_at{}, restart_at{}, started_at{}, refill_at{};
   };
@@ -161,7 +163,7 @@ class KeeperCore {
   };
   struct Timer {
     Instant when;
-    enum class Kind : std::uint8_t { Pod, Restart, Shrink, Refill } kind;
+    enum class Kind : std::uint8_t { Pod, Restart, Shrink, Refill, Load, Fork } kind;
     std::uint32_t index;
     bool operator>(const Timer& other) const { return when > other.when; }
   };
@@ -178,10 +180,11 @@ class KeeperCore {
   void begin_stop(PodRow, Duration grace, Instant now);
   void grow(Image&, ImageId, Instant now);
   bool short_of_slots(const Image&, Instant now) const;
-  bool spawn(ImageId);
-  void balance(ImageId);
+  bool spawn(ImageId, Instant now);
+  void balance(ImageId, Instant now);
   void back_off(ImageId, Instant now);
   void start_template(ImageId, Instant now);
+  void on_timer(const Timer&, Instant now);
   void report(Event event) { actions_.push_back(action::Report{std::move(event)}); }
 
   Options options_;

@@ -14,8 +14,11 @@
 namespace skerry::sandbox {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
+using ::testing::IsSupersetOf;
+using ::testing::StartsWith;
 
 struct Name {
   std::string operator()(const PodAwake& e) const { return std::format("awake {}.{} {}us", e.id, e.row.worker, e.cold_start_us); }
@@ -77,6 +80,7 @@ class World {
  private:
   std::string word(const action::StartTemplate& a) { return std::format("start {}", a.image); }
   std::string word(const action::StopTemplate& a) { return std::format("stop {}", a.image); }
+  std::string word(const action::KillTemplate& a) { return std::format("kill {}", a.image); }
   std::string word(const action::SpawnSlot& a) {
     forking.push_back(a.slot);
     return std::format("spawn {}", a.slot);
@@ -177,6 +181,33 @@ TEST(KeeperCore, AnImageWhoseSlotsNeverParkIsReportedAndTriedAgainLater) {
     if (i < 7) world.take();
   }
   EXPECT_THAT(world.take(), ElementsAre("failed image: its sandboxes end before they are ready: seccomp; it is tried again", "start 0"));
+}
+
+TEST(KeeperCore, ATemplateThatHangsIsKilledAndItsPodsWaitForTheNext) {
+  World world;
+  const ImageId image = world.core.put_image("image", world.now).value();
+  const PodRow row = world.put(7);
+  world.take();
+  world.core.on_readable(row, world.now);
+  world.now += 29s;
+  EXPECT_THAT(world.take(), IsEmpty());
+  world.now += 1s;  // it did not load
+  EXPECT_THAT(world.take(), ElementsAre(StartsWith("failed image"), "kill 0"));
+  world.core.on_template_exited(image, world.now);
+  EXPECT_THAT(world.take(), ElementsAre("start 0"));
+  world.core.on_template_ready(image, 1, 1, world.now);
+  EXPECT_THAT(world.take(), Contains("spawn 0"));
+  world.now += 30s;  // it loaded, and forks nothing
+  const auto words = world.take();
+  EXPECT_THAT(words, IsSupersetOf({"close 0", "kill 0"}));
+  for (const auto slot : std::exchange(world.forking, {})) world.core.on_slot_lost(slot, "", world.now);
+  world.core.on_template_exited(image, world.now);
+  world.now += 1s;
+  EXPECT_THAT(world.take(), Contains("start 0"));
+  world.core.on_template_ready(image, 1, 1, world.now);
+  EXPECT_THAT(world.take(), Contains(StartsWith("spawn")));
+  world.park_all();
+  EXPECT_EQ(world.core.workers(row).size(), 1u);
 }
 
 TEST(KeeperCore, TheParkedPoolGrowsUnderABurstAndShrinksAtRest) {

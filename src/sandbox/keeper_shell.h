@@ -83,6 +83,7 @@ class Keeper {
   void act();
   void run_action(const action::StartTemplate&);
   void run_action(const action::StopTemplate&);
+  void run_action(const action::KillTemplate&);
   void run_action(const action::SpawnSlot&);
   void run_action(const action::Assign&);
   void run_action(const action::CloseSlot&);
