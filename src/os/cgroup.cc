@@ -214,9 +214,9 @@ Result<CgroupTree> CgroupTree::open_at(const CgroupMounts& mounts, std::string_v
 Result<Cgroup> CgroupTree::create(std::string_view group) const {
   for (const auto& folder : folders()) TRY_OK(make_group(folder / group));
   TRY(auto made, open_group(group));
-  // Absent where the kernel has no swap; then there is nothing to forbid.
-  if (mounts_.version == CgroupVersion::V2)
-    [[maybe_unused]] const auto no_swap = write_control_file(mounts_.memory / name_ / group / "memory.swap.max", "0");
+  // A guest beyond its memory is killed, not moved to the flash. Absent where the kernel has no swap; then there is nothing to forbid.
+  const auto no_swap = mounts_.version == CgroupVersion::V2 ? "memory.swap.max" : "memory.swappiness";
+  [[maybe_unused]] const auto forbidden = write_control_file(mounts_.memory / name_ / group / no_swap, "0");
   // An existing group may hold limits of an earlier owner.
   TRY_OK(made.set({}));
   return made;
