@@ -185,7 +185,7 @@ rt::Task<> Agent::State::restore() {
     entry->saved = std::hash<std::string>{}(pod.state);
     entry->essence = essence_of(*pod.object);
     for (std::size_t i = 0; i < entry->core.containers(); ++i) {
-      by_keeper_id[entry->core.keeper_id(i).value()] = {pod.object->uid, i};
+      by_keeper_id[entry->core.keeper_id(i).value()] = {entry.get(), i};
       next_keeper_id = std::max(next_keeper_id, entry->core.keeper_id(i).value() + 1);
     }
     entries[pod.object->uid] = std::move(entry);
@@ -206,7 +206,7 @@ rt::Task<> Agent::State::meet_keeper() {
   std::size_t adopted = 0;
   for (KeeperDriver::Held& held : found.pods) {
     const auto known = by_keeper_id.find(held.pod.spec.id);
-    PodEntry* entry = known == by_keeper_id.end() ? nullptr : find(known->second.first);
+    PodEntry* entry = known == by_keeper_id.end() ? nullptr : known->second.first;
     const bool alive = held.pod.state != sandbox::PodState::Stopping && held.pod.state != sandbox::PodState::Stopped;
     next_keeper_id = std::max(next_keeper_id, held.pod.spec.id + 1);
     if (entry == nullptr && alive && !checkpoint->restored().empty()) {

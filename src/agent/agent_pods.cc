@@ -92,11 +92,11 @@ void Agent::State::add_pod(const kube::ObjectPtr& object) {
   if (entries.size() >= options.pods_max) return refuse_pod(object, "OutOfpods", std::format("This node runs {} pods already, which is its limit", entries.size()));
   std::vector<KeeperId> ids;
   for (std::size_t i = 0; i < plan->containers.size(); ++i) {
-    by_keeper_id[next_keeper_id] = {object->uid, i};
     ids.emplace_back(next_keeper_id++);
   }
   references.want(*plan);
-  entries[object->uid] = std::make_unique<PodEntry>(PodCore(core_options, object, std::move(*plan), std::move(ids)));
+  const auto& entry = entries[object->uid] = std::make_unique<PodEntry>(PodCore(core_options, object, std::move(*plan), ids));
+  for (std::size_t i = 0; i < ids.size(); ++i) by_keeper_id[ids[i].value()] = {entry.get(), i};
   mark(object->uid);
 }
 
@@ -125,10 +125,9 @@ void Agent::State::on_keeper(sandbox::Event event) {
     return 0;
   }, event);
   const auto known = by_keeper_id.find(id);
-  PodEntry* entry = known == by_keeper_id.end() ? nullptr : find(known->second.first);
-  if (entry == nullptr) return;
-  const std::size_t i = known->second.second;
-  const std::string& uid = known->second.first;
+  if (known == by_keeper_id.end()) return;
+  const auto [entry, i] = known->second;
+  const std::string& uid = entry->core.object()->uid;
   ContainerRuntime& c = entry->containers[i];
   if (auto* x = std::get_if<sandbox::PodAwake>(&event)) {
     if (std::ranges::find(c.pids, x->row.pid) == c.pids.end()) {
@@ -289,7 +288,7 @@ rt::Task<> Agent::State::pump() {
 
 LogPlace Agent::State::place_of(const PodEntry& entry, std::size_t i) const {
   const PodPlan& plan = entry.core.plan();
-  return {plan.namespace_, plan.name, plan.uid, plan.containers[i].name};
+  return {plan.pod->namespace_, plan.pod->name, plan.pod->uid, plan.containers[i].name};
 }
 PodName Agent::State::name_of(const PodEntry& entry) const {
   const kube::Object& o = *entry.core.object();

@@ -134,7 +134,7 @@ struct Agent::State final : public NodeView {
   client::Informer pod_informer, service_informer, slice_informer;
 
   std::unordered_map<std::string, std::unique_ptr<PodEntry>> entries;                    // by uid
-  std::unordered_map<std::uint64_t, std::pair<std::string, std::size_t>> by_keeper_id;  // uid and container
+  std::unordered_map<std::uint64_t, std::pair<PodEntry*, std::size_t>> by_keeper_id;  // and container
   std::unordered_set<std::string> dirty;
   std::map<std::string, std::pair<std::string, std::string>> refused;  // pods that cannot even be planned: uid → reason, message
   std::vector<Change> changes;                                          // for the next write

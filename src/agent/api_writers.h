@@ -29,7 +29,7 @@ class StatusWriter {
  public:
   struct Options {
     std::size_t at_once = 4;
-    Duration settle = 30ms;  // a pod that is not ready yet will be in a moment: wait so long for the better news
+    Duration settle = 150ms;  // a pod that is not ready yet will be in a moment: wait so long for the better news
     Duration backoff_min = 500ms, backoff_max = 30s;
   };
   enum class Urgency : std::uint8_t { Now, MaySettle };

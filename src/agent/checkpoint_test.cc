@@ -52,7 +52,7 @@ TEST_F(CheckpointTest, SecretsAreNotOnDiskInClearAndNeedTheNodesKey) {
     ASSERT_TRUE(checkpoint.write({change::PutObject{object("Secret", "s", R"(,"data":{"password":"cG9tZWdyYW5hdGU="})")}}));
     auto loaded = checkpoint.load().value();
     ASSERT_EQ(loaded.objects.size(), 1u);
-    EXPECT_THAT(loaded.objects[0]->json, ::testing::HasSubstr("cG9tZWdyYW5hdGU="));
+    EXPECT_THAT(*loaded.objects[0]->json(), ::testing::HasSubstr("cG9tZWdyYW5hdGU="));
   }
   for (const auto& file : std::filesystem::directory_iterator(folder_)) {
     std::ifstream in(file.path(), std::ios::binary);

@@ -113,7 +113,10 @@ rt::Task<ImageManager::Outcome> ImageManager::work(std::string reference, PullPo
     co_return out;
   }
   const oci::Reference& r = built->image.reference;
-  out.image = PreparedImage{.image_id = std::format("{}/{}@{}", r.registry, r.repository, built->image.digest), .key = built->key, .kind = built->kind};
+  PreparedImage prepared{.image_id = std::format("{}/{}@{}", r.registry, r.repository, built->image.digest), .key = built->key, .kind = built->kind};
+  PreparedImagePtr& last = found->second.prepared;
+  if (!last || *last != prepared) last = std::make_shared<const PreparedImage>(std::move(prepared));
+  out.image = last;
   out.event_text = std::format("Container image \"{}\" already present on machine; ready after {}", reference, to_human(built->took));
   co_return out;
 }

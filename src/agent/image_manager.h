@@ -32,7 +32,7 @@ class ImageManager {
     Duration unused_after = 60s;       // no pod uses it: the keeper drops it
   };
   struct Outcome {
-    Result<PreparedImage> image = Fail({Errc::Internal, "not asked"});
+    Result<PreparedImagePtr> image = Fail({Errc::Internal, "not asked"});
     std::string reason;      // of a failure, for the pod's status
     std::string event_text;  // of a success
   };
@@ -66,6 +66,7 @@ class ImageManager {
     enum class State : std::uint8_t { Sent, Ready, Failed } state = State::Sent;
     std::string failure;
     std::unique_ptr<rt::Event> settled;
+    PreparedImagePtr prepared;  // the last answer
     std::optional<Instant> unused_since;
   };
   struct Built {  // made on the pool

@@ -210,7 +210,7 @@ http::Response NodeApi::pods() const {
   for (const kube::ObjectPtr& pod : view_.pods()) {
     if (!first) out += ',';
     first = false;
-    out += pod->json;
+    out += *pod->json();
   }
   out += "]}";
   return make_response(200, "application/json", std::move(out));

@@ -111,7 +111,7 @@ bool PodCore::leaving() const {
   return plan_.deleting && std::ranges::any_of(containers_, [](const Container& c) { return c.stage == Stage::Serving; });
 }
 
-void PodCore::on_image_ready(std::size_t i, PreparedImage image, std::string_view event_text) {
+void PodCore::on_image_ready(std::size_t i, PreparedImagePtr image, std::string_view event_text) {
   Container& c = containers_[i];
   if (c.stage != Stage::Preparing) return;
   c.image = std::move(image);
@@ -192,7 +192,7 @@ void PodCore::set_ended(Container& c, Exit exit, Now now, std::string_view reaso
   end.message = std::move(exit.message);
   end.started = c.started.value_or(now.wall);
   end.finished = now.wall;
-  c.last = std::move(end);
+  c.last = std::make_shared<const Ended>(std::move(end));
 }
 
 void PodCore::on_exited(std::size_t i, Exit exit, Now now) {
@@ -230,7 +230,7 @@ void PodCore::on_exited(std::size_t i, Exit exit, Now now) {
   }
   c.until = now.mono + c.backoff;
   wait(c, Stage::CrashBackoff, "CrashLoopBackOff",
-       std::format("back-off {} restarting failed container={} pod={}_{}({})", to_human(c.backoff), name, plan_.name, plan_.namespace_, plan_.uid));
+       std::format("back-off {} restarting failed container={} pod={}_{}({})", to_human(c.backoff), name, object_->name, object_->namespace_, object_->uid));
   event(Type::Warning, i, "BackOff", std::format("Back-off {} restarting failed container {}: {}", to_human(c.backoff), name, text));
   c.backoff = std::min(c.backoff * 2, options_->backoff_max);
   c.awake = 0;
@@ -323,8 +323,7 @@ std::vector<Command> PodCore::poll(Now now, const References& references) {
       out.push_back(command::Release{});
     }
   }
-  for (Command& e : events_) out.push_back(std::move(e));
-  events_.clear();
+  for (Command& e : std::exchange(events_, {})) out.push_back(std::move(e));  // their memory too: a node has many pods
   if (!vanished_) {
     std::string status = build_status(now);
     if (const std::size_t hash = std::hash<std::string>{}(status); hash != posted_) {
@@ -412,9 +411,9 @@ bool PodCore::open_and_put(std::size_t i, Now now, const References& references,
   command::Put put{.container = i, .id = c.id, .image_key = c.image->key, .assignment = {}, .cpu_millis_max = plan.cpu_millis_max,
                    .cpu_millis_request = plan.cpu_millis_request, .attempt = c.restarts};
   sandbox::Assignment& a = put.assignment;
-  a.pod_uid = plan_.uid;
-  a.pod_namespace = plan_.namespace_;
-  a.pod_name = plan_.name;
+  a.pod_uid = object_->uid;
+  a.pod_namespace = object_->namespace_;
+  a.pod_name = object_->name;
   a.container_name = plan.name;
   a.image_ref = plan.image;
   a.kind = c.image->kind;
@@ -455,7 +454,7 @@ void PodCore::end_pod(Now now, std::vector<Command>& out) {
         out.push_back(command::Stop{i, c.id, plan_.grace});
         event(Type::Normal, i, "Killing", std::format("Stopping container {}", plan_.containers[i].name));
       } else {
-        if (c.started || c.restarts > 0) c.end = c.last ? c.last : Ended{.code = 0, .signal = 0, .reason = "Completed", .message = "", .started = c.started.value_or(now.wall), .finished = now.wall};
+        if (c.started || c.restarts > 0) c.end = c.last ? c.last : std::make_shared<const Ended>(Ended{.reason = "Completed", .started = c.started.value_or(now.wall), .finished = now.wall});
         c.stage = Stage::Ended;
         continue;
       }
@@ -481,7 +480,7 @@ void PodCore::end_pod(Now now, std::vector<Command>& out) {
     out.push_back(command::Forget{});
   } else if (!delete_sent_) {
     delete_sent_ = true;
-    out.push_back(command::Delete{plan_.uid});
+    out.push_back(command::Delete{object_->uid});
   }
 }
 

@@ -14,6 +14,7 @@
 // A handler container is running and ready once the keeper holds its open listener and its template has loaded; it need
 // not have a process (Serving covers idle and awake).
 #pragma once
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
@@ -42,6 +43,8 @@ struct PreparedImage {
   sandbox::GuestKind kind = sandbox::GuestKind::HttpHandler;
   friend bool operator==(const PreparedImage&, const PreparedImage&) = default;
 };
+using PreparedImagePtr = std::shared_ptr<const PreparedImage>;  // shared by the pods that run it
+
 
 struct Exit {
   int code = 0;
@@ -101,7 +104,7 @@ class PodCore {
   void on_references_changed() { config_retry_ = true; }
   void on_unrouted(Now);                      // it is being deleted, and no Service sends it connections any more
 
-  void on_image_ready(std::size_t container, PreparedImage, std::string_view event_text);
+  void on_image_ready(std::size_t container, PreparedImagePtr, std::string_view event_text);
   void on_image_failed(std::size_t container, std::string_view reason, std::string message, Now);
   void on_image_maybe_changed();              // an image was added to the node: try those that failed again
   void on_address(std::string address);
@@ -155,13 +158,13 @@ class PodCore {
     bool listening = false, in_keeper = false;
     std::uint32_t awake = 0, restarts = 0;
     std::string waiting_reason, waiting_message;
-    std::optional<PreparedImage> image;
+    PreparedImagePtr image;
     Instant until{};                      // of a back-off, or the end of the wait for Stop
     Duration backoff{0};                  // the last crash back-off
     Duration retry{0};                    // the last back-off of image or listener
     Instant running_since{};
     std::optional<Time> started;          // of the present attempt
-    std::optional<Ended> last, end;       // last: before the present attempt; end: it will not run again
+    std::shared_ptr<const Ended> last, end;       // last: before the present attempt; end: it will not run again
     bool relog = false;
   };
   struct Condition {

@@ -78,7 +78,7 @@ class PodCoreTest : public ::testing::Test {
   void serve() {
     poll();
     for (std::size_t i = 0; i < core_->containers(); ++i)
-      core_->on_image_ready(i, {.image_id = "reg.example/app@sha256:abc", .key = "k1", .kind = sandbox::GuestKind::HttpHandler}, "image is on the node");
+      core_->on_image_ready(i, std::make_shared<const PreparedImage>(PreparedImage{.image_id = "reg.example/app@sha256:abc", .key = "k1", .kind = sandbox::GuestKind::HttpHandler}), "image is on the node");
     poll();
     core_->on_address("10.42.0.7");
     poll();
@@ -355,7 +355,7 @@ TEST_F(PodCoreTest, RestoredWithoutKeeperItIsPutAgainAtItsAddress) {
   core_.emplace(PodCore::restore(options_, object, plan_pod(*object, {}).value(), doc.root(), now()).value());
   trace_.clear();
   poll();
-  core_->on_image_ready(0, {.image_id = "i", .key = "k1"}, "");
+  core_->on_image_ready(0, std::make_shared<const PreparedImage>(PreparedImage{.image_id = "i", .key = "k1"}), "");
   poll();
   EXPECT_THAT(trace_, HasSubstr("open-listener 0 10.42.0.7:8080"));
   core_->on_listening(0);

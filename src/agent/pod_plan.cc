@@ -206,11 +206,9 @@ Result<PodPlan> plan_pod(const kube::Object& object, const PlanOptions& options)
   const kube::JsonDoc doc = object.parse();
   const Json root = doc.root(), meta = root["metadata"], spec = root["spec"];
   PodPlan plan;
-  plan.uid = object.uid;
-  plan.namespace_ = object.namespace_;
-  plan.name = object.name;
-  if (plan.uid.empty() || plan.uid.size() > 128 || plan.uid.find('/') != std::string::npos || plan.name.find('/') != std::string::npos ||
-      plan.namespace_.find('/') != std::string::npos || plan.name.size() > 253 || plan.namespace_.empty())
+  plan.pod = object.identity();
+  if (object.uid.empty() || object.uid.size() > 128 || object.uid.contains('/') || object.name.contains('/') || object.namespace_.contains('/') ||
+      object.name.size() > 253 || object.namespace_.empty())
     return Fail({Errc::Invalid, std::format("pod {}/{}: no usable metadata.uid, namespace and name", object.namespace_, object.name)});
   plan.deleting = object.deleting;
   plan.finished = object.phase == "Succeeded" || object.phase == "Failed";
@@ -236,7 +234,7 @@ Result<PodPlan> plan_pod(const kube::Object& object, const PlanOptions& options)
   judge(judge_security(spec["securityContext"], "pod"));
   const Json containers = spec["containers"];
   if (containers.size() == 0 || containers.size() > kContainersMax)
-    return Fail({Errc::Invalid, std::format("pod {}/{}: {} containers; between 1 and {} are possible", plan.namespace_, plan.name,
+    return Fail({Errc::Invalid, std::format("pod {}/{}: {} containers; between 1 and {} are possible", object.namespace_, object.name,
                                             containers.size(), kContainersMax)});
   std::size_t index = 0;
   for (Json container : containers.items()) {

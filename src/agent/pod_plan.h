@@ -4,6 +4,7 @@
 // thousand of them, so what is needed once (environment, arguments) is read from the object's bytes when it is needed.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -41,7 +42,8 @@ struct Refusal {
 };
 
 struct PodPlan {
-  std::string uid, namespace_, name, runtime_class;
+  std::shared_ptr<const kube::Identity> pod;
+  std::string runtime_class;
   RestartPolicy restart = RestartPolicy::Always;
   Duration grace = 30s;                  // spec.terminationGracePeriodSeconds, or the deletion's own
   bool deleting = false;

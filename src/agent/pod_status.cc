@@ -18,7 +18,7 @@ class StatusBuilder {
 
   std::string run() {
     MutJson root = edit_.root();
-    root.object("metadata").set("uid", core_.plan_.uid);  // a re-created pod of the same name refuses this patch
+    root.object("metadata").set("uid", core_.object_->uid);  // a re-created pod of the same name refuses this patch
     MutJson status = root.object("status");
     status.set("phase", phase());
     if (!core_.evicted_.empty()) {
@@ -46,7 +46,7 @@ class StatusBuilder {
     if (!core_.evicted_.empty()) return "Failed";
     const bool ended = std::ranges::all_of(all, [](const auto& c) { return c.stage == Stage::Ended; });
     if (ended) {
-      const bool ran = std::ranges::any_of(all, [](const auto& c) { return c.end.has_value(); });
+      const bool ran = std::ranges::any_of(all, [](const auto& c) { return c.end != nullptr; });
       const bool failed = std::ranges::any_of(all, [](const auto& c) { return c.end && c.end->code != 0; });
       return failed || !ran ? "Failed" : "Succeeded";
     }
@@ -213,10 +213,10 @@ Result<PodCore> PodCore::restore(const Options& options, kube::ObjectPtr object,
     c.started = from_rfc3339(j["started"].str());
     c.running_since = now.mono;
     if (const Json image = j["image"])
-      c.image = PreparedImage{.image_id = std::string(image["id"].str()), .key = std::string(image["key"].str()),
-                              .kind = image["kind"].i64() == 2 ? sandbox::GuestKind::Wagi : sandbox::GuestKind::HttpHandler};
-    if (j["last"]) c.last = get_ended(j["last"]);
-    if (j["end"]) c.end = get_ended(j["end"]);
+      c.image = std::make_shared<const PreparedImage>(PreparedImage{.image_id = std::string(image["id"].str()), .key = std::string(image["key"].str()),
+                              .kind = image["kind"].i64() == 2 ? sandbox::GuestKind::Wagi : sandbox::GuestKind::HttpHandler});
+    if (j["last"]) c.last = std::make_shared<const Ended>(get_ended(j["last"]));
+    if (j["end"]) c.end = std::make_shared<const Ended>(get_ended(j["end"]));
     const std::string_view stage = j["stage"].str();
     if (stage == "ended") {
       c.stage = Stage::Ended;

@@ -40,8 +40,8 @@ void ReferenceCache::want_one(Kind k, const std::string& ns, const std::string& 
 }
 
 void ReferenceCache::want(const PodPlan& plan) {
-  for (const std::string& name : plan.config_maps) want_one(Kind::ConfigMap, plan.namespace_, name);
-  for (const std::string& name : plan.secrets) want_one(Kind::Secret, plan.namespace_, name);
+  for (const std::string& name : plan.config_maps) want_one(Kind::ConfigMap, plan.pod->namespace_, name);
+  for (const std::string& name : plan.secrets) want_one(Kind::Secret, plan.pod->namespace_, name);
   if (!plan.runtime_class.empty()) want_one(Kind::RuntimeClass, "", plan.runtime_class);
   fetch_wanted();
 }
@@ -70,7 +70,7 @@ rt::Task<> ReferenceCache::fetch(Key key) {
     e.answered = clock_.instant();
     if (got) {
       e.ever = true;
-      const bool differs = !e.object || e.object->json != (*got)->json;
+      const bool differs = !e.object || *e.object->json() != *(*got)->json();
       e.state = State::Present;
       e.object = std::move(*got);
       if (differs) stored_(kind_name(kind), ns, name, e.object);
@@ -109,8 +109,8 @@ void ReferenceCache::tick(Instant now) {
 void ReferenceCache::keep_only(const std::vector<const PodPlan*>& plans) {
   std::set<Key> used;
   for (const PodPlan* plan : plans) {
-    for (const std::string& name : plan->config_maps) used.insert({Kind::ConfigMap, plan->namespace_, name});
-    for (const std::string& name : plan->secrets) used.insert({Kind::Secret, plan->namespace_, name});
+    for (const std::string& name : plan->config_maps) used.insert({Kind::ConfigMap, plan->pod->namespace_, name});
+    for (const std::string& name : plan->secrets) used.insert({Kind::Secret, plan->pod->namespace_, name});
     if (!plan->runtime_class.empty()) used.insert({Kind::RuntimeClass, "", plan->runtime_class});
   }
   for (auto it = entries_.begin(); it != entries_.end();) {

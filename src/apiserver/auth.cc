@@ -61,7 +61,7 @@ bool refers(Json pod_spec, std::string_view kind, std::string_view name) {
 // Does a pod that is bound to the node refer to this object?
 bool related(const Call& call, std::string_view node, std::string_view name) {
   const auto pods = call.server.store.list(call.server.id("pods"), {.namespace_ = call.route.namespace_, .filter = [&](const kube::Object& pod) {
-                                             if (pod.node_name != node || !pod.json.contains(name)) return false;
+                                             if (pod.node_name != node || !pod.json()->contains(name)) return false;
                                              const auto doc = pod.parse();
                                              const Json spec = doc.root()["spec"];
                                              if (call.route.resource == "serviceaccounts") return spec["serviceAccountName"].str() == name;

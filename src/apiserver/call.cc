@@ -69,7 +69,7 @@ http::Response respond_object(int status, const ObjectPtr& object) {
   http::Response response;
   response.status = status;
   response.headers.set("Content-Type", kube::kJsonType);
-  response.body = http::Chunk(object, &object->json);
+  response.body = object->json();
   return response;
 }
 ApiResult<http::Response> respond_object(const Call& call, int status, const ObjectPtr& object) {

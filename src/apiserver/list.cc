@@ -50,7 +50,7 @@ ApiResult<Continue> read_token(std::string_view token) {
 http::Response render(const Call& call, const store::ListResult& found, const kube::ListPosition& position) {
   std::string body;
   std::size_t size = 256;
-  for (const ObjectPtr& object : found.items) size += object->json.size() + 1;
+  for (const ObjectPtr& object : found.items) size += object->json_size() + 1;
   body.reserve(size);
   body += std::format(R"({{"kind":"{}","apiVersion":"{}","metadata":{{"resourceVersion":"{}")", call.type().list_kind, call.type().api_version,
                       position.revision.value());
@@ -61,7 +61,7 @@ http::Response render(const Call& call, const store::ListResult& found, const ku
   for (const ObjectPtr& object : found.items) {
     if (!first) body += ',';
     first = false;
-    body += object->json;
+    body += *object->json();
   }
   body += "]}\n";
   return respond_json(200, std::move(body));

@@ -146,7 +146,7 @@ ApiResult<store::Outcome> delete_object(Call& call, const DeleteRequest& request
     metadata.set("deletionTimestamp", to_rfc3339(began + std::chrono::seconds(grace)));
     metadata.set("deletionGracePeriodSeconds", grace);
   }
-  if (seal(type, object.root(), old->revision) == old->json) return store::Keep{};
+  if (seal(type, object.root(), old->revision) == *old->json()) return store::Keep{};
   return store::Put{seal(type, object.root(), next)};
 }
 
@@ -203,7 +203,7 @@ ApiTask<> remove_collection(Call& call) {
     if (!deleted) co_return ApiFail(std::move(deleted).error());
     if (!first) body += ',';
     first = false;
-    body += deleted->object->json;
+    body += *deleted->object->json();
   }
   co_return respond_json(200, body + "]}\n");
 }

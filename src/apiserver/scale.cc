@@ -47,7 +47,7 @@ ApiResult<store::Outcome> apply_scale(Call& call, const JsonEdit& scale, const O
   auto object = JsonEdit::copy(before.root());
   object.root().object("spec").set("replicas", root["spec"]["replicas"].i64(0));
   kube::prepare_update(call.type(), object.root(), before.root());
-  if (seal(call.type(), object.root(), old->revision) == old->json) return store::Keep{};
+  if (seal(call.type(), object.root(), old->revision) == *old->json()) return store::Keep{};
   return store::Put{seal(call.type(), object.root(), next)};
 }
 

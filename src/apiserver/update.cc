@@ -74,7 +74,7 @@ ApiResult<store::Outcome> replace_object(Call& call, JsonEdit object, const Obje
                                : kube::validate_update(type, frozen.root(), before.root());
     if (!errors.empty()) return ApiFail(invalid(type, call.route.name, errors));
   }
-  if (seal(type, root, old->revision) == old->json) return store::Keep{};
+  if (seal(type, root, old->revision) == *old->json()) return store::Keep{};
   if (may_go(old, root)) return store::Remove{seal(type, root, next)};
   return store::Put{seal(type, root, next)};
 }
@@ -106,7 +106,7 @@ ApiTask<> finalize(Call& call) {
                                MutJson spec = object.root().object("spec");
                                spec.remove("finalizers");
                                if (const MutJson left = decoded.object.root()["spec"]["finalizers"]; left.size() > 0) spec.set("finalizers", left);
-                               if (seal(call.type(), object.root(), newest->revision) == newest->json) return store::Keep{};
+                               if (seal(call.type(), object.root(), newest->revision) == *newest->json()) return store::Keep{};
                                if (may_go(newest, object.root())) return store::Remove{seal(call.type(), object.root(), next)};
                                return store::Put{seal(call.type(), object.root(), next)};
                              });

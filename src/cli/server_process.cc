@@ -125,7 +125,13 @@ Result<std::unique_ptr<ServerProcess>> ServerProcess::open(rt::Loop& loop, const
                                         .connections_max = 20'000});
   p.transport.emplace(*p.api);
   p.client.emplace(*p.transport);
-  p.controllers.emplace(loop, *p.client, p.clock, p.random, control::Controllers::Options{});
+  // The controllers hold the server's own objects, so that none lies in memory twice.
+  const auto share = [&p](const client::ResourcePath& path, const kube::Object& object) -> kube::ObjectPtr {
+    const auto id = p.store->find_resource(path.group.empty() ? path.resource : path.resource + "." + path.group);
+    auto current = id ? p.store->get(*id, object.namespace_, object.name) : nullptr;
+    return current && current->revision == object.revision ? current : nullptr;
+  };
+  p.controllers.emplace(loop, *p.client, p.clock, p.random, control::Controllers::Options{.share = share});
   p.api->metrics().on_expose([&p](metrics::Exposition& out) { p.controllers->write_metrics(out); });
   p.api->metrics().on_expose(metrics::write_process_metrics);
   p.api->set_ready_check([&p] { return std::string(p.controllers->synced() ? "" : "the controllers are still reading the cluster"); });

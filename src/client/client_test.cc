@@ -36,7 +36,7 @@ TEST_F(ClientTest, JoinsThePagesOfAList) {
   ASSERT_EQ(list.items.size(), 5U);
   EXPECT_EQ(list.items[4]->name, "e");
   EXPECT_EQ(list.items[0]->kind, "Pod");
-  EXPECT_THAT(list.items[0]->json, HasSubstr(R"("apiVersion":"v1")"));
+  EXPECT_THAT(*list.items[0]->json(), HasSubstr(R"("apiVersion":"v1")"));
   EXPECT_EQ(list.items[0]->label("app"), "x");
   EXPECT_EQ(list.revision, Revision(105));
   ASSERT_EQ(api.requests.size(), 3U);

@@ -24,7 +24,7 @@ rt::Task<> Informer::stop() { co_return co_await tasks_.stop(); }
 
 ObjectPtr Informer::get(std::string_view namespace_, std::string_view name) const {
   const auto at = core_.cache().find(object_key(namespace_, name));
-  return at == core_.cache().end() ? nullptr : at->second;
+  return at == core_.cache().end() ? nullptr : *at;
 }
 
 rt::Task<> Informer::run() {

@@ -42,6 +42,13 @@ void InformerCore::fail(State next, Instant now) {
   not_before_ = now + backoff_ / 2 + Duration(static_cast<Duration::rep>(random_.below(half + 1)));
 }
 
+kube::ObjectPtr InformerCore::held(const kube::ObjectPtr& came, const kube::ObjectPtr& former) {
+  if (options_.share) {
+    if (auto shared = options_.share(*came); shared && !differs(shared, came)) return shared;
+  }
+  return packer_.pack(came, former);
+}
+
 Result<std::vector<Change>> InformerCore::on_list(std::vector<kube::ObjectPtr> items, kube::Revision revision, Instant now) {
   CHECK(state_ == State::Listing);
   if (items.size() > options_.objects_max) {
@@ -50,16 +57,17 @@ Result<std::vector<Change>> InformerCore::on_list(std::vector<kube::ObjectPtr> i
   }
   Cache fresh;
   for (auto& item : items) {
-    std::string key = object_key(item->namespace_, item->name);
-    fresh.insert_or_assign(std::move(key), std::move(item));
+    const auto at = cache_.find(item);
+    kube::put(fresh, held(item, at == cache_.end() ? nullptr : *at));
+    item.reset();
   }
   std::vector<Change> out;
-  for (const auto& [key, before] : cache_)
-    if (!fresh.contains(key)) out.push_back({before, nullptr});
-  for (const auto& [key, after] : fresh) {
-    const auto at = cache_.find(key);
+  for (const auto& before : cache_)
+    if (!fresh.contains(before)) out.push_back({before, nullptr});
+  for (const auto& after : fresh) {
+    const auto at = cache_.find(after);
     if (at == cache_.end()) out.push_back({nullptr, after});
-    else if (differs(at->second, after)) out.push_back({at->second, after});
+    else if (differs(*at, after)) out.push_back({*at, after});
   }
   cache_ = std::move(fresh);
   revision_ = revision;
@@ -80,25 +88,21 @@ std::optional<Change> InformerCore::on_event(const WatchEvent& event) {
   backoff_ = Duration::zero();
   if (event.revision > revision_) revision_ = event.revision;
   if (event.type == WatchEvent::Type::Bookmark) return std::nullopt;
-  const std::string key = object_key(event.object->namespace_, event.object->name);
-  const auto at = cache_.find(key);
+  const auto at = cache_.find(event.object);
   if (event.type == WatchEvent::Type::Deleted) {
     // A deletion carries a newer revision than what is known, but the same uid.
     if (at == cache_.end()) return std::nullopt;
-    Change out{at->second, nullptr};
+    Change out{*at, nullptr};
     cache_.erase(at);
     return out;
   }
   if (at == cache_.end()) {
-    cache_.emplace(key, event.object);
-    return Change{nullptr, event.object};
+    return Change{nullptr, *kube::put(cache_, held(event.object, nullptr))};
   }
   // Seen already: a server may repeat events after a resume.
-  if (!differs(at->second, event.object) || (at->second->uid == event.object->uid && event.object->revision < at->second->revision))
-    return std::nullopt;
-  Change out{at->second, event.object};
-  at->second = event.object;
-  return out;
+  const kube::ObjectPtr before = *at;
+  if (!differs(before, event.object) || (before->uid == event.object->uid && event.object->revision < before->revision)) return std::nullopt;
+  return Change{before, *kube::put(cache_, held(event.object, before))};
 }
 
 void InformerCore::on_watch_ended(const std::optional<Error>& error, Instant now) {
@@ -120,8 +124,8 @@ void InformerCore::on_watch_ended(const std::optional<Error>& error, Instant now
 void InformerCore::restore(std::vector<kube::ObjectPtr> items, kube::Revision revision) {
   CHECK(state_ == State::NeedList && lists_ == 0);
   for (auto& item : items) {
-    std::string key = object_key(item->namespace_, item->name);
-    cache_.insert_or_assign(std::move(key), std::move(item));
+    kube::put(cache_, held(item, nullptr));
+    item.reset();
   }
   revision_ = revision;
   if (revision.value() != 0) state_ = State::NeedWatch;

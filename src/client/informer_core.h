@@ -6,7 +6,7 @@
 // event or bookmark that arrives resets the back-off.
 #pragma once
 #include <cstdint>
-#include <map>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -17,10 +17,11 @@
 #include "base/time.h"
 #include "client/watch_decoder.h"
 #include "kube/object.h"
+#include "kube/packer.h"
 
 namespace skerry::client {
 
-using Cache = std::map<std::string, kube::ObjectPtr, std::less<>>;  // by object_key()
+using Cache = kube::Objects;  // found by object_key()
 std::string object_key(std::string_view namespace_, std::string_view name);  // "ns/name", or "name"
 
 struct Change {
@@ -33,6 +34,9 @@ class InformerCore {
   struct Options {
     Duration backoff_min = 200ms, backoff_max = 30s;
     std::size_t objects_max = 1'000'000;
+    // What to hold in place of an object that came: the very same version, from somebody who has it in memory anyway. Null, or
+    // an answer of null: it is held packed.
+    std::function<kube::ObjectPtr(const kube::Object&)> share = {};
   };
   enum class Act : std::uint8_t { List, Watch, Sleep, Wait };
   struct Action {
@@ -41,7 +45,7 @@ class InformerCore {
     Instant until{};            // Sleep
   };
 
-  InformerCore(Options options, Random& random) : options_(options), random_(random) {}  // random must outlive this
+  InformerCore(Options options, Random& random) : options_(std::move(options)), random_(random) {}  // random must outlive this
 
   // The next action; List and Watch are then under way until one of the inputs below answers them.
   Action poll(Instant now);
@@ -63,10 +67,12 @@ class InformerCore {
  private:
   enum class State : std::uint8_t { NeedList, Listing, NeedWatch, Watching };
   void fail(State next, Instant now);
+  kube::ObjectPtr held(const kube::ObjectPtr& came, const kube::ObjectPtr& former);
   Options options_;
   Random& random_;
   State state_ = State::NeedList;
   Cache cache_;
+  kube::Packer packer_;
   kube::Revision revision_;
   bool synced_ = false, progress_ = false;
   std::optional<Instant> not_before_;

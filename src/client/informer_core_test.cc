@@ -66,6 +66,25 @@ TEST_F(Core, ListsThenWatchesFromTheListsRevision) {
   EXPECT_EQ(core.cache().size(), 2U);
 }
 
+// Goal: what somebody has in memory anyway is held in place of a copy, if it is the very same version, and only then.
+TEST(InformerShare, HoldsTheVersionThatIsThereAlready) {
+  SeededRandom random(1);
+  kube::ObjectPtr theirs = pod("a", 3);
+  InformerCore core({.share = [&](const kube::Object&) { return theirs; }}, random);
+  const Instant now{};
+  ASSERT_EQ(core.poll(now).act, InformerCore::Act::List);
+  ASSERT_TRUE(core.on_list({pod("a", 3)}, kube::Revision(3), now));
+  EXPECT_EQ(*core.cache().begin(), theirs);
+  ASSERT_EQ(core.poll(now).act, InformerCore::Act::Watch);
+  const auto change = core.on_event({WatchEvent::Type::Modified, pod("a", 4), kube::Revision(4)});  // theirs is another version
+  ASSERT_TRUE(change);
+  EXPECT_EQ(change->before, theirs);
+  EXPECT_EQ(change->after->revision, kube::Revision(4));
+  theirs = pod("b", 5);
+  ASSERT_TRUE(core.on_event({WatchEvent::Type::Added, pod("b", 5), kube::Revision(5)}));
+  EXPECT_EQ(*core.cache().rbegin(), theirs);
+}
+
 TEST_F(Core, ResumesFromTheLastRevisionAlsoOfBookmarks) {
   list({}, 9);
   watch(9);

@@ -7,35 +7,7 @@
 #include "kube/resources.h"
 
 namespace skerry::control {
-namespace {
-
-template <class Map>
-auto of_namespace(const Map& map, std::string_view namespace_) {
-  std::vector<typename Map::mapped_type> found;
-  const std::string prefix = std::string(namespace_) + "/";
-  for (auto at = map.lower_bound(prefix); at != map.end() && at->first.starts_with(prefix); ++at)
-    found.push_back(at->second);
-  return found;
-}
-
-std::vector<PodPtr> all_of(const std::map<std::string, Cluster::Pods, std::less<>>& index, std::string_view key) {
-  std::vector<PodPtr> found;
-  if (const auto at = index.find(key); at != index.end()) {
-    for (const auto& [name, pod] : at->second) found.push_back(pod);
-  }
-  return found;
-}
-
-void drop(std::map<std::string, Cluster::Pods, std::less<>>& index, std::string_view key, const std::string& pod) {
-  const auto at = index.find(key);
-  if (at == index.end()) return;
-  at->second.erase(pod);
-  if (at->second.empty()) index.erase(at);
-}
-
-}  // namespace
-
-Cluster::Cluster(rt::Loop& loop, client::Client& client, const Clock& clock, Random& random, EventCore::Options events)
+Cluster::Cluster(rt::Loop& loop, client::Client& client, const Clock& clock, Random& random, EventCore::Options events, Share share)
     : loop_(loop),
       client_(client),
       clock_(clock),
@@ -45,9 +17,10 @@ Cluster::Cluster(rt::Loop& loop, client::Client& client, const Clock& clock, Ran
     if (type.resource == "events") continue;
     auto one = std::make_unique<Watched>();
     one->path = {std::string(type.group), std::string(type.version), std::string(type.resource), type.namespaced};
+    if (share) one->share = [share, path = one->path](const kube::Object& object) { return share(path, object); };
     Watched& at = *one;
     one->informer = std::make_unique<client::Informer>(
-        loop, client, random, client::Informer::Options{.resource = one->path},
+        loop, client, random, client::Informer::Options{.resource = one->path, .core = {.share = one->share}},
         [this, &at](const ObjectPtr& before, const ObjectPtr& after) { changed(at, before, after); });
     watched_.push_back(std::move(one));
   }
@@ -99,29 +72,41 @@ void Cluster::changed(Watched& at, const ObjectPtr& before, const ObjectPtr& aft
   for (const auto& subscriber : any_subscribers_) subscriber(at.path, before, after);
 }
 
+std::vector<PodPtr> Cluster::all_of(const PodIndex& index, std::string_view key) {
+  const auto at = index.find(key);
+  return at == index.end() ? std::vector<PodPtr>() : std::vector<PodPtr>(at->second.begin(), at->second.end());
+}
+
+void Cluster::drop(PodIndex& index, std::string_view key, const PodPtr& pod) {
+  const auto at = index.find(key);
+  if (at == index.end()) return;
+  at->second.erase(pod);
+  if (at->second.empty()) index.erase(at);
+}
+
 void Cluster::index_pod(const ObjectPtr& before, const ObjectPtr& after) {
   if (before) {
-    const std::string key = client::object_key(before->namespace_, before->name);
-    if (const auto old = pods_.find(key); old != pods_.end()) {
-      if (old->second->controller) {
-        drop(by_controller_, old->second->controller->uid, key);
+    if (const auto old = pods_.find(std::string_view(client::object_key(before->namespace_, before->name))); old != pods_.end()) {
+      const PodPtr view = *old;
+      if (view->controller) {
+        drop(by_controller_, view->controller->uid, view);
       } else {
-        drop(without_controller_, before->namespace_, key);
+        drop(without_controller_, before->namespace_, view);
       }
-      drop(by_node_, before->node_name, key);
+      drop(by_node_, before->node_name, view);
       pods_.erase(old);
     }
   }
   if (after) {
-    const std::string key = client::object_key(after->namespace_, after->name);
-    const PodPtr view = PodView::make(after);
-    pods_.insert_or_assign(key, view);
+    const PodPtr view = PodView::make(after, last_controller_);
+    pods_.insert(view);
     if (view->controller) {
-      by_controller_[view->controller->uid].insert_or_assign(key, view);
+      last_controller_ = view->controller;
+      by_controller_[view->controller->uid].insert(view);
     } else {
-      without_controller_[after->namespace_].insert_or_assign(key, view);
+      without_controller_[after->namespace_].insert(view);
     }
-    if (!after->node_name.empty()) by_node_[after->node_name].insert_or_assign(key, view);
+    if (!after->node_name.empty()) by_node_[after->node_name].insert(view);
   }
 }
 
@@ -137,14 +122,22 @@ std::vector<PodPtr> Cluster::pods_without_controller(std::string_view namespace_
 }
 std::vector<PodPtr> Cluster::pods_of_node(std::string_view node) const { return all_of(by_node_, node); }
 std::vector<PodPtr> Cluster::pods_of_namespace(std::string_view namespace_) const {
-  return of_namespace(pods_, namespace_);
+  const std::string prefix = std::string(namespace_) + "/";
+  std::vector<PodPtr> found;
+  for (auto at = pods_.lower_bound(std::string_view(prefix)); at != pods_.end() && (*at)->object->namespace_ == namespace_; ++at)
+    found.push_back(*at);
+  return found;
 }
 std::vector<ReplicaSetPtr> Cluster::replica_sets_of_namespace(std::string_view namespace_) const {
-  return of_namespace(replica_sets_, namespace_);
+  const std::string prefix = std::string(namespace_) + "/";
+  std::vector<ReplicaSetPtr> found;
+  for (auto at = replica_sets_.lower_bound(prefix); at != replica_sets_.end() && at->first.starts_with(prefix); ++at)
+    found.push_back(at->second);
+  return found;
 }
 PodPtr Cluster::pod(std::string_view namespace_, std::string_view name) const {
-  const auto at = pods_.find(client::object_key(namespace_, name));
-  return at == pods_.end() ? nullptr : at->second;
+  const auto at = pods_.find(std::string_view(client::object_key(namespace_, name)));
+  return at == pods_.end() ? nullptr : *at;
 }
 
 rt::Task<ObjectPtr> Cluster::execute(Action action) {

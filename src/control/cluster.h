@@ -4,6 +4,7 @@
 #pragma once
 #include <functional>
 #include <map>
+#include <set>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -22,8 +23,10 @@ namespace skerry::control {
 
 class Cluster {
  public:
-  // Client, clock and random must outlive this.
-  Cluster(rt::Loop&, client::Client&, const Clock&, Random&, EventCore::Options);
+  // The very version of an object, from somebody in this process who has it in memory; null: not there.
+  using Share = std::function<ObjectPtr(const client::ResourcePath&, const kube::Object&)>;
+  // Client, clock and random must outlive this. Without `share` it holds objects of its own.
+  Cluster(rt::Loop&, client::Client&, const Clock&, Random&, EventCore::Options, Share share = {});
 
   using OnChange = std::function<void(const ObjectPtr& before, const ObjectPtr& after)>;
   // Called after the indexes have the change, in the order of subscription. Before start().
@@ -47,7 +50,6 @@ class Cluster {
   const client::Cache& all(const client::ResourcePath&) const;
   kube::Revision revision(const client::ResourcePath&) const;
 
-  using Pods = std::map<std::string, PodPtr, std::less<>>;  // by "namespace/name"
   std::vector<PodPtr> pods_of_controller(std::string_view uid) const;
   std::vector<PodPtr> pods_without_controller(std::string_view namespace_) const;
   std::vector<PodPtr> pods_of_namespace(std::string_view namespace_) const;
@@ -59,8 +61,20 @@ class Cluster {
   rt::Task<ObjectPtr> execute(Action);
 
  private:
+  struct ByKey {  // "namespace/name"
+    using is_transparent = void;
+    bool operator()(const PodPtr& a, const PodPtr& b) const { return kube::compare_keys(*a->object, *b->object) < 0; }
+    bool operator()(const PodPtr& a, std::string_view b) const { return kube::compare_keys(*a->object, b) < 0; }
+    bool operator()(std::string_view a, const PodPtr& b) const { return kube::compare_keys(*b->object, a) > 0; }
+  };
+  using Pods = std::set<PodPtr, ByKey>;
+  using PodIndex = std::map<std::string, Pods, std::less<>>;
+  static std::vector<PodPtr> all_of(const PodIndex&, std::string_view key);
+  static void drop(PodIndex&, std::string_view key, const PodPtr&);
+
   struct Watched {
     client::ResourcePath path;
+    std::function<ObjectPtr(const kube::Object&)> share;
     std::unique_ptr<client::Informer> informer;
     std::vector<OnChange> subscribers;
   };
@@ -77,7 +91,8 @@ class Cluster {
   std::vector<std::unique_ptr<Watched>> watched_;
   std::vector<OnAnyChange> any_subscribers_;
   Pods pods_;
-  std::map<std::string, Pods, std::less<>> by_controller_, without_controller_, by_node_;
+  PodIndex by_controller_, without_controller_, by_node_;
+  OwnerPtr last_controller_;  // siblings come one after another
   std::map<std::string, ReplicaSetPtr, std::less<>> replica_sets_;  // by "namespace/name"
 };
 

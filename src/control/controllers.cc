@@ -35,7 +35,7 @@ client::ResourcePath path_of(const kube::ResourceType& type) {
 struct Controllers::State {
   State(rt::Loop& loop, client::Client& client, const Clock& clock, Random& random, Controllers::Options chosen)
       : options(std::move(chosen)),
-        cluster(loop, client, clock, random, {.component = "skerry-controllers"}),
+        cluster(loop, client, clock, random, {.component = "skerry-controllers"}, options.share),
         scheduler(cluster, options.scheduler),
         nodes(options.node_lifecycle, random),
         pod_gc(options.pod_gc),
@@ -106,8 +106,8 @@ void Controllers::State::subscribe() {
     if (const auto owner = controller_of(doc.root()["metadata"]); owner && owner->kind == "Deployment") {
       deployments.enqueue(object_key(set->namespace_, owner->name));
     } else if (!owner) {
-      for (const auto& [key, one] : cluster.all(client::kDeployments)) {
-        if (one->namespace_ == set->namespace_) deployments.enqueue(key);  // one of them may adopt it
+      for (const auto& one : cluster.all(client::kDeployments)) {
+        if (one->namespace_ == set->namespace_) deployments.enqueue(object_key(one->namespace_, one->name));  // one of them may adopt it
       }
     }
   });
@@ -159,10 +159,10 @@ void Controllers::State::on_pod(const ObjectPtr& before, const ObjectPtr& after)
     if (after && pod == before && before->labels == after->labels) continue;  // its Services are those of `after`
     const std::string prefix = pod->namespace_ + "/";
     const auto& services = cluster.all(client::kServices);
-    for (auto at = services.lower_bound(prefix); at != services.end() && at->first.starts_with(prefix); ++at) {
-      const auto service = at->second->parse();
+    for (auto at = services.lower_bound(std::string_view(prefix)); at != services.end() && (*at)->namespace_ == pod->namespace_; ++at) {
+      const auto service = (*at)->parse();
       if (kube::LabelSelector::from_map(service.root()["spec"]["selector"]).matches(pod->labels))
-        endpoint_slices.enqueue(at->first);
+        endpoint_slices.enqueue(object_key((*at)->namespace_, (*at)->name));
     }
   }
   // A taint that it does not tolerate may have been on the node before it came.
@@ -258,9 +258,8 @@ Plan Controllers::State::endpoint_slice(const std::string& key) {
   std::vector<ObjectPtr> slices;
   const auto& all = cluster.all(client::kEndpointSlices);
   const std::string prefix = namespace_ + "/";
-  for (auto at = all.lower_bound(prefix); at != all.end() && at->first.starts_with(prefix); ++at) {
-    if (at->second->label(kServiceNameLabel) == name && at->second->label(kManagedByLabel) == kManagedBy)
-      slices.push_back(at->second);
+  for (auto at = all.lower_bound(std::string_view(prefix)); at != all.end() && (*at)->namespace_ == namespace_; ++at) {
+    if ((*at)->label(kServiceNameLabel) == name && (*at)->label(kManagedByLabel) == kManagedBy) slices.push_back(*at);
   }
   return reconcile_endpoint_slices(
       {.service = service, .pods = pods, .slices = slices, .endpoints_max = options.endpoints_max}, cluster.random());
@@ -291,11 +290,11 @@ Plan Controllers::State::sweep(const std::string& what) {
     plan = nodes.poll(cluster.clock().now(), cluster.clock().instant());
   } else {
     std::vector<PodPtr> pods;
-    for (const auto& [key, pod] : cluster.all(client::kPods)) {
+    for (const auto& pod : cluster.all(client::kPods)) {
       if (auto view = cluster.pod(pod->namespace_, pod->name)) pods.push_back(std::move(view));
     }
     std::set<std::string> names;
-    for (const auto& [key, node] : cluster.all(client::kNodes)) names.insert(node->name);
+    for (const auto& node : cluster.all(client::kNodes)) names.insert(node->name);
     plan = pod_gc.poll(pods, names, cluster.clock().instant());
   }
   plan.again = options.poll;

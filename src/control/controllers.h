@@ -10,6 +10,7 @@
 #include "base/random.h"
 #include "base/time.h"
 #include "client/client.h"
+#include "control/cluster.h"
 #include "control/node_lifecycle_core.h"
 #include "control/pod_gc_core.h"
 #include "control/scheduler.h"
@@ -27,6 +28,7 @@ class Controllers {
     std::size_t endpoints_max = 100;          // in one EndpointSlice
     std::size_t burst_max = 500;              // pods created or deleted in one step of one ReplicaSet
     Duration poll = std::chrono::seconds(5);  // of node lifecycle and pod garbage
+    Cluster::Share share = {};                // in the process of the API server: its own objects, so that none lies there twice
   };
   // Loop, client, clock and random must outlive this.
   Controllers(rt::Loop&, client::Client&, const Clock&, Random&, Options);

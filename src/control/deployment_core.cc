@@ -478,7 +478,7 @@ class Step {
   bool failure_condition(MutJson conditions) const {
     const Json old = find_condition(root_, kReplicaFailure);
     for (const ReplicaSetPtr& set : new_ ? std::vector{new_} : old_) {
-      if (!set->object->json.contains(kReplicaFailure)) continue;
+      if (!set->object->json()->contains(kReplicaFailure)) continue;
       const auto set_doc = set->object->parse();
       const Json failure = find_condition(set_doc.root(), kReplicaFailure);
       if (!failure) continue;

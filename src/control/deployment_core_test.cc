@@ -130,7 +130,7 @@ TEST_F(Deployments, KeepsItsBoundsDuringARollout) {
     ready(1);
     replica_sets();
   }
-  for (const auto& pod : world_.pods()) EXPECT_THAT(pod->object->json, HasSubstr("v2"));
+  for (const auto& pod : world_.pods()) EXPECT_THAT(*pod->object->json(), HasSubstr("v2"));
 }
 
 TEST_F(Deployments, RecreatesAfterTheLastOldPod) {
@@ -175,11 +175,11 @@ TEST_F(Deployments, KeepsHistoryWithinItsLimitAndRevisionsRising) {
     run(5);
   }
   EXPECT_EQ(world_.replica_sets().size(), 3u);  // the present one and two old ones
-  EXPECT_THAT(world_.get("deployments", "web")->json, HasSubstr(R"("deployment.kubernetes.io/revision":"5")"));
+  EXPECT_THAT(*world_.get("deployments", "web")->json(), HasSubstr(R"("deployment.kubernetes.io/revision":"5")"));
   image("v4");  // back: its ReplicaSet is used again, as revision 6
   run(5);
   EXPECT_EQ(world_.replica_sets().size(), 3u);
-  EXPECT_THAT(world_.get("deployments", "web")->json, HasSubstr(R"("deployment.kubernetes.io/revision":"6")"));
+  EXPECT_THAT(*world_.get("deployments", "web")->json(), HasSubstr(R"("deployment.kubernetes.io/revision":"6")"));
 }
 
 TEST_F(Deployments, RestartsByAnnotation) {
@@ -190,7 +190,7 @@ TEST_F(Deployments, RestartsByAnnotation) {
       R"({"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":"2026-11-23T00:00:00Z"}}}}})");
   run(5);
   EXPECT_EQ(world_.replica_sets().size(), 2u);
-  for (const auto& pod : world_.pods()) EXPECT_THAT(pod->object->json, HasSubstr("restartedAt"));
+  for (const auto& pod : world_.pods()) EXPECT_THAT(*pod->object->json(), HasSubstr("restartedAt"));
 }
 
 TEST_F(Deployments, DoesNotRollWhilePaused) {

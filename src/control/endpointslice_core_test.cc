@@ -85,7 +85,7 @@ TEST_F(EndpointSlices, ResolvesNamedPortsForEachPod) {
   step();
   ASSERT_EQ(world_.all("endpointslices").size(), 2u);
   std::string text;
-  for (const auto& slice : world_.all("endpointslices")) text += slice->json;
+  for (const auto& slice : world_.all("endpointslices")) text += *slice->json();
   EXPECT_THAT(text, HasSubstr(R"("port":8080)"));
   EXPECT_THAT(text, HasSubstr(R"("port":9090)"));
 }

@@ -10,16 +10,19 @@ namespace skerry::control {
 
 using kube::json_quote;
 
+std::string EventCore::Known::name() const { return std::format("{}.{:016x}", about->name.substr(0, 230), suffix); }
+
 void EventCore::add(const Note& note, Time now, Random& random) {
   const kube::Object& about = *note.about;
-  const std::string_view type = note.type == NoteType::Normal ? "Normal" : "Warning";
-  const std::string group = std::format("{}\n{}\n{}\n{}", about.uid, about.name, type, note.reason);
-  std::string key = group + "\n" + note.message, message = note.message;
+  const std::string group = std::format("{}\n{}\n{}\n{}", about.uid, about.name, static_cast<int>(note.type), note.reason);
+  const auto hash = [](const std::string& text) -> Key { return std::hash<std::string>{}(text); };
+  Key key = hash(group + "\n" + note.message);
+  std::string message = note.message;
   if (!known_.contains(key)) {
-    Similar& similar = similar_[group];
+    Similar& similar = similar_[hash(group)];
     if (now - similar.since > options_.similar_window) similar = {.messages = 0, .since = now};
     if (++similar.messages > options_.similar_max) {
-      key = group + "\n*";
+      key = hash(group + "\n*");
       message = "(combined from similar events): " + message;
     }
     if (similar_.size() > options_.known_max) similar_.clear();
@@ -30,33 +33,50 @@ void EventCore::add(const Note& note, Time now, Random& random) {
       known_.erase(order_.front());
       order_.pop_front();
     }
-    Known made;
-    made.namespace_ = about.namespace_.empty() ? "default" : about.namespace_;
-    made.name = std::format("{}.{:016x}", about.name.substr(0, 230), random.next());
-    made.first = now;
     const auto doc = about.parse();
-    const std::string& component = note.component.empty() ? options_.component : note.component;
-    made.body_head = std::format(
-        R"({{"apiVersion":"v1","kind":"Event","metadata":{{"name":{},"namespace":{}}},"involvedObject":{{"apiVersion":{},"kind":{},"name":{},"namespace":{},"uid":{},"resourceVersion":"{}"}},)"
-        R"("reason":{},"type":"{}","source":{{"component":{}}},"reportingComponent":{},"firstTimestamp":"{}",)",
-        json_quote(made.name), json_quote(made.namespace_), json_quote(doc.root()["apiVersion"].str()),
-        json_quote(about.kind), json_quote(about.name), json_quote(about.namespace_), json_quote(about.uid),
-        about.revision.value(), json_quote(note.reason), type, json_quote(component),
-        json_quote(component), to_rfc3339(now));
-    at = known_.emplace(key, std::move(made)).first;
+    at = known_.emplace(key, Known{.about = about.identity(),
+                                   .kind = about.kind,
+                                   .api_version = std::string(doc.root()["apiVersion"].str()),
+                                   .reason = note.reason,
+                                   .component = note.component.empty() ? options_.component : note.component,
+                                   .message = {},
+                                   .revision = about.revision,
+                                   .suffix = random.next(),
+                                   .first = now,
+                                   .type = note.type}).first;
     order_.push_back(key);
   }
   Known& known = at->second;
   ++known.count;
   known.last = now;
-  known.message = message;
+  known.message = std::move(message);
+  queue(key, known);
+}
+
+void EventCore::queue(Key key, Known& known) {
   if (known.queued) return;
   if (queue_.size() >= options_.queue_max) {
     ++dropped_;
+    known.message = {};
     return;
   }
   known.queued = true;
   queue_.push_back(key);
+}
+
+std::string EventCore::body(const Known& known) const {
+  const std::string tail = std::format(R"("message":{},"lastTimestamp":"{}","count":{}}})", json_quote(known.message),
+                                       to_rfc3339(known.last), known.count);
+  if (known.posted) return "{" + tail;
+  const kube::Identity& about = *known.about;
+  return std::format(
+             R"({{"apiVersion":"v1","kind":"Event","metadata":{{"name":{},"namespace":{}}},"involvedObject":{{"apiVersion":{},"kind":{},"name":{},"namespace":{},"uid":{},"resourceVersion":"{}"}},)"
+             R"("reason":{},"type":"{}","source":{{"component":{}}},"reportingComponent":{},"firstTimestamp":"{}",)",
+             json_quote(known.name()), json_quote(known.namespace_()), json_quote(known.api_version), json_quote(known.kind),
+             json_quote(about.name), json_quote(about.namespace_), json_quote(about.uid), known.revision.value(),
+             json_quote(known.reason), known.type == NoteType::Normal ? "Normal" : "Warning", json_quote(known.component),
+             json_quote(known.component), to_rfc3339(known.first)) +
+         tail;
 }
 
 std::optional<Action> EventCore::next() {
@@ -66,26 +86,26 @@ std::optional<Action> EventCore::next() {
     if (at == known_.end()) continue;
     Known& known = at->second;
     known.queued = false;
-    const std::string tail = std::format(R"("message":{},"lastTimestamp":"{}","count":{}}})", json_quote(known.message),
-                                         to_rfc3339(known.last), known.count);
     Action action{.verb = known.posted ? Verb::Patch : Verb::Create,
                   .resource = client::kEvents,
-                  .namespace_ = known.namespace_,
-                  .name = known.name,
-                  .body = (known.posted ? "{" : known.body_head) + tail};
+                  .namespace_ = known.namespace_(),
+                  .name = known.name(),
+                  .body = body(known)};
     known.posted = true;
+    known.message = {};
     return action;
   }
   return std::nullopt;
 }
 
-void EventCore::expired(const std::string& name) {
+void EventCore::expired(const Action& action) {
   for (auto& [key, known] : known_) {
-    if (known.name != name) continue;
+    if (known.name() != action.name) continue;
     known.posted = false;
-    if (known.queued || queue_.size() >= options_.queue_max) return;
-    known.queued = true;
-    queue_.push_back(key);
+    if (!known.queued) {
+      if (const auto doc = kube::JsonDoc::parse(action.body)) known.message = doc->root()["message"].str();
+      queue(key, known);
+    }
     return;
   }
 }
@@ -115,7 +135,7 @@ rt::Task<> EventRecorder::run() {
         const auto posted = co_await client_.patch(action->resource, action->namespace_, action->name,
                                                    client::PatchType::Merge, action->body);
         if (!posted) LOG_DEBUG("event not posted", {"error", posted.error()});
-        if (!posted && posted.error().code == Errc::NotFound) core_.expired(action->name);
+        if (!posted && posted.error().code == Errc::NotFound) core_.expired(*action);
       }
     }
   }

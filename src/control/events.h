@@ -5,9 +5,10 @@
 #pragma once
 #include <cstdint>
 #include <deque>
-#include <map>
+#include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 
 #include "base/random.h"
 #include "client/client.h"
@@ -31,26 +32,36 @@ class EventCore {
   explicit EventCore(Options options) : options_(std::move(options)) {}
   void add(const Note&, Time now, Random&);
   std::optional<Action> next();  // what to write next
-  // The Event of that name is not there any more (it expired): the next note posts it anew, beginning with the last one.
-  void expired(const std::string& name);
+  // The Event that this was to count up is not there any more (it expired): posts it anew, with what the action said last.
+  void expired(const Action&);
   std::uint64_t dropped() const { return dropped_; }
 
  private:
+  using Key = std::uint64_t;  // hash of what makes notes the same
+  // Thousands are remembered, most for one note: small.
   struct Known {
-    std::string name, namespace_, body_head;  // body_head: the JSON before the fields that change
-    std::string message;
+    std::shared_ptr<const kube::Identity> about;
+    std::string kind, api_version, reason, component;
+    std::string message;  // empty, unless it is queued
+    kube::Revision revision;
+    std::uint64_t suffix = 0;  // of the Event's name
     Time first{}, last{};
     std::int64_t count = 0;
+    NoteType type{};
     bool posted = false, queued = false;
+    std::string name() const;
+    std::string namespace_() const { return about->namespace_.empty() ? "default" : about->namespace_; }
   };
   struct Similar {
     std::size_t messages = 0;
     Time since{};
   };
+  std::string body(const Known&) const;
+  void queue(Key, Known&);
   Options options_;
-  std::map<std::string, Known> known_;
-  std::map<std::string, Similar> similar_;
-  std::deque<std::string> order_, queue_;
+  std::unordered_map<Key, Known> known_;
+  std::unordered_map<Key, Similar> similar_;
+  std::deque<Key> order_, queue_;
   std::uint64_t dropped_ = 0;
 };
 

@@ -14,36 +14,43 @@ constexpr std::size_t kAbsentMax = 100'000;
 
 }  // namespace
 
+const client::ResourcePath* GarbageCore::intern(const client::ResourcePath& path) {
+  const auto at = std::ranges::find(paths_, path);
+  return at == paths_.end() ? &paths_.emplace_back(path) : &*at;
+}
+
 void GarbageCore::put(const client::ResourcePath& path, const ObjectPtr& object) {
-  Node node{.path = path, .object = object, .owners = {}, .foreground = false, .orphan = false};
+  Node node{.path = intern(path), .object = object, .owners = none_, .foreground = false, .orphan = false};
   // Most objects have neither: no need to parse those.
-  if (object->json.find("\"ownerReferences\"") != std::string::npos ||
-      (object->deleting && object->json.find("\"finalizers\"") != std::string::npos)) {
+  const kube::Text text = object->json();
+  if (text->contains("\"ownerReferences\"") || (object->deleting && text->contains("\"finalizers\""))) {
     const auto doc = object->parse();
     const Json metadata = doc.root()["metadata"];
-    node.owners = owner_references(metadata);
+    auto owners = owner_references(metadata);
+    if (owners != *last_owners_) last_owners_ = std::make_shared<const std::vector<OwnerReference>>(std::move(owners));
+    node.owners = last_owners_;
     const auto has = [&](std::string_view wanted) {
       return any_item(metadata["finalizers"], [&](Json one) { return one.str() == wanted; });
     };
     node.foreground = object->deleting && has(kForeground);
     node.orphan = object->deleting && has(kOrphan);
   }
-  std::vector<OwnerReference> before;
-  if (const auto old = objects_.find(object->uid); old != objects_.end()) before = std::move(old->second.owners);
-  for (const auto& owner : before) {
+  Owners before = none_;
+  if (const auto old = objects_.find(object->uid); old != objects_.end()) before = old->second.owners;
+  for (const auto& owner : *before) {
     const auto at = dependents_.find(owner.uid);
     if (at == dependents_.end()) continue;
     at->second.erase(object->uid);
     if (at->second.empty()) dependents_.erase(at);
     candidates_.insert(owner.uid);
   }
-  for (const auto& owner : node.owners) {
+  for (const auto& owner : *node.owners) {
     dependents_[owner.uid].insert(object->uid);
     if (!objects_.contains(owner.uid)) candidates_.insert(object->uid);
   }
   if (node.foreground || node.orphan) candidates_.insert(object->uid);
   if (object->deleting) {
-    for (const auto& owner : node.owners) candidates_.insert(owner.uid);
+    for (const auto& owner : *node.owners) candidates_.insert(owner.uid);
   }
   objects_.insert_or_assign(object->uid, std::move(node));
 }
@@ -51,7 +58,7 @@ void GarbageCore::put(const client::ResourcePath& path, const ObjectPtr& object)
 void GarbageCore::remove(const kube::Object& object) {
   const auto at = objects_.find(object.uid);
   if (at != objects_.end()) {
-    for (const auto& owner : at->second.owners) {
+    for (const auto& owner : *at->second.owners) {
       const auto others = dependents_.find(owner.uid);
       if (others != dependents_.end()) {
         others->second.erase(object.uid);
@@ -83,7 +90,7 @@ Action GarbageCore::without_owners(const Node& node, const std::set<std::string>
     if (!gone.contains(std::string(owner["uid"].str()))) owners.push(owner);
   }
   return {.verb = Verb::Patch,
-          .resource = node.path,
+          .resource = *node.path,
           .namespace_ = node.object->namespace_,
           .name = node.object->name,
           .body = edit.dump()};
@@ -100,7 +107,7 @@ Action GarbageCore::without_finalizer(const Node& node, std::string_view finaliz
     if (one.str() != finalizer) left.push(one);
   }
   return {.verb = Verb::Patch,
-          .resource = node.path,
+          .resource = *node.path,
           .namespace_ = node.object->namespace_,
           .name = node.object->name,
           .body = edit.dump()};
@@ -127,16 +134,16 @@ GarbageCore::Verdict GarbageCore::look(const std::string& uid) const {
     if (const auto owned = dependents_.find(uid); owned != dependents_.end()) {
       for (const auto& dependent : owned->second) {
         const Node& one = objects_.at(dependent);
-        const auto reference = std::ranges::find(one.owners, uid, &OwnerReference::uid);
+        const auto reference = std::ranges::find(*one.owners, uid, &OwnerReference::uid);
         blocked = blocked || reference->block_deletion;
-        const bool other_owner = std::ranges::any_of(one.owners, [&](const auto& owner) {
+        const bool other_owner = std::ranges::any_of(*one.owners, [&](const auto& owner) {
           return owner.uid != uid && objects_.contains(owner.uid) && !objects_.at(owner.uid).foreground;
         });
         if (other_owner) {
           verdict.actions.push_back(without_owners(one, {uid}));
         } else if (!one.object->deleting) {
           verdict.actions.push_back({.verb = Verb::Delete,
-                                     .resource = one.path,
+                                     .resource = *one.path,
                                      .namespace_ = one.object->namespace_,
                                      .name = one.object->name,
                                      .uid = dependent,
@@ -147,11 +154,11 @@ GarbageCore::Verdict GarbageCore::look(const std::string& uid) const {
     if (!blocked) verdict.actions.push_back(without_finalizer(node, kForeground));
     return verdict;
   }
-  if (node.object->deleting || node.owners.empty()) return verdict;
+  if (node.object->deleting || node.owners->empty()) return verdict;
 
   std::set<std::string> gone;
   bool solid = false;
-  for (const auto& owner : node.owners) {
+  for (const auto& owner : *node.owners) {
     if (objects_.contains(owner.uid)) {
       solid = true;  // one that waits in the foreground deletes its dependents itself
     } else if (absent_.contains(owner.uid)) {
@@ -165,7 +172,7 @@ GarbageCore::Verdict GarbageCore::look(const std::string& uid) const {
     verdict.actions.push_back(without_owners(node, gone));
   } else {
     verdict.actions.push_back({.verb = Verb::Delete,
-                               .resource = node.path,
+                               .resource = *node.path,
                                .namespace_ = node.object->namespace_,
                                .name = node.object->name,
                                .uid = uid,

@@ -4,7 +4,9 @@
 // Foreground deletion of an owner waits for those dependents that block it; Orphan takes the references away first.
 // An owner that was never seen is not believed to be absent: the shell asks the API first (`ask`).
 #pragma once
+#include <deque>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -38,16 +40,21 @@ class GarbageCore {
   std::size_t size() const { return objects_.size(); }
 
  private:
+  using Owners = std::shared_ptr<const std::vector<OwnerReference>>;
   struct Node {
-    client::ResourcePath path;
+    const client::ResourcePath* path;  // in paths_
     ObjectPtr object;
-    std::vector<OwnerReference> owners;
+    Owners owners;  // never null; shared by siblings
     bool foreground = false, orphan = false;  // being deleted so
   };
   bool has_dependents(const std::string& uid) const { return dependents_.contains(uid); }
+  const client::ResourcePath* intern(const client::ResourcePath&);
   Action without_owners(const Node&, const std::set<std::string>& gone) const;
   Action without_finalizer(const Node&, std::string_view finalizer) const;
 
+  std::deque<client::ResourcePath> paths_;  // a dozen
+  const Owners none_ = std::make_shared<const std::vector<OwnerReference>>();
+  Owners last_owners_ = none_;
   std::unordered_map<std::string, Node> objects_;                      // by uid; only owners and the owned
   std::unordered_map<std::string, std::set<std::string>> dependents_;  // owner uid to uids
   std::set<std::string> absent_;                                       // uids known to be gone

@@ -96,13 +96,13 @@ TEST(Events, PostsAnewWhatExpired) {
   const auto counted = core.next();
   ASSERT_TRUE(counted);
   EXPECT_EQ(counted->verb, Verb::Patch);
-  core.expired(counted->name);
+  core.expired(*counted);
   const auto anew = core.next();
   ASSERT_TRUE(anew);
   EXPECT_EQ(anew->verb, Verb::Create);
   EXPECT_THAT(anew->body, HasSubstr(R"("count":2)"));
   EXPECT_FALSE(core.next());
-  core.expired("nobody");
+  core.expired({.verb = Verb::Patch, .resource = client::kEvents, .namespace_ = "default", .name = "nobody", .body = "{}"});
   EXPECT_FALSE(core.next());
   core.add({pod, NoteType::Normal, "Scheduled", "there", "default-scheduler"}, Time{} + 3h, random);
   EXPECT_THAT(core.next()->body, HasSubstr(R"("source":{"component":"default-scheduler"},"reportingComponent":"default-scheduler")"));

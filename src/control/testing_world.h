@@ -78,7 +78,7 @@ class World {
              Verb verb = Verb::Patch) {
     const auto old = get(resource, name);
     CHECK(old != nullptr);
-    auto edit = kube::JsonEdit::parse(old->json);
+    auto edit = kube::JsonEdit::parse(*old->json());
     const auto patch_doc = kube::JsonDoc::parse(patch_json);
     CHECK(patch_doc.has_value());
     merge(edit->root(), patch_doc->root());

@@ -40,12 +40,13 @@ Json find_condition(Json object, std::string_view type) {
   return {};
 }
 
-PodPtr PodView::make(const ObjectPtr& pod) {
+PodPtr PodView::make(const ObjectPtr& pod, const OwnerPtr& sibling) {
   auto view = std::make_shared<PodView>();
   const auto doc = pod->parse();
   const Json root = doc.root();
   view->object = pod;
-  view->controller = controller_of(root["metadata"]);
+  if (auto controller = controller_of(root["metadata"]))
+    view->controller = sibling && *sibling == *controller ? sibling : std::make_shared<const OwnerReference>(std::move(*controller));
   view->created = from_rfc3339(root["metadata"]["creationTimestamp"].str()).value_or(Time{});
   view->finished = pod->phase == "Succeeded" || pod->phase == "Failed";
   const Json ready = find_condition(root, "Ready");

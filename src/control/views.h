@@ -18,7 +18,10 @@ using kube::ObjectPtr;
 struct OwnerReference {
   std::string api_version, kind, name, uid;
   bool controller = false, block_deletion = false;
+  friend bool operator==(const OwnerReference&, const OwnerReference&) = default;
 };
+using OwnerPtr = std::shared_ptr<const OwnerReference>;  // shared by siblings
+
 // Json's containers are no std ranges.
 template <class Predicate>
 bool any_item(Json array, Predicate predicate) {
@@ -41,7 +44,7 @@ Json find_condition(Json object, std::string_view type);
 
 struct PodView {
   ObjectPtr object;
-  std::optional<OwnerReference> controller;
+  OwnerPtr controller;  // null: none
   Time created{};
   bool finished = false;  // Succeeded or Failed
   bool ready = false;
@@ -50,7 +53,8 @@ struct PodView {
   std::int64_t deletion_cost = 0;
   std::int64_t restarts = 0;
 
-  static std::shared_ptr<const PodView> make(const ObjectPtr& pod);
+  // `sibling`: a controller that it may share, or null.
+  static std::shared_ptr<const PodView> make(const ObjectPtr& pod, const OwnerPtr& sibling = nullptr);
   bool active() const { return !finished && !object->deleting; }
   bool available(Time now, Duration min_ready) const {
     return ready && (min_ready == Duration::zero() || (ready_since && *ready_since + min_ready <= now));

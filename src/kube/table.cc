@@ -421,7 +421,7 @@ void put_row(std::string& out, const Printer& printer, const Object& object, Inc
                        object.phase == "Failed" ? "The pod failed." : "The pod has completed successfully.");
   if (include == IncludeObject::Object) {
     out += ",\"object\":";
-    out += object.json;
+    out += *object.json();
   } else if (include == IncludeObject::Metadata) {
     out += R"(,"object":{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":)";
     out += root["metadata"].dump();

@@ -21,8 +21,7 @@ Result<Ipv4> AddressPool::allocate(std::string_view owner) {
   while (by_address_.contains(range_.at(next_).value)) next_ = next_ + 1 == end ? kFirst : next_ + 1;
   const Ipv4 address = range_.at(next_);
   next_ = next_ + 1 == end ? kFirst : next_ + 1;
-  by_owner_.emplace(owner, address);
-  by_address_.emplace(address.value, owner);
+  by_address_.emplace(address.value, &by_owner_.emplace(owner, address).first->first);
   return address;
 }
 
@@ -34,11 +33,10 @@ Result<> AddressPool::reserve(std::string_view owner, Ipv4 address) {
   if (has != by_owner_.end() && has->second != address) {
     return Fail({Errc::Invalid, std::format("{} cannot have {}: it has {}", owner, address.str(), has->second.str())});
   }
-  const auto [at, fresh] = by_address_.emplace(address.value, owner);
-  if (!fresh && at->second != owner) {
-    return Fail({Errc::AlreadyExists, std::format("{} cannot have {}: {} has it", owner, address.str(), at->second)});
+  if (const auto at = by_address_.find(address.value); at != by_address_.end() && *at->second != owner) {
+    return Fail({Errc::AlreadyExists, std::format("{} cannot have {}: {} has it", owner, address.str(), *at->second)});
   }
-  by_owner_.emplace(owner, address);
+  by_address_.emplace(address.value, &by_owner_.emplace(owner, address).first->first);
   return {};
 }
 

@@ -37,7 +37,7 @@ class AddressPool {
   std::size_t capacity_;
   std::uint32_t next_ = kFirst;  // offset where the search starts
   std::unordered_map<std::string, Ipv4> by_owner_;
-  std::unordered_map<std::uint32_t, std::string> by_address_;
+  std::unordered_map<std::uint32_t, const std::string*> by_address_;  // into by_owner_
 };
 
 }  // namespace skerry::net

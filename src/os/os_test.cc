@@ -10,6 +10,7 @@
 
 #include "os/file.h"
 #include "os/memfd.h"
+#include "os/memory.h"
 #include "os/seqpacket.h"
 #include "os/spawn.h"
 
@@ -185,6 +186,18 @@ TEST(Spawn, NamesAMissingProgram) {
   ASSERT_FALSE(child);
   EXPECT_EQ(child.error().code, Errc::NotFound);
   EXPECT_THAT(child.error().what, ::testing::HasSubstr("/no/such/program"));
+}
+
+// Goal: freed memory goes back once things are quiet after a change, not in the middle of it, and not again for nothing.
+TEST(FreedMemory, GoesBackOnceThingsAreQuiet) {
+  FreedMemory freed;
+  EXPECT_FALSE(freed.due(10'000'000));
+  EXPECT_FALSE(freed.due(50'000'000));  // it grows
+  EXPECT_FALSE(freed.due(20'000'000));  // it shrinks
+  EXPECT_TRUE(freed.due(20'000'100));   // quiet
+  EXPECT_FALSE(freed.due(20'000'000));  // nothing new
+  EXPECT_FALSE(freed.due(10'000'000));
+  EXPECT_TRUE(freed.due(10'000'000));
 }
 
 }  // namespace

@@ -27,7 +27,7 @@ class Database {
     Synchronous synchronous = Synchronous::Full;
     IntegrityCheck integrity_check = IntegrityCheck::Quick;
     Duration busy_timeout = std::chrono::seconds(5);
-    std::size_t cache_kib = 2048;
+    std::size_t cache_kib = 256;  // both users hold in memory what they read: the cache serves writes
     std::size_t wal_bytes_max = 4 << 20;  // what the -wal file is cut back to after a checkpoint
     std::string vfs = {};                    // empty: the system's
   };

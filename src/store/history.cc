@@ -28,32 +28,32 @@ Bytes make_line(EventType type, std::string_view object_json) {
 }
 
 kube::ObjectPtr Change::left() const {
-  if (!left_) {
-    CHECK(previous != nullptr);
-    auto edit = kube::JsonEdit::copy(previous->parse().root());
-    edit.root().object("metadata").set("resourceVersion", std::to_string(revision.value()));
-    auto made = kube::Object::from_json(edit.dump());
-    CHECK(made.has_value());
-    left_ = std::move(*made);
-  }
-  return left_;
+  CHECK(previous != nullptr);
+  auto edit = kube::JsonEdit::copy(previous->parse().root());
+  edit.root().object("metadata").set("resourceVersion", std::to_string(revision.value()));
+  auto made = kube::Object::from_json(edit.dump());
+  CHECK(made.has_value());
+  return std::move(*made);
 }
 
 Bytes Change::line(EventType type) const {
-  auto& cached = lines_[static_cast<std::size_t>(type)];
-  if (auto line = cached.lock()) return line;
+  if (line_type_ == type) {
+    if (auto line = line_.lock()) return line;
+  }
   const bool as_left = type == EventType::Deleted && !removed;
-  auto line = make_line(type, as_left ? left()->json : object->json);
-  cached = line;
+  auto line = make_line(type, *(as_left ? left() : object)->json());
+  line_ = line;
+  line_type_ = type;
   return line;
 }
 
 void History::push(ChangePtr change) {
-  bytes_ += change->object->json.size();
+  bytes_ += change->object->stored_size() + sizeof(Change);
   changes_.push_back(std::move(change));
+  if (changes_.size() > kWarm) changes_[changes_.size() - 1 - kWarm]->cool();
   while (changes_.size() > limits_.changes_max || (bytes_ > limits_.bytes_max && changes_.size() > 1)) {
     floor_ = changes_.front()->revision;
-    bytes_ -= changes_.front()->object->json.size();
+    bytes_ -= changes_.front()->object->stored_size() + sizeof(Change);
     changes_.pop_front();
     ++first_;
   }

@@ -16,7 +16,7 @@ using Bytes = std::shared_ptr<const std::string>;  // one text for all its recei
 enum class EventType : std::uint8_t { Added, Modified, Deleted };
 std::string_view to_string(EventType);  // ADDED …
 
-// One change. Shared by the history and by those who are sending it.
+// One change. Shared by the history and by those who are sending it. A history holds thousands: it is kept small.
 class Change {
  public:
   Change(kube::Revision r, kube::ObjectPtr o, kube::ObjectPtr before, bool gone)
@@ -28,12 +28,14 @@ class Change {
 
   // `previous` as the removal from a selection shows it: its content at this change's revision.
   kube::ObjectPtr left() const;
-  // {"type":"…","object":…}\n, made once while somebody still holds it.
+  // {"type":"…","object":…}\n, the same text for all who ask while somebody still holds it.
   Bytes line(EventType) const;
+  // Nobody is expected to ask soon.
+  void cool() const { line_.reset(); }
 
  private:
-  mutable kube::ObjectPtr left_;
-  mutable std::weak_ptr<const std::string> lines_[3];
+  mutable std::weak_ptr<const std::string> line_;  // the last one made
+  mutable EventType line_type_ = EventType::Added;
 };
 using ChangePtr = std::shared_ptr<const Change>;
 Bytes make_line(EventType, std::string_view object_json);
@@ -46,7 +48,7 @@ class History {
   };
   History(Limits limits, kube::Revision floor) : limits_(limits), floor_(floor) {}
 
-  void push(ChangePtr);
+  void push(ChangePtr);  // its objects packed
   // Changes after floor() are all here.
   kube::Revision floor() const { return floor_; }
   std::uint64_t first() const { return first_; }               // sequence number of the oldest
@@ -56,6 +58,7 @@ class History {
   std::size_t bytes() const { return bytes_; }
 
  private:
+  static constexpr std::size_t kWarm = 64;  // changes that watchers are likely to ask for
   Limits limits_;
   kube::Revision floor_;
   std::deque<ChangePtr> changes_;

@@ -78,7 +78,7 @@ Result<> Log::write(const LogBatch& batch) {
   return database_.transaction([&]() -> Result<> {
     for (const LogRow& row : batch.rows) {
       if (row.object) {
-        TRY_OK(put_->run(ids_[row.resource], row.key, sql::Blob{row.object->json}));
+        TRY_OK(put_->run(ids_[row.resource], row.key, sql::Blob{*row.object->json()}));
       } else {
         TRY_OK(remove_->run(ids_[row.resource], row.key));
       }

@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "kube/packer.h"
 #include "store/log.h"
 
 namespace skerry::store {
@@ -37,11 +38,12 @@ struct Store::Table {
   };
   struct Age {
     Time at;
-    std::string key;
+    std::shared_ptr<const kube::Identity> object;
     Revision revision;
   };
   ResourceOptions options;
-  std::map<std::string, ObjectPtr, std::less<>> objects;
+  kube::Packer packer;  // of what is visible; what is on its way is plain
+  kube::Objects objects;
   std::unordered_map<std::string, Newest> pending;
   std::size_t live = 0;  // objects, with what is on its way
   WatchSource source;
@@ -51,7 +53,7 @@ struct Store::Table {
   Table(ResourceOptions o, History::Limits limits) : options(std::move(o)), source{History(limits, Revision())} {}
   ObjectPtr find(std::string_view key) const {
     const auto at = objects.find(key);
-    return at == objects.end() ? nullptr : at->second;
+    return at == objects.end() ? nullptr : *at;
   }
   ObjectPtr newest(const std::string& key) const {
     const auto at = pending.find(key);
@@ -94,8 +96,9 @@ Result<> Store::load(Log& log) {
     auto object = kube::Object::from_json(std::string(json));
     if (!object) return Fail({Errc::Corrupt, std::format("the stored object {} cannot be read: {}", key, object.error().what)});
     Table& t = *tables_[resource];
-    if (t.options.ttl) t.ages.push_back({now, std::string(key), (*object)->revision});
-    t.objects.emplace_hint(t.objects.end(), key, std::move(*object));
+    ObjectPtr packed = t.packer.pack(*object);
+    if (t.options.ttl) t.ages.push_back({now, packed->identity(), packed->revision});
+    t.objects.insert(t.objects.end(), std::move(packed));
     ++t.live;
     return {};
   }));
@@ -126,8 +129,8 @@ ObjectPtr Store::newest(ResourceId id, std::string_view namespace_, std::string_
 }
 void Store::for_each_newest(ResourceId id, const std::function<void(const kube::Object&)>& visit) const {
   const Table& t = table(id);
-  for (const auto& [key, object] : t.objects) {
-    if (t.pending.empty() || !t.pending.contains(key)) visit(*object);
+  for (const auto& object : t.objects) {
+    if (t.pending.empty() || !t.pending.contains(key_of(object->namespace_, object->name))) visit(*object);
   }
   for (const auto& [key, newest] : t.pending) {
     if (newest.object) visit(*newest.object);
@@ -140,44 +143,44 @@ Result<ListResult> Store::list(ResourceId id, const ListQuery& query) const {
   ListResult out;
   out.revision = visible_;
   // As it was at an older revision: the changes since, undone.
-  std::map<std::string, ObjectPtr, std::less<>> undone;
+  std::map<ObjectPtr, ObjectPtr, kube::ByKey> undone;  // by any version of the object; null: it was not there
   if (query.at && *query.at < visible_) {
     const History& history = t.source.history;
     if (*query.at < history.floor()) return Fail({Errc::Gone, "the history of that revision is no longer kept: list again from the start"});
     out.revision = *query.at;
     for (std::uint64_t i = history.end(); i > history.after(*query.at); --i) {
       const Change& change = *history.at(i - 1);
-      undone[key_of(change.object->namespace_, change.object->name)] = change.previous;
+      undone[change.object] = change.previous;
     }
   } else if (query.at && *query.at > visible_) {
     return Fail({Errc::Timeout, std::format("Too large resource version: {}, current: {}", query.at->value(), visible_.value())});
   }
   const std::string prefix = query.namespace_.empty() ? "" : query.namespace_ + "/";
-  const auto begins = [&](std::string_view key) { return key.starts_with(prefix); };
-  auto at = t.objects.lower_bound(prefix);
-  auto was = undone.lower_bound(prefix);
+  const auto begins = [&](const ObjectPtr& object) { return query.namespace_.empty() || object->namespace_ == query.namespace_; };
+  auto at = t.objects.lower_bound(std::string_view(prefix));
+  auto was = undone.lower_bound(std::string_view(prefix));
   if (!query.start_after.empty()) {
     if (query.start_after >= prefix) {
-      at = t.objects.upper_bound(query.start_after);
-      was = undone.upper_bound(query.start_after);
+      at = t.objects.upper_bound(std::string_view(query.start_after));
+      was = undone.upper_bound(std::string_view(query.start_after));
     }
   }
   // Merges the present with the undone changes, in the order of the keys.
   for (;;) {
-    const bool has_at = at != t.objects.end() && begins(at->first), has_was = was != undone.end() && begins(was->first);
+    const bool has_at = at != t.objects.end() && begins(*at), has_was = was != undone.end() && begins(was->first);
     if (!has_at && !has_was) break;
-    const bool take_was = has_was && (!has_at || was->first <= at->first);
-    const std::string& key = take_was ? was->first : at->first;
-    const ObjectPtr& object = take_was ? was->second : at->second;
+    const int order = has_at && has_was ? kube::compare_keys(*was->first, **at) : 0;
+    const bool take_was = has_was && (!has_at || order <= 0);
+    const ObjectPtr& object = take_was ? was->second : *at;
     if (object && (!query.filter || query.filter(*object))) {
       if (query.limit != 0 && out.items.size() == query.limit) {
         out.more = true;
         break;
       }
       out.items.push_back(object);
-      out.last_key = key;
+      if (query.limit != 0) out.last_key = key_of(object->namespace_, object->name);
     }
-    if (take_was && has_at && was->first == at->first) ++at;
+    if (take_was && has_at && order == 0) ++at;
     if (take_was) {
       ++was;
     } else {
@@ -185,7 +188,7 @@ Result<ListResult> Store::list(ResourceId id, const ListQuery& query) const {
     }
   }
   if (out.more && undone.empty()) {
-    for (; at != t.objects.end() && begins(at->first); ++at) ++out.remaining;
+    for (; at != t.objects.end() && begins(*at); ++at) ++out.remaining;
   }
   if (!out.more) out.last_key.clear();
   return out;
@@ -216,7 +219,7 @@ rt::Task<ObjectPtr> Store::write(ResourceId id, std::string namespace_, std::str
     pending->grows = removed ? -1 : newest ? 0 : 1;
     t.live += static_cast<std::size_t>(pending->grows);
     t.pending[pending->key] = {pending->revision, removed ? nullptr : pending->object};
-    if (t.options.ttl && !removed) t.ages.push_back({clock_.now(), pending->key, Revision(pending->revision)});
+    if (t.options.ttl && !removed) t.ages.push_back({clock_.now(), pending->object->identity(), Revision(pending->revision)});
   }
   enqueue(pending);
   co_return co_await wait(pending);
@@ -344,16 +347,18 @@ void Store::apply(Pending& pending) {
   if (pending.revision == 0) return;
   Table& t = table(pending.resource);
   ++stats_.writes;
-  ObjectPtr previous;
-  if (const auto at = t.objects.find(pending.key); at != t.objects.end()) {
-    previous = at->second;
+  ObjectPtr previous, object;
+  if (const auto at = t.objects.find(std::string_view(pending.key)); at != t.objects.end()) {
+    previous = *at;
+    object = t.packer.pack(pending.object, previous);
     if (pending.removed) {
       t.objects.erase(at);
     } else {
-      at->second = pending.object;
+      kube::put(t.objects, object);
     }
   } else if (!pending.removed) {
-    t.objects.emplace(pending.key, pending.object);
+    object = t.packer.pack(pending.object);
+    t.objects.insert(object);
   }
   if (pending.removed) ++removed_since_compaction_;
   if (const auto at = t.pending.find(pending.key); at != t.pending.end() && at->second.revision == pending.revision) t.pending.erase(at);
@@ -361,7 +366,7 @@ void Store::apply(Pending& pending) {
   visible_ = Revision(pending.revision);
   if (pending.removed && !previous) return;
   ++stats_.events;
-  t.source.history.push(std::make_shared<const Change>(visible_, pending.object, std::move(previous), pending.removed));
+  t.source.history.push(std::make_shared<const Change>(visible_, std::move(object), std::move(previous), pending.removed));
   t.source.notify();
 }
 
@@ -371,7 +376,7 @@ Result<std::unique_ptr<Watch>> Store::watch(ResourceId id, Filter filter, std::o
   std::vector<ObjectPtr> initial;
   std::uint64_t next = t.source.history.end();
   if (!from) {
-    for (const auto& [key, object] : t.objects) {
+    for (const auto& object : t.objects) {
       if (!filter || filter(*object)) initial.push_back(object);
     }
   } else {
@@ -392,7 +397,7 @@ rt::Task<> Store::sweep(Time now) {
     if (!t.options.ttl) continue;
     while (!t.ages.empty() && !stopping_) {
       const auto& oldest = t.ages.front();
-      const ObjectPtr object = t.newest(oldest.key);
+      const ObjectPtr object = t.newest(key_of(oldest.object->namespace_, oldest.object->name));
       const bool current = object && object->revision == oldest.revision;
       const bool expired = oldest.at + *t.options.ttl <= now, crowded = t.live > t.options.objects_max;
       if (current && !expired && !crowded) break;

@@ -83,7 +83,7 @@ TEST(StoreFault, LosesNothingAnsweredWhateverFails) {
       const auto there = store->get(kMaps, "d", name);
       ASSERT_EQ(there != nullptr, object != nullptr) << "n=" << n << " " << name;
       if (object) {
-        EXPECT_EQ(there->json, object->json) << "n=" << n << " " << name;
+        EXPECT_EQ(*there->json(), *object->json()) << "n=" << n << " " << name;
       }
     }
     if (!failed) {

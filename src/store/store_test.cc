@@ -99,7 +99,7 @@ TEST(Store, KeepsObjectsAndRevisionsOverARestart) {
   const auto before = w.store->revision();
   w.reopen();
   EXPECT_EQ(w.store->revision(), before);
-  EXPECT_EQ(w.store->get(kMaps, "d", "a")->json, a->json);
+  EXPECT_EQ(*w.store->get(kMaps, "d", "a")->json(), *a->json());
   EXPECT_THAT(w.names(), ElementsAre("a", "b"));
   EXPECT_EQ(w.put("c", "3").value()->revision.value(), before.value() + 1);
 }
@@ -107,10 +107,10 @@ TEST(Store, KeepsObjectsAndRevisionsOverARestart) {
 // The second mutation runs before the first has committed, and must see it.
 rt::Task<> second_write(Store& store, bool& seen) {
   CO_TRY(auto done, co_await store.write(kMaps, "d", "p", [&](const ObjectPtr& newest, Revision next) -> Result<Outcome> {
-    seen = newest != nullptr && newest->json.contains("first");
+    seen = newest != nullptr && newest->json()->contains("first");
     return Put{body("d", "p", next, "second")};
   }));
-  EXPECT_TRUE(done->json.contains("second"));
+  EXPECT_TRUE(done->json()->contains("second"));
   co_return Result<>{};
 }
 rt::Task<> drop(rt::Task<ObjectPtr> task) {
@@ -131,7 +131,7 @@ TEST(Store, MutationsSeeWhatIsOnItsWayAndReadersDoNot) {
   ASSERT_NE(w.store->newest(kMaps, "d", "p"), nullptr);
   while (group.size() > 0) w.loop.context().run_one();
   EXPECT_TRUE(seen);
-  EXPECT_TRUE(w.store->get(kMaps, "d", "p")->json.contains("second"));
+  EXPECT_TRUE(w.store->get(kMaps, "d", "p")->json()->contains("second"));
   EXPECT_EQ(w.store->stats().commits, 1U);  // one transaction for both
 }
 
@@ -162,7 +162,7 @@ TEST(Store, ListsByNamespaceInPagesAtOneRevision) {
   const auto second = w.store->list(kMaps, {.namespace_ = "d", .limit = 2, .start_after = first.last_key, .at = first.revision}).value();
   ASSERT_EQ(second.items.size(), 2U);
   EXPECT_EQ(second.items[0]->name, "c");
-  EXPECT_TRUE(second.items[1]->json.contains(R"("v":"1")"));
+  EXPECT_TRUE(second.items[1]->json()->contains(R"("v":"1")"));
   const auto third = w.store->list(kMaps, {.namespace_ = "d", .limit = 2, .start_after = second.last_key, .at = first.revision}).value();
   ASSERT_EQ(third.items.size(), 1U);
   EXPECT_FALSE(third.more);
@@ -208,8 +208,8 @@ TEST(Watch, ALeavingObjectCarriesTheRevisionOfItsLeaving) {
   (void)watch->poll();
   const auto left = watch->poll().value().value();
   EXPECT_EQ(left.object->revision, w.store->revision());
-  EXPECT_TRUE(left.object->json.contains(R"("v":"1")"));
-  EXPECT_EQ(*left.line(), std::format("{{\"type\":\"DELETED\",\"object\":{}}}\n", left.object->json));
+  EXPECT_TRUE(left.object->json()->contains(R"("v":"1")"));
+  EXPECT_EQ(*left.line(), std::format("{{\"type\":\"DELETED\",\"object\":{}}}\n", *left.object->json()));
 }
 
 TEST(Watch, SharesOneTextBetweenWatchers) {
@@ -280,13 +280,13 @@ TEST(Store, KeepsLeasesInMemoryAndCarriesThemToTheDiskTogether) {
   ASSERT_TRUE(w.put("node", "lost", "x", kLeases));
   const auto seen = w.store->revision();
   w.crash();
-  EXPECT_TRUE(w.store->get(kLeases, "d", "node")->json.contains(R"("v":"99")"));
+  EXPECT_TRUE(w.store->get(kLeases, "d", "node")->json()->contains(R"("v":"99")"));
   EXPECT_GE(w.store->revision(), seen);  // also those that never reached the disk
   EXPECT_EQ(w.store->watch(kLeases, {}, seen).error().code, Errc::Gone);
   EXPECT_TRUE(w.store->watch(kMaps, {}, seen));
   ASSERT_TRUE(w.put("node", "kept", "x", kLeases));
   w.reopen();
-  EXPECT_TRUE(w.store->get(kLeases, "d", "node")->json.contains("kept"));
+  EXPECT_TRUE(w.store->get(kLeases, "d", "node")->json()->contains("kept"));
 }
 
 TEST(Store, ExpiresEventsAndBoundsTheirNumber) {
@@ -341,7 +341,7 @@ TEST(Store, AFullDiskRefusesWritesButKeepsLeasesGoing) {
   EXPECT_EQ(w.put("a", "2").error().code, Errc::Exhausted);
   EXPECT_EQ(w.put("b", "2").error().code, Errc::Exhausted);
   EXPECT_TRUE(w.put("node", "1", "x", kLeases));
-  EXPECT_TRUE(w.store->get(kMaps, "d", "a")->json.contains(R"("v":"1")"));
+  EXPECT_TRUE(w.store->get(kMaps, "d", "a")->json()->contains(R"("v":"1")"));
   EXPECT_EQ(w.store->newest(kMaps, "d", "b"), nullptr);
   w.disk.heal();
   EXPECT_TRUE(w.put("a", "3"));

@@ -9,7 +9,7 @@
 
 namespace skerry::store {
 
-Bytes WatchEvent::line() const { return change ? change->line(type) : make_line(type, object->json); }
+Bytes WatchEvent::line() const { return change ? change->line(type) : make_line(type, *object->json()); }
 
 void WatchSource::notify() {
   const std::uint64_t newest = history.end() - 1;

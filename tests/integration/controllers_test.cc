@@ -120,7 +120,7 @@ class ControlPlane : public ::testing::Test {
     const auto id = store_->find_resource(path.group.empty() ? path.resource : path.resource + "." + path.group);
     std::size_t found = 0;
     const auto all = store_->list(*id, {.namespace_ = namespace_}).value();
-    for (const auto& one : all.items) found += one->json.find(part) != std::string::npos;
+    for (const auto& one : all.items) found += one->json()->find(part) != std::string::npos;
     return found;
   }
   std::string deployment(const std::string& name, int replicas, const std::string& image = "v1") {
@@ -192,7 +192,7 @@ TEST_F(ControlPlane, RollsScalesAndDeletes) {
   EXPECT_EQ(count(client::kReplicaSets), 2u);
   must(client_->patch(client::kDeployments, "default", "web", client::PatchType::Merge, R"({"spec":{"replicas":1}})"));
   wait("the scaling", [&] { return rolled_out("web") && count(client::kPods) == 1; });
-  const auto condition = must(client_->get(client::kDeployments, "default", "web"))->json;
+  const auto condition = *must(client_->get(client::kDeployments, "default", "web"))->json();
   EXPECT_THAT(condition, HasSubstr("NewReplicaSetAvailable"));
   must(client_->remove(client::kDeployments, "default", "web"));
   wait("the garbage collector", [&] { return count(client::kReplicaSets) == 0 && count(client::kPods) == 0; });
