@@ -90,7 +90,7 @@ void PodCore::on_desired(kube::ObjectPtr object, PodPlan plan) {
   } else {
     plan.containers = plan_.containers;
   }
-  if (plan.refusal != plan_.refusal) refusal_reported_ = false;
+  if (!plan.refusal || !plan_.refusal || *plan.refusal != *plan_.refusal) refusal_reported_ = false;
   object_ = std::move(object);
   plan_ = std::move(plan);
 }

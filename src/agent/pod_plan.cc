@@ -249,7 +249,7 @@ Result<PodPlan> plan_pod(const kube::Object& object, const PlanOptions& options)
   }
   std::ranges::sort(plan.config_maps);
   std::ranges::sort(plan.secrets);
-  plan.refusal = std::move(refusal);
+  if (refusal) plan.refusal = std::make_shared<const Refusal>(std::move(*refusal));
   return plan;
 }
 

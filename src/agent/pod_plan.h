@@ -53,7 +53,7 @@ struct PodPlan {
   std::vector<ContainerPlan> containers;
   std::vector<std::string> config_maps, secrets;  // referred to by the environment, sorted, unique
   std::vector<std::string> pull_secrets;
-  std::optional<Refusal> refusal;
+  std::shared_ptr<const Refusal> refusal;  // null: none
 };
 
 struct PlanOptions {

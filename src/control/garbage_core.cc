@@ -52,7 +52,8 @@ void GarbageCore::put(const client::ResourcePath& path, const ObjectPtr& object)
   if (object->deleting) {
     for (const auto& owner : *node.owners) candidates_.insert(owner.uid);
   }
-  objects_.insert_or_assign(object->uid, std::move(node));
+  objects_.erase(object->uid);  // its key points into the former version
+  objects_.emplace(object->uid, std::move(node));
 }
 
 void GarbageCore::remove(const kube::Object& object) {
@@ -70,7 +71,7 @@ void GarbageCore::remove(const kube::Object& object) {
   }
   if (const auto owned = dependents_.find(object.uid); owned != dependents_.end()) {
     absent(object.uid);
-    candidates_.insert(owned->second.begin(), owned->second.end());
+    for (const std::string_view dependent : owned->second) candidates_.emplace(dependent);
   }
 }
 
@@ -146,7 +147,7 @@ GarbageCore::Verdict GarbageCore::look(const std::string& uid) const {
                                      .resource = *one.path,
                                      .namespace_ = one.object->namespace_,
                                      .name = one.object->name,
-                                     .uid = dependent,
+                                     .uid = std::string(dependent),
                                      .propagation = has_dependents(dependent) ? "Foreground" : "Background"});
         }
       }

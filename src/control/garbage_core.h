@@ -10,6 +10,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -47,7 +48,7 @@ class GarbageCore {
     Owners owners;  // never null; shared by siblings
     bool foreground = false, orphan = false;  // being deleted so
   };
-  bool has_dependents(const std::string& uid) const { return dependents_.contains(uid); }
+  bool has_dependents(std::string_view uid) const { return dependents_.contains(std::string(uid)); }
   const client::ResourcePath* intern(const client::ResourcePath&);
   Action without_owners(const Node&, const std::set<std::string>& gone) const;
   Action without_finalizer(const Node&, std::string_view finalizer) const;
@@ -55,8 +56,9 @@ class GarbageCore {
   std::deque<client::ResourcePath> paths_;  // a dozen
   const Owners none_ = std::make_shared<const std::vector<OwnerReference>>();
   Owners last_owners_ = none_;
-  std::unordered_map<std::string, Node> objects_;                      // by uid; only owners and the owned
-  std::unordered_map<std::string, std::set<std::string>> dependents_;  // owner uid to uids
+  // By uid; only owners and the owned. The texts are those of the node's object: a node holds thousands.
+  std::unordered_map<std::string_view, Node> objects_;
+  std::unordered_map<std::string, std::set<std::string_view>> dependents_;  // owner uid to uids in objects_
   std::set<std::string> absent_;                                       // uids known to be gone
   std::set<std::string> candidates_;
 };

@@ -9,15 +9,19 @@ namespace skerry::os {
 // One for a process; call give_back() about once a second, on any one thread.
 class FreedMemory {
  public:
-  // Gives back what is free, once things are quiet: if something was allocated or freed since the last time, but little since
-  // the call before. True: it did. Takes some microseconds, or, if it gives back, about a millisecond for 10 MB.
+  // Gives back what is free, if the process has grown since the last time: when things are quiet, or else at every third call.
+  // True: it did. A look at /proc takes some microseconds; giving back about a millisecond for 10 MB.
   bool give_back();
-  // Its decision, for `used` bytes in use now.
-  bool due(std::size_t used);
+  // Its decision, with so many bytes resident now; and what is left of them after giving back.
+  bool due(std::size_t resident);
+  void given_back(std::size_t resident) { left_ = before_ = resident; }
 
  private:
-  static constexpr std::size_t kQuietBytes = 64 << 10;  // a change of what is in use below it is none
-  std::size_t before_ = 0, given_back_at_ = 0;
+  static constexpr std::size_t kWorthIt = 512 << 10;  // the kernel's own count is off by less
+  static constexpr std::size_t kQuiet = 128 << 10;
+  static constexpr int kBusyCallsMax = 2;
+  std::size_t left_ = 0, before_ = 0;
+  int busy_calls_ = 0;
 };
 
 }  // namespace skerry::os

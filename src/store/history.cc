@@ -37,13 +37,12 @@ kube::ObjectPtr Change::left() const {
 }
 
 Bytes Change::line(EventType type) const {
-  if (line_type_ == type) {
-    if (auto line = line_.lock()) return line;
+  if (line_ && line_->type == type) {
+    if (auto line = line_->text.lock()) return line;
   }
   const bool as_left = type == EventType::Deleted && !removed;
   auto line = make_line(type, *(as_left ? left() : object)->json());
-  line_ = line;
-  line_type_ = type;
+  line_ = std::make_unique<Line>(type, line);
   return line;
 }
 

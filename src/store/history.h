@@ -34,8 +34,11 @@ class Change {
   void cool() const { line_.reset(); }
 
  private:
-  mutable std::weak_ptr<const std::string> line_;  // the last one made
-  mutable EventType line_type_ = EventType::Added;
+  struct Line {
+    EventType type;
+    std::weak_ptr<const std::string> text;
+  };
+  mutable std::unique_ptr<Line> line_;  // the last one made
 };
 using ChangePtr = std::shared_ptr<const Change>;
 Bytes make_line(EventType, std::string_view object_json);
