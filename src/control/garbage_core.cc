@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "base/check.h"
+
 namespace skerry::control {
 namespace {
 
@@ -24,8 +26,9 @@ void GarbageCore::put(const client::ResourcePath& path, const ObjectPtr& object)
   // Most objects have neither: no need to parse those.
   const kube::Text text = object->json();
   if (text->contains("\"ownerReferences\"") || (object->deleting && text->contains("\"finalizers\""))) {
-    const auto doc = object->parse();
-    const Json metadata = doc.root()["metadata"];
+    const auto doc = kube::JsonDoc::parse(*text);
+    CHECK(doc.has_value());  // it is an object's
+    const Json metadata = doc->root()["metadata"];
     auto owners = owner_references(metadata);
     if (owners != *last_owners_) last_owners_ = std::make_shared<const std::vector<OwnerReference>>(std::move(owners));
     node.owners = last_owners_;
