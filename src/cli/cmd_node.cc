@@ -110,7 +110,7 @@ class NodeProcess {
     agent_started_ = true;
     CO_TRY_OK(front_->start());
     front_started_ = true;
-    tasks_.spawn("certificates", renew_certificates());
+    tasks_.spawn("certificates", renew_certificates([this] { return take_up_certificates(); }));
     LOG_INFO("skerry is ready", {"node", options_.node_name}, {"address", options_.node_address}, {"port", front_->port()});
     co_return Result<>{};
   }
@@ -182,12 +182,6 @@ class NodeProcess {
   }
 
   // The server renews the kubeconfig and the serving certificate in the data folder; here they are taken up.
-  rt::Task<> renew_certificates() {
-    for (;;) {
-      CO_TRY_OK(co_await rt::sleep_for(kRenewalPeriod));
-      if (auto done = take_up_certificates(); !done) LOG_WARN("certificates not renewed: those in use stay", {"error", done.error()});
-    }
-  }
   Result<> take_up_certificates() {
     TRY(auto fresh, read_node_credentials(DataLayout{options_.data_dir}, options_, clock_.now()));
     const Kubeconfig &now = fresh.config, &before = credentials_.config;

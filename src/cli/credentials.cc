@@ -3,6 +3,7 @@
 
 #include <format>
 
+#include "base/log.h"
 #include "os/file.h"
 #include "os/ipv4.h"
 #include "pki/folder.h"
@@ -99,6 +100,13 @@ Result<NodeCredentials> read_node_credentials(const DataLayout& layout, const No
   TRY(out.config, read_kubeconfig(o.kubeconfig));
   TRY(out.serving, node_serving_pair(layout, o.node_name, o.node_address, now));
   return out;
+}
+
+rt::Task<> renew_certificates(std::function<Result<>()> take_up) {
+  for (;;) {
+    CO_TRY_OK(co_await rt::sleep_for(kRenewalPeriod));
+    if (auto done = take_up(); !done) LOG_WARN("certificates not renewed: those in use stay", {"error", done.error()});
+  }
 }
 
 }  // namespace skerry::cli

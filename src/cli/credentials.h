@@ -3,6 +3,7 @@
 // time is left: both functions are called at the start and every kRenewalPeriod, and what they give is used from then on, so
 // that a program which runs for years shows no certificate that has ended. Blocking, for milliseconds.
 #pragma once
+#include <functional>
 #include <string>
 
 #include "base/error.h"
@@ -11,6 +12,7 @@
 #include "cli/layout.h"
 #include "cli/options.h"
 #include "pki/certificate.h"
+#include "rt/loop.h"
 
 namespace skerry::cli {
 
@@ -36,5 +38,8 @@ struct NodeCredentials {
   pki::KeyPair serving;
 };
 Result<NodeCredentials> read_node_credentials(const DataLayout&, const NodeOptions&, Time now);
+
+// Every kRenewalPeriod, until it is cancelled; a failure is logged and tried again.
+rt::Task<> renew_certificates(std::function<Result<>()> take_up);
 
 }  // namespace skerry::cli

@@ -48,12 +48,6 @@ struct ServerProcess::Parts {
     return {.ca_pem = c.ca_pem, .certificate_pem = c.kubelet_client.certificate_pem, .key_pem = c.kubelet_client.key_pem, .server_name = std::move(name)};
   }
 
-  rt::Task<> renew_certificates() {
-    for (;;) {
-      CO_TRY_OK(co_await rt::sleep_for(kRenewalPeriod));
-      if (auto done = take_up_certificates(); !done) LOG_WARN("certificates not renewed: those in use stay", {"error", done.error()});
-    }
-  }
   Result<> take_up_certificates() {
     TRY(auto fresh, make_server_credentials(DataLayout{options.data_dir}, options, clock.now()));
     if (fresh.server.certificate_pem != credentials.server.certificate_pem) TRY_OK(front->set_tls(server_tls(fresh)));
@@ -144,7 +138,7 @@ rt::Task<> ServerProcess::start() {
   CO_TRY_OK(co_await p.api->bootstrap());
   CO_TRY_OK(p.front->start());
   p.controllers->start();
-  p.tasks.spawn("certificates", p.renew_certificates());
+  p.tasks.spawn("certificates", renew_certificates([&p] { return p.take_up_certificates(); }));
   LOG_INFO("server is ready", {"address", std::format("{}:{}", p.options.listen.address, p.front->port())}, {"revision", p.store->revision().value()},
            {"kubeconfig", DataLayout{p.options.data_dir}.admin_kubeconfig().string()});
   co_return Result<>{};
