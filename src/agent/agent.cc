@@ -153,8 +153,8 @@ rt::Task<> Agent::State::restore() {
   next_keeper_id = static_cast<std::uint64_t>(std::max<std::int64_t>(opened.loaded.number("next-keeper-id", 1), 1));
   saved_keeper_id = next_keeper_id;
   for (kube::ObjectPtr& object : opened.loaded.objects) {
-    if (object->kind == "Service") restored_services.push_back(object);
-    else if (object->kind == "EndpointSlice") restored_slices.push_back(object);
+    if (object->kind() == "Service") restored_services.push_back(object);
+    else if (object->kind() == "EndpointSlice") restored_slices.push_back(object);
     else references.restore(std::move(object));
   }
   if (deps.services != nullptr) {
@@ -166,19 +166,19 @@ rt::Task<> Agent::State::restore() {
     auto plan = plan_pod(*pod.object, plan_options);
     auto doc = kube::JsonDoc::parse(pod.state);
     if (!plan || !doc) {
-      LOG_WARN("pod not restored", {"pod", pod.object->name}, {"reason", plan ? doc.error() : plan.error()});
+      LOG_WARN("pod not restored", {"pod", pod.object->name()}, {"reason", plan ? doc.error() : plan.error()});
       continue;
     }
     auto core = PodCore::restore(core_options, pod.object, std::move(*plan), doc->root(), now());
     if (!core) {
-      LOG_WARN("pod not restored", {"pod", pod.object->name}, {"reason", core.error()});
+      LOG_WARN("pod not restored", {"pod", pod.object->name()}, {"reason", core.error()});
       continue;
     }
     auto entry = std::make_unique<PodEntry>(std::move(*core));
     if (!entry->core.address().empty()) {
       const auto address = os::Ipv4::parse(entry->core.address());
-      if (!address || !addresses.reserve(pod.object->uid, *address)) {
-        LOG_WARN("pod not restored: its address is taken or not of this node's range", {"pod", pod.object->name}, {"address", entry->core.address()});
+      if (!address || !addresses.reserve(pod.object->uid(), *address)) {
+        LOG_WARN("pod not restored: its address is taken or not of this node's range", {"pod", pod.object->name()}, {"address", entry->core.address()});
         continue;
       }
     }
@@ -188,7 +188,7 @@ rt::Task<> Agent::State::restore() {
       by_keeper_id[entry->core.keeper_id(i).value()] = {entry.get(), i};
       next_keeper_id = std::max(next_keeper_id, entry->core.keeper_id(i).value() + 1);
     }
-    entries[pod.object->uid] = std::move(entry);
+    entries[pod.object->uid()] = std::move(entry);
   }
   co_return Result<>{};
 }
@@ -241,8 +241,8 @@ rt::Task<> Agent::State::reconcile_after_list() {
   CO_TRY_OK(co_await pod_informer.synced().wait());
   for (const std::uint64_t id : std::exchange(strangers, {})) keeper->send(sandbox::DropPod{id});
   for (auto& [uid, entry] : entries) {
-    const auto object = pod_informer.get(entry->core.object()->namespace_, entry->core.object()->name);
-    if (object && object->uid == uid) continue;
+    const auto object = pod_informer.get(entry->core.object()->namespace_(), entry->core.object()->name());
+    if (object && object->uid() == uid) continue;
     entry->core.on_vanished();
     mark(uid);
   }
@@ -250,9 +250,9 @@ rt::Task<> Agent::State::reconcile_after_list() {
   CO_TRY_OK(co_await service_informer.synced().wait());
   CO_TRY_OK(co_await slice_informer.synced().wait());
   for (const auto& service : restored_services)
-    if (!service_informer.get(service->namespace_, service->name)) on_service(service, nullptr);
+    if (!service_informer.get(service->namespace_(), service->name())) on_service(service, nullptr);
   for (const auto& slice : restored_slices)
-    if (!slice_informer.get(slice->namespace_, slice->name)) on_slice(slice, nullptr);
+    if (!slice_informer.get(slice->namespace_(), slice->name())) on_slice(slice, nullptr);
   restored_services.clear();
   restored_slices.clear();
   co_return Result<>{};
@@ -291,20 +291,20 @@ void Agent::State::store_object(std::string_view kind, std::string_view ns, std:
 
 void Agent::State::on_service(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
   const kube::Object& o = after ? *after : *before;
-  slow_changes[{"Service", o.namespace_, o.name}] = after;
+  slow_changes[{"Service", o.namespace_(), o.name()}] = after;
   if (deps.services == nullptr) return;
   services_changed = true;
   if (after) deps.services->rules().put_service(*after);
-  else deps.services->rules().remove_service(o.namespace_, o.name);
+  else deps.services->rules().remove_service(o.namespace_(), o.name());
   deps.services->changed();
 }
 void Agent::State::on_slice(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
   const kube::Object& o = after ? *after : *before;
-  slow_changes[{"EndpointSlice", o.namespace_, o.name}] = after;
+  slow_changes[{"EndpointSlice", o.namespace_(), o.name()}] = after;
   if (deps.services == nullptr) return;
   services_changed = true;
   if (after) deps.services->rules().put_slice(*after);
-  else deps.services->rules().remove_slice(o.namespace_, o.name);
+  else deps.services->rules().remove_slice(o.namespace_(), o.name());
   deps.services->changed();
 }
 

@@ -42,37 +42,37 @@ void Agent::State::mark_all() {
 }
 
 void Agent::State::on_pod(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
-  if (before && (!after || after->uid != before->uid)) {
-    refused.erase(before->uid);
-    if (PodEntry* old = find(before->uid)) {
+  if (before && (!after || after->uid() != before->uid())) {
+    refused.erase(before->uid());
+    if (PodEntry* old = find(before->uid())) {
       old->core.on_vanished();
-      status.forget(before->uid);
-      mark(before->uid);
+      status.forget(before->uid());
+      mark(before->uid());
     }
   }
   if (!after) return;
-  PodEntry* entry = find(after->uid);
+  PodEntry* entry = find(after->uid());
   if (entry == nullptr) return add_pod(after);
   auto plan = plan_pod(*after, plan_options);
   if (!plan) {
-    LOG_WARN("a newer version of a pod is not usable: the former holds", {"pod", after->name}, {"reason", plan.error()});
+    LOG_WARN("a newer version of a pod is not usable: the former holds", {"pod", after->name()}, {"reason", plan.error()});
     return;
   }
   entry->core.on_desired(after, std::move(*plan));
-  mark(after->uid);
+  mark(after->uid());
 }
 
 // A pod that cannot be taken at all is told so, and goes when it is deleted.
 void Agent::State::refuse_pod(const kube::ObjectPtr& object, std::string reason, std::string message) {
-  const PodName name{object->uid, object->namespace_, object->name};
-  if (object->deleting) {
+  const PodName name{object->uid(), object->namespace_(), object->name()};
+  if (object->deleting()) {
     status.remove(name);
     return;
   }
-  if (!refused.emplace(object->uid, std::pair(reason, message)).second) return;
-  LOG_WARN("pod refused", {"pod", object->name}, {"namespace", object->namespace_}, {"reason", message});
+  if (!refused.emplace(object->uid(), std::pair(reason, message)).second) return;
+  LOG_WARN("pod refused", {"pod", object->name()}, {"namespace", object->namespace_()}, {"reason", message});
   kube::JsonEdit patch;
-  patch.root().object("metadata").set("uid", object->uid);
+  patch.root().object("metadata").set("uid", object->uid());
   kube::MutJson out = patch.root().object("status");
   // No room is final, as with a kubelet: who made the pod makes another. What is not served may be served by a later version.
   out.set("phase", reason == "OutOfpods" ? "Failed" : "Pending");
@@ -83,8 +83,8 @@ void Agent::State::refuse_pod(const kube::ObjectPtr& object, std::string reason,
 }
 
 void Agent::State::add_pod(const kube::ObjectPtr& object) {
-  if (object->phase == "Succeeded" || object->phase == "Failed") {  // it ended before we knew it
-    if (object->deleting) status.remove({object->uid, object->namespace_, object->name});
+  if (object->phase() == "Succeeded" || object->phase() == "Failed") {  // it ended before we knew it
+    if (object->deleting()) status.remove({object->uid(), object->namespace_(), object->name()});
     return;
   }
   auto plan = plan_pod(*object, plan_options);
@@ -95,9 +95,9 @@ void Agent::State::add_pod(const kube::ObjectPtr& object) {
     ids.emplace_back(next_keeper_id++);
   }
   references.want(*plan);
-  const auto& entry = entries[object->uid] = std::make_unique<PodEntry>(PodCore(core_options, object, std::move(*plan), ids));
+  const auto& entry = entries[object->uid()] = std::make_unique<PodEntry>(PodCore(core_options, object, std::move(*plan), ids));
   for (std::size_t i = 0; i < ids.size(); ++i) by_keeper_id[ids[i].value()] = {entry.get(), i};
-  mark(object->uid);
+  mark(object->uid());
 }
 
 void Agent::State::on_image(const std::string& uid, std::size_t container, const ImageManager::Outcome& outcome) {
@@ -127,7 +127,7 @@ void Agent::State::on_keeper(sandbox::Event event) {
   const auto known = by_keeper_id.find(id);
   if (known == by_keeper_id.end()) return;
   const auto [entry, i] = known->second;
-  const std::string& uid = entry->core.object()->uid;
+  const std::string& uid = entry->core.object()->uid();
   ContainerRuntime& c = entry->containers[i];
   if (auto* x = std::get_if<sandbox::PodAwake>(&event)) {
     if (std::ranges::find(c.pids, x->row.pid) == c.pids.end()) {
@@ -166,9 +166,9 @@ void Agent::State::on_keeper(sandbox::Event event) {
     awake_changed = true;
     mark(uid);
   } else if (auto* held = std::get_if<sandbox::PodHeld>(&event)) {
-    LOG_INFO("pod held back by the keeper", {"pod", entry->core.object()->name}, {"failures", held->failures}, {"for", std::chrono::milliseconds(held->delay_ms)});
+    LOG_INFO("pod held back by the keeper", {"pod", entry->core.object()->name()}, {"failures", held->failures}, {"for", std::chrono::milliseconds(held->delay_ms)});
   } else if (auto* refused_by = std::get_if<sandbox::Refused>(&event)) {
-    LOG_WARN("the keeper refused", {"pod", entry->core.object()->name}, {"reason", refused_by->text});
+    LOG_WARN("the keeper refused", {"pod", entry->core.object()->name()}, {"reason", refused_by->text});
     if (refused_by->command == kPutPodCommand) entry->core.on_place_failed(i, refused_by->text, now());
     if (refused_by->command == kStopPodCommand) entry->core.on_stopped(i, {}, now());
     mark(uid);
@@ -201,7 +201,7 @@ void Agent::State::poll_pod(PodEntry& entry, std::vector<Change>& write, std::ve
     bool again = false;
     for (Command& command : entry.core.poll(now(), references)) {
       if (std::holds_alternative<command::AllocateAddress>(command)) {
-        auto address = addresses.allocate(entry.core.object()->uid);
+        auto address = addresses.allocate(entry.core.object()->uid());
         if (address) entry.core.on_address(address->str());
         else entry.core.on_address_failed(address.error().what, now());
         again = true;
@@ -211,7 +211,7 @@ void Agent::State::poll_pod(PodEntry& entry, std::vector<Change>& write, std::ve
     }
     if (!again) break;
   }
-  const std::string& uid = entry.core.object()->uid;
+  const std::string& uid = entry.core.object()->uid();
   if (std::ranges::any_of(commands, [](const Command& c) { return std::holds_alternative<command::Forget>(c); })) {
     write.push_back(change::RemovePod{uid});
     return;
@@ -292,7 +292,7 @@ LogPlace Agent::State::place_of(const PodEntry& entry, std::size_t i) const {
 }
 PodName Agent::State::name_of(const PodEntry& entry) const {
   const kube::Object& o = *entry.core.object();
-  return {o.uid, o.namespace_, o.name};
+  return {o.uid(), o.namespace_(), o.name()};
 }
 
 void Agent::State::send_put(ContainerRuntime& c) {
@@ -388,7 +388,7 @@ void Agent::State::forget(const std::string& uid) {
   if (it == entries.end()) return;
   const PodEntry& entry = *it->second;
   for (std::size_t i = 0; i < entry.core.containers(); ++i) by_keeper_id.erase(entry.core.keeper_id(i).value());
-  if (auto removed = logs.remove(entry.core.object()->namespace_, entry.core.object()->name, uid); !removed)
+  if (auto removed = logs.remove(entry.core.object()->namespace_(), entry.core.object()->name(), uid); !removed)
     LOG_WARN("logs not removed", {"reason", removed.error()});
   addresses.release(uid);
   status.forget(uid);

@@ -69,8 +69,8 @@ void Agent::State::tick_minute() {
   for (auto& [uid, entry] : entries) {
     plans.push_back(&entry->core.plan());
     for (std::size_t i = 0; i < entry->core.containers(); ++i) keys.emplace(entry->core.image_key(i));
-    const auto object = pod_informer.get(entry->core.object()->namespace_, entry->core.object()->name);
-    if (!object || object->uid != uid || !reporter.reachable() || status.waiting() > 0) continue;
+    const auto object = pod_informer.get(entry->core.object()->namespace_(), entry->core.object()->name());
+    if (!object || object->uid() != uid || !reporter.reachable() || status.waiting() > 0) continue;
     const kube::JsonDoc doc = object->parse();
     const kube::Json shown = doc.root()["status"];
     bool ready = false;
@@ -78,7 +78,7 @@ void Agent::State::tick_minute() {
       if (condition["type"].str() == "Ready") ready = condition["status"].str() == "True";
     if (entry->core.ended() || (ready == entry->core.ready() && shown["podIP"].str() == entry->core.address())) continue;
     drift.add();
-    LOG_WARN("pod status at the API server differs: told again", {"pod", object->name}, {"namespace", object->namespace_});
+    LOG_WARN("pod status at the API server differs: told again", {"pod", object->name()}, {"namespace", object->namespace_()});
     entry->core.repeat_status();
     mark(uid);
   }
@@ -112,7 +112,7 @@ void Agent::State::relieve_memory() {
     PodEntry* victim = find(*decision.evict);
     CHECK(victim != nullptr);
     evictions.add();
-    LOG_WARN("pod evicted", {"pod", victim->core.object()->name}, {"namespace", victim->core.object()->namespace_}, {"reason", available});
+    LOG_WARN("pod evicted", {"pod", victim->core.object()->name()}, {"namespace", victim->core.object()->namespace_()}, {"reason", available});
     victim->core.evict(std::format("The node was low on memory ({}) and idle sandboxes leaving did not help", available), now());
     mark(*decision.evict);
   }
@@ -177,7 +177,7 @@ void Agent::State::tell_service_problems() {
     if (!problems_said.contains(problem)) {
       const auto service = service_informer.get(problem.namespace_, problem.service);
       LOG_WARN("service not served as asked", {"service", problem.service}, {"namespace", problem.namespace_}, {"reason", problem.message});
-      events.post({.warning = true, .kind = "Service", .object = {.uid = service ? service->uid : "", .namespace_ = problem.namespace_, .name = problem.service},
+      events.post({.warning = true, .kind = "Service", .object = {.uid = service ? service->uid() : "", .namespace_ = problem.namespace_, .name = problem.service},
                    .field_path = "", .reason = problem.reason, .message = problem.message});
     }
     present.insert(std::move(problem));

@@ -120,7 +120,7 @@ Result<Checkpoint::Loaded> Checkpoint::load() {
       TRY(const bool more, read.step());
       if (!more) break;
       auto object = kube::Object::from_json(std::string(read.text(1)));
-      if (!object || (*object)->uid != read.text(0)) {
+      if (!object || (*object)->uid() != read.text(0)) {
         out.lost.push_back(std::format("pod {}: {}", read.text(0), object ? "another uid inside" : object.error().what));
         continue;
       }
@@ -162,7 +162,7 @@ Result<Checkpoint::Loaded> Checkpoint::load() {
 Result<> Checkpoint::apply(const Change& change) {
   if (const auto* x = std::get_if<change::PutPod>(&change)) {
     TRY(auto put, database_.prepare("INSERT INTO pods VALUES (?,?,?) ON CONFLICT (uid) DO UPDATE SET object = excluded.object, state = excluded.state"));
-    return put.run(x->object->uid, *x->object->json(), x->state);
+    return put.run(x->object->uid(), *x->object->json(), x->state);
   }
   if (const auto* x = std::get_if<change::PutPodState>(&change)) {
     TRY(auto put, database_.prepare("UPDATE pods SET state = ?2 WHERE uid = ?1"));
@@ -175,9 +175,9 @@ Result<> Checkpoint::apply(const Change& change) {
   if (const auto* x = std::get_if<change::PutObject>(&change)) {
     const kube::Object& o = *x->object;
     TRY(auto put, database_.prepare("INSERT INTO objects VALUES (?,?,?,?,?) ON CONFLICT (kind, namespace, name) DO UPDATE SET sealed = excluded.sealed, bytes = excluded.bytes"));
-    if (o.kind != "Secret") return put.run(o.kind, o.namespace_, o.name, 0, sql::Blob{*o.json()});
-    TRY(const auto sealed, key_.seal(seal_name(o.kind, o.namespace_, o.name), *o.json(), *random_));
-    return put.run(o.kind, o.namespace_, o.name, 1, sql::Blob{sealed});
+    if (o.kind() != "Secret") return put.run(o.kind(), o.namespace_(), o.name(), 0, sql::Blob{*o.json()});
+    TRY(const auto sealed, key_.seal(seal_name(o.kind(), o.namespace_(), o.name()), *o.json(), *random_));
+    return put.run(o.kind(), o.namespace_(), o.name(), 1, sql::Blob{sealed});
   }
   if (const auto* x = std::get_if<change::RemoveObject>(&change)) {
     TRY(auto remove, database_.prepare("DELETE FROM objects WHERE kind = ? AND namespace = ? AND name = ?"));

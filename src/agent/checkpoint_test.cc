@@ -39,7 +39,7 @@ TEST_F(CheckpointTest, GivesBackWhatWasWrittenAfterAReopen) {
   auto checkpoint = Checkpoint::open(folder_, random_).value();
   auto loaded = checkpoint.load().value();
   ASSERT_EQ(loaded.pods.size(), 1u);
-  EXPECT_EQ(loaded.pods[0].object->name, "a");
+  EXPECT_EQ(loaded.pods[0].object->name(), "a");
   EXPECT_EQ(loaded.pods[0].state, "one more");
   ASSERT_EQ(loaded.objects.size(), 1u);
   EXPECT_EQ(loaded.number("keeper-id"), 42);

@@ -83,8 +83,8 @@ class Resolver {
 
   // Nothing: missing, and optional.
   Result<kube::ObjectPtr> object(Source source, std::string_view name, bool optional) const {
-    const auto found = source == Source::ConfigMap ? references_.config_map(pod_.namespace_, name)
-                                                   : references_.secret(pod_.namespace_, name);
+    const auto found = source == Source::ConfigMap ? references_.config_map(pod_.namespace_(), name)
+                                                   : references_.secret(pod_.namespace_(), name);
     if (found.state == References::State::Unknown)
       return Fail({Errc::Unavailable, std::format("waiting for {} \"{}\"", noun(source), name)});
     if (found.state == References::State::Missing && !optional)
@@ -136,7 +136,7 @@ class Resolver {
       if (!data[ref["key"].str()] && !binary[ref["key"].str()]) {
         if (optional) return {};
         return Fail({Errc::NotFound, std::format("couldn't find key {} in {} {}/{}", ref["key"].str(),
-                                                 source == Source::ConfigMap ? "ConfigMap" : "Secret", pod_.namespace_,
+                                                 source == Source::ConfigMap ? "ConfigMap" : "Secret", pod_.namespace_(),
                                                  ref["name"].str())});
       }
       TRY(auto text, value_in(source, data, binary, ref["name"].str(), ref["key"].str()));
@@ -154,9 +154,9 @@ class Resolver {
   }
 
   Result<std::string> field_value(std::string_view path) const {
-    if (path == "metadata.name") return pod_.name;
-    if (path == "metadata.namespace") return pod_.namespace_;
-    if (path == "metadata.uid") return pod_.uid;
+    if (path == "metadata.name") return pod_.name();
+    if (path == "metadata.namespace") return pod_.namespace_();
+    if (path == "metadata.uid") return pod_.uid();
     if (path == "spec.nodeName") return facts_.node_name;
     if (path == "spec.serviceAccountName") return std::string(root_["spec"]["serviceAccountName"].str("default"));
     if (path == "status.podIP" || path == "status.podIPs") return facts_.pod_ip;
@@ -214,7 +214,7 @@ Result<ResolvedEnvironment> resolve_environment(const kube::Object& pod, std::st
       if (!out) return Fail(std::move(out).error());
       return out;
     }
-  return Fail({Errc::Invalid, std::format("pod {}/{} has no container {}", pod.namespace_, pod.name, container)});
+  return Fail({Errc::Invalid, std::format("pod {}/{} has no container {}", pod.namespace_(), pod.name(), container)});
 }
 
 }  // namespace skerry::agent

@@ -22,13 +22,13 @@ void NodeReporter::start() {
 rt::Task<> NodeReporter::register_node() {
   auto created = co_await api_.create(client::kNodes, "", status_.node(machine_, images_(), clock_.now()));
   if (created) {
-    uid_ = (*created)->uid;
+    uid_ = (*created)->uid();
     LOG_INFO("node registered", {"node", options_.node_name});
     co_return Result<>{};
   }
   if (created.error().code != Errc::AlreadyExists && created.error().code != Errc::Conflict) co_return Fail(std::move(created).error());
   CO_TRY(auto node, co_await api_.patch(client::kNodes, "", options_.node_name, client::PatchType::Strategic, status_.metadata_patch()));
-  uid_ = node->uid;
+  uid_ = node->uid();
   CO_TRY_OK(co_await api_.patch_status(client::kNodes, "", options_.node_name, client::PatchType::Strategic, status_.status_patch(machine_, images_(), clock_.now())));
   LOG_INFO("node taken over", {"node", options_.node_name});
   co_return Result<>{};

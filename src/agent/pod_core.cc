@@ -74,7 +74,7 @@ Duration PodCore::next_retry(Container& c) const {
 // --- inputs -------------------------------------------------------------------------------------------------------
 
 void PodCore::on_desired(kube::ObjectPtr object, PodPlan plan) {
-  CHECK(object->uid == object_->uid);
+  CHECK(object->uid() == object_->uid());
   // Of a bound pod's spec only the image, tolerations, labels, annotations and the deletion may change. A changed image restarts
   // its container; all else takes effect at the next start of the container.
   if (plan.containers.size() == plan_.containers.size()) {
@@ -230,7 +230,7 @@ void PodCore::on_exited(std::size_t i, Exit exit, Now now) {
   }
   c.until = now.mono + c.backoff;
   wait(c, Stage::CrashBackoff, "CrashLoopBackOff",
-       std::format("back-off {} restarting failed container={} pod={}_{}({})", to_human(c.backoff), name, object_->name, object_->namespace_, object_->uid));
+       std::format("back-off {} restarting failed container={} pod={}_{}({})", to_human(c.backoff), name, object_->name(), object_->namespace_(), object_->uid()));
   event(Type::Warning, i, "BackOff", std::format("Back-off {} restarting failed container {}: {}", to_human(c.backoff), name, text));
   c.backoff = std::min(c.backoff * 2, options_->backoff_max);
   c.awake = 0;
@@ -411,9 +411,9 @@ bool PodCore::open_and_put(std::size_t i, Now now, const References& references,
   command::Put put{.container = i, .id = c.id, .image_key = c.image->key, .assignment = {}, .cpu_millis_max = plan.cpu_millis_max,
                    .cpu_millis_request = plan.cpu_millis_request, .attempt = c.restarts};
   sandbox::Assignment& a = put.assignment;
-  a.pod_uid = object_->uid;
-  a.pod_namespace = object_->namespace_;
-  a.pod_name = object_->name;
+  a.pod_uid = object_->uid();
+  a.pod_namespace = object_->namespace_();
+  a.pod_name = object_->name();
   a.container_name = plan.name;
   a.image_ref = plan.image;
   a.kind = c.image->kind;
@@ -480,7 +480,7 @@ void PodCore::end_pod(Now now, std::vector<Command>& out) {
     out.push_back(command::Forget{});
   } else if (!delete_sent_) {
     delete_sent_ = true;
-    out.push_back(command::Delete{object_->uid});
+    out.push_back(command::Delete{object_->uid()});
   }
 }
 

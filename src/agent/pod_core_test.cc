@@ -25,7 +25,7 @@ class FakeReferences final : public References {
   Found runtime_class(std::string_view name) const override { return find("runtimeclass", "", name); }
   void put(const std::string& kind, const std::string& json) {
     auto object = kube::Object::from_json(json).value();
-    objects_[kind + "/" + object->namespace_ + "/" + object->name] = {State::Present, object};
+    objects_[kind + "/" + object->namespace_() + "/" + object->name()] = {State::Present, object};
   }
   void missing(const std::string& kind, const std::string& ns, const std::string& name) {
     objects_[kind + "/" + ns + "/" + name] = {State::Missing, nullptr};

@@ -207,14 +207,14 @@ Result<PodPlan> plan_pod(const kube::Object& object, const PlanOptions& options)
   const Json root = doc.root(), meta = root["metadata"], spec = root["spec"];
   PodPlan plan;
   plan.pod = object.identity();
-  if (object.uid.empty() || object.uid.size() > 128 || object.uid.contains('/') || object.name.contains('/') || object.namespace_.contains('/') ||
-      object.name.size() > 253 || object.namespace_.empty())
-    return Fail({Errc::Invalid, std::format("pod {}/{}: no usable metadata.uid, namespace and name", object.namespace_, object.name)});
-  plan.deleting = object.deleting;
-  plan.finished = object.phase == "Succeeded" || object.phase == "Failed";
+  if (object.uid().empty() || object.uid().size() > 128 || object.uid().contains('/') || object.name().contains('/') || object.namespace_().contains('/') ||
+      object.name().size() > 253 || object.namespace_().empty())
+    return Fail({Errc::Invalid, std::format("pod {}/{}: no usable metadata.uid, namespace and name", object.namespace_(), object.name())});
+  plan.deleting = object.deleting();
+  plan.finished = object.phase() == "Succeeded" || object.phase() == "Failed";
   plan.runtime_class = spec["runtimeClassName"].str();
   plan.priority = spec["priority"].i64();
-  const std::int64_t grace = object.deleting && meta["deletionGracePeriodSeconds"].is_integer()
+  const std::int64_t grace = object.deleting() && meta["deletionGracePeriodSeconds"].is_integer()
                                  ? meta["deletionGracePeriodSeconds"].i64()
                                  : spec["terminationGracePeriodSeconds"].i64(30);
   plan.grace = std::chrono::seconds(std::clamp<std::int64_t>(grace, 0, 24 * 3600));
@@ -234,7 +234,7 @@ Result<PodPlan> plan_pod(const kube::Object& object, const PlanOptions& options)
   judge(judge_security(spec["securityContext"], "pod"));
   const Json containers = spec["containers"];
   if (containers.size() == 0 || containers.size() > kContainersMax)
-    return Fail({Errc::Invalid, std::format("pod {}/{}: {} containers; between 1 and {} are possible", object.namespace_, object.name,
+    return Fail({Errc::Invalid, std::format("pod {}/{}: {} containers; between 1 and {} are possible", object.namespace_(), object.name(),
                                             containers.size(), kContainersMax)});
   std::size_t index = 0;
   for (Json container : containers.items()) {

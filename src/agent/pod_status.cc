@@ -18,7 +18,7 @@ class StatusBuilder {
 
   std::string run() {
     MutJson root = edit_.root();
-    root.object("metadata").set("uid", core_.object_->uid);  // a re-created pod of the same name refuses this patch
+    root.object("metadata").set("uid", core_.object_->uid());  // a re-created pod of the same name refuses this patch
     MutJson status = root.object("status");
     status.set("phase", phase());
     if (!core_.evicted_.empty()) {
@@ -179,7 +179,7 @@ std::string PodCore::save() const {
 }
 
 Result<PodCore> PodCore::restore(const Options& options, kube::ObjectPtr object, PodPlan plan, Json saved, Now now) {
-  const std::string who = std::format("checkpoint of pod {}/{}", object->namespace_, object->name);
+  const std::string who = std::format("checkpoint of pod {}/{}", object->namespace_(), object->name());
   const auto bad = [&](std::string_view what) { return Fail({Errc::Corrupt, std::format("{}: {}", who, what)}); };
   if (saved["containers"].size() != plan.containers.size()) return bad("its containers are not those of the pod");
   std::vector<KeeperId> ids;

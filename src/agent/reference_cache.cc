@@ -16,8 +16,8 @@ std::string_view ReferenceCache::kind_name(Kind k) {
 
 void ReferenceCache::restore(kube::ObjectPtr object) {
   for (Kind k : {Kind::ConfigMap, Kind::Secret, Kind::RuntimeClass})
-    if (object->kind == kind_name(k)) {
-      Entry& e = entries_[{k, k == Kind::RuntimeClass ? "" : object->namespace_, object->name}];
+    if (object->kind() == kind_name(k)) {
+      Entry& e = entries_[{k, k == Kind::RuntimeClass ? "" : object->namespace_(), object->name()}];
       e.object = std::move(object);
       e.state = State::Present;
       return;

@@ -10,7 +10,7 @@ ApiResult<> admit_namespace(const Call& call) {
   if (!call.type().namespaced) return {};
   const ObjectPtr there = call.server.store.newest(call.server.id("namespaces"), "", route.namespace_);
   if (!there) return ApiFail(kube::status_not_found("", "namespaces", route.namespace_));
-  if (there->deleting) {
+  if (there->deleting()) {
     const std::string text = std::format("unable to create new content in namespace {} because it is being terminated", route.namespace_);
     Status status = kube::status_forbidden(route.group, route.resource, route.name, text);
     status.details.causes.push_back({"NamespaceTerminating", std::format("namespace {} is being terminated", route.namespace_), "metadata.namespace"});

@@ -61,7 +61,7 @@ bool refers(Json pod_spec, std::string_view kind, std::string_view name) {
 // Does a pod that is bound to the node refer to this object?
 bool related(const Call& call, std::string_view node, std::string_view name) {
   const auto pods = call.server.store.list(call.server.id("pods"), {.namespace_ = call.route.namespace_, .filter = [&](const kube::Object& pod) {
-                                             if (pod.node_name != node || !pod.json()->contains(name)) return false;
+                                             if (pod.node_name() != node || !pod.json()->contains(name)) return false;
                                              const auto doc = pod.parse();
                                              const Json spec = doc.root()["spec"];
                                              if (call.route.resource == "serviceaccounts") return spec["serviceAccountName"].str() == name;
@@ -259,10 +259,10 @@ ApiResult<> admit_node_write(const Call& call, Json object, const ObjectPtr& old
     if (call.route.subresource != "status") {
       return ApiFail(restricted(call, name, std::format("node \"{}\" can only update the status of pods, not the pods", node)));
     }
-    if (old->node_name != node) {
+    if (old->node_name() != node) {
       return ApiFail(restricted(call, name, std::format("node \"{}\" can only update pod status for pods with spec.nodeName set to itself", node)));
     }
-    if (!same_labels(object["metadata"]["labels"], old->labels)) {
+    if (!same_labels(object["metadata"]["labels"], old->labels())) {
       return ApiFail(restricted(call, name, std::format("node \"{}\" cannot update labels through pod status", node)));
     }
   }
@@ -275,8 +275,8 @@ ApiResult<> admit_node_write(const Call& call, Json object, const ObjectPtr& old
 ApiResult<> admit_node_delete(const Call& call, const ObjectPtr& old) {
   const std::string_view node = node_of(call.user);
   if (node.empty() || is_master(call.user)) return {};
-  if (call.route.resource == "pods" && old->node_name != node) {
-    return ApiFail(restricted(call, old->name, std::format("node \"{}\" can only delete pods with spec.nodeName set to itself", node)));
+  if (call.route.resource == "pods" && old->node_name() != node) {
+    return ApiFail(restricted(call, old->name(), std::format("node \"{}\" can only delete pods with spec.nodeName set to itself", node)));
   }
   return {};
 }

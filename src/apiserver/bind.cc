@@ -44,12 +44,12 @@ ApiTask<> bind(Call& call) {
                                  return ApiFail(kube::status_conflict("", "pods/binding", call.route.name, text));
                                };
                                const std::string_view uid = binding["metadata"]["uid"].str();
-                               if (!uid.empty() && uid != newest->uid) {
-                                 return refuse(std::format("Precondition failed: UID in precondition: {}, UID in object meta: {}", uid, newest->uid));
+                               if (!uid.empty() && uid != newest->uid()) {
+                                 return refuse(std::format("Precondition failed: UID in precondition: {}, UID in object meta: {}", uid, newest->uid()));
                                }
-                               if (newest->deleting) return refuse(std::format("pod {} is being deleted, cannot be assigned to a host", newest->name));
-                               if (!newest->node_name.empty()) {
-                                 return refuse(std::format("pod {} is already assigned to node \"{}\"", newest->name, newest->node_name));
+                               if (newest->deleting()) return refuse(std::format("pod {} is being deleted, cannot be assigned to a host", newest->name()));
+                               if (!newest->node_name().empty()) {
+                                 return refuse(std::format("pod {} is already assigned to node \"{}\"", newest->name(), newest->node_name()));
                                }
                                auto pod = JsonEdit::copy(newest->parse().root());
                                pod.root().object("spec").set("nodeName", node);

@@ -175,7 +175,7 @@ ApiTask<ObjectPtr> write(Server& server, const ResourceType& type, std::string n
   const store::ResourceId id = server.id(type);
   if (dry == DryRun::All) {
     const ObjectPtr newest = server.store.newest(id, namespace_, name);
-    CO_TRY_API(store::Outcome outcome, change(newest, newest ? newest->revision : Revision()));
+    CO_TRY_API(store::Outcome outcome, change(newest, newest ? newest->revision() : Revision()));
     if (std::holds_alternative<store::Keep>(outcome)) co_return newest;
     const auto* put = std::get_if<store::Put>(&outcome);
     auto made = kube::Object::from_json(put ? put->json : std::get<store::Remove>(outcome).json);

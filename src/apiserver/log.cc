@@ -95,14 +95,14 @@ ApiTask<> log(Call& call) {
   const auto doc = pod->parse();
   CO_TRY_API(const std::string container, choose_container(call.param("container"), doc.root()));
   // Not on a node yet: there is nothing to show.
-  if (pod->node_name.empty()) co_return http::make_response(200, "text/plain", "");
-  http::Transport* transport = call.server.options.node_transport ? call.server.options.node_transport(pod->node_name) : nullptr;
+  if (pod->node_name().empty()) co_return http::make_response(200, "text/plain", "");
+  http::Transport* transport = call.server.options.node_transport ? call.server.options.node_transport(pod->node_name()) : nullptr;
   if (!transport) {
-    co_return ApiFail(kube::status_unavailable(std::format("the serving port of node {} is not known: is the node running?", pod->node_name)));
+    co_return ApiFail(kube::status_unavailable(std::format("the serving port of node {} is not known: is the node running?", pod->node_name())));
   }
   http::Request request;
   request.method = "GET";
-  request.target = std::format("/containerLogs/{}/{}/{}", http::percent_encode(pod->namespace_), http::percent_encode(pod->name), http::percent_encode(container));
+  request.target = std::format("/containerLogs/{}/{}/{}", http::percent_encode(pod->namespace_()), http::percent_encode(pod->name()), http::percent_encode(container));
   char separator = '?';
   for (const char* name : {"follow", "previous", "sinceSeconds", "sinceTime", "tailLines", "limitBytes", "timestamps"}) {
     if (const auto value = call.param(name); !value.empty()) {
@@ -112,7 +112,7 @@ ApiTask<> log(Call& call) {
   }
   auto answer = co_await transport->send(std::move(request), http::BodyMode::Streamed, kNodeTimeout);
   if (!answer) {
-    co_return ApiFail(kube::status_unavailable(std::format("node {} does not answer on its serving port: {}", pod->node_name, answer.error().what)));
+    co_return ApiFail(kube::status_unavailable(std::format("node {} does not answer on its serving port: {}", pod->node_name(), answer.error().what)));
   }
   if (answer->status >= 400) co_return co_await refusal(std::move(*answer));
   http::Response response;

@@ -32,7 +32,7 @@ void set_finalizer(MutJson metadata, std::string_view finalizer, bool wanted) {
 // Seconds that this object may take to end; 0: it goes at once.
 std::int64_t grace_of(const Call& call, const DeleteRequest& request, Json old, const kube::Object& object) {
   if (call.type().kind != "Pod") return 0;
-  if (object.node_name.empty() || object.phase == "Succeeded" || object.phase == "Failed") return 0;
+  if (object.node_name().empty() || object.phase() == "Succeeded" || object.phase() == "Failed") return 0;
   const std::int64_t seconds = request.grace_seconds.value_or(old["spec"]["terminationGracePeriodSeconds"].i64(30));
   return seconds < 0 ? 1 : seconds;  // as in Kubernetes: less than nothing is the shortest time, not a kill
 }
@@ -111,17 +111,17 @@ ApiResult<DeleteRequest> parse_delete_options(Call& call) {
 
 ApiResult<store::Outcome> delete_object(Call& call, const DeleteRequest& request, const ObjectPtr& old, Revision next) {
   const ResourceType& type = call.type();
-  if (immortal(call, old->name)) return ApiFail(kube::status_forbidden("", "namespaces", old->name, "this namespace may not be deleted"));
+  if (immortal(call, old->name())) return ApiFail(kube::status_forbidden("", "namespaces", old->name(), "this namespace may not be deleted"));
   TRY_API_OK(admit_node_delete(call, old));
-  if (!request.uid.empty() && request.uid != old->uid) {
-    return ApiFail(kube::status_conflict(type.group, type.kind, old->name,
+  if (!request.uid.empty() && request.uid != old->uid()) {
+    return ApiFail(kube::status_conflict(type.group, type.kind, old->name(),
                                          std::format("the UID in the precondition ({}) does not match the UID in record ({}). The object might have been deleted and "
-                                                     "then recreated", request.uid, old->uid)));
+                                                     "then recreated", request.uid, old->uid())));
   }
-  if (!request.resource_version.empty() && request.resource_version != std::to_string(old->revision.value())) {
-    return ApiFail(kube::status_conflict(type.group, type.kind, old->name,
+  if (!request.resource_version.empty() && request.resource_version != std::to_string(old->revision().value())) {
+    return ApiFail(kube::status_conflict(type.group, type.kind, old->name(),
                                          std::format("the ResourceVersion in the precondition ({}) does not match the ResourceVersion in record ({}). The object "
-                                                     "might have been modified", request.resource_version, old->revision.value())));
+                                                     "might have been modified", request.resource_version, old->revision().value())));
   }
   const auto before = old->parse();
   auto object = JsonEdit::copy(before.root());
@@ -135,7 +135,7 @@ ApiResult<store::Outcome> delete_object(Call& call, const DeleteRequest& request
   const bool held = metadata["finalizers"].size() > 0 || (is_namespace && object.root()["spec"]["finalizers"].size() > 0);
   if (grace == 0 && !held) return store::Remove{seal(type, object.root(), next)};
   // Marked now; marked already: only the time can get shorter.
-  if (!old->deleting) {
+  if (!old->deleting()) {
     metadata.set("deletionTimestamp", to_rfc3339(call.server.clock.now() + std::chrono::seconds(grace)));
     metadata.set("deletionGracePeriodSeconds", grace);
     if (metadata["generation"].i64() > 0) metadata.set("generation", metadata["generation"].i64() + 1);
@@ -146,7 +146,7 @@ ApiResult<store::Outcome> delete_object(Call& call, const DeleteRequest& request
     metadata.set("deletionTimestamp", to_rfc3339(began + std::chrono::seconds(grace)));
     metadata.set("deletionGracePeriodSeconds", grace);
   }
-  if (seal(type, object.root(), old->revision) == *old->json()) return store::Keep{};
+  if (seal(type, object.root(), old->revision()) == *old->json()) return store::Keep{};
   return store::Put{seal(type, object.root(), next)};
 }
 
@@ -178,7 +178,7 @@ ApiTask<> remove(Call& call) {
   CO_TRY_API(const Deleted deleted, co_await delete_one(call, request, call.route.namespace_, call.route.name, dry));
   // As kube-apiserver does: pods are shown, other things only if they are still there.
   if (!deleted.gone || call.type().kind == "Pod") co_return respond_object(call, 200, deleted.object);
-  co_return respond(kube::status_success(call.route.group, call.route.resource, call.route.name, deleted.object->uid));
+  co_return respond(kube::status_success(call.route.group, call.route.resource, call.route.name, deleted.object->uid()));
 }
 
 ApiTask<> remove_collection(Call& call) {
@@ -198,7 +198,7 @@ ApiTask<> remove_collection(Call& call) {
                                  call.type().api_version, found->revision.value());
   bool first = true;
   for (const ObjectPtr& object : found->items) {
-    auto deleted = co_await delete_one(call, request, object->namespace_, object->name, dry);
+    auto deleted = co_await delete_one(call, request, object->namespace_(), object->name(), dry);
     if (!deleted && deleted.error().code == 404) continue;  // gone meanwhile
     if (!deleted) co_return ApiFail(std::move(deleted).error());
     if (!first) body += ',';

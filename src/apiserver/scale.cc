@@ -39,7 +39,7 @@ ApiResult<store::Outcome> apply_scale(Call& call, const JsonEdit& scale, const O
   if (!name.empty() && name != call.route.name) {
     return ApiFail(kube::status_bad_request(std::format("the name of the object ({}) does not match the name on the URL ({})", name, call.route.name)));
   }
-  if (!stated.empty() && stated != std::to_string(old->revision.value())) return ApiFail(conflict(call.route, kube::kModified));
+  if (!stated.empty() && stated != std::to_string(old->revision().value())) return ApiFail(conflict(call.route, kube::kModified));
   if (const auto errors = kube::validate_scale(root); !errors.empty()) {
     return ApiFail(kube::status_invalid("autoscaling", "Scale", call.route.name, errors));
   }
@@ -47,7 +47,7 @@ ApiResult<store::Outcome> apply_scale(Call& call, const JsonEdit& scale, const O
   auto object = JsonEdit::copy(before.root());
   object.root().object("spec").set("replicas", root["spec"]["replicas"].i64(0));
   kube::prepare_update(call.type(), object.root(), before.root());
-  if (seal(call.type(), object.root(), old->revision) == *old->json()) return store::Keep{};
+  if (seal(call.type(), object.root(), old->revision()) == *old->json()) return store::Keep{};
   return store::Put{seal(call.type(), object.root(), next)};
 }
 

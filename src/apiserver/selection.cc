@@ -11,11 +11,11 @@ namespace skerry::apiserver {
 store::Filter Selection::filter() const {
   if (everything()) {
     if (namespace_.empty()) return {};
-    return [wanted = namespace_](const kube::Object& object) { return object.namespace_ == wanted; };
+    return [wanted = namespace_](const kube::Object& object) { return object.namespace_() == wanted; };
   }
   auto shared = std::make_shared<const Selection>(*this);
   return [shared](const kube::Object& object) {
-    return (shared->namespace_.empty() || object.namespace_ == shared->namespace_) && shared->labels.matches(object.labels) &&
+    return (shared->namespace_.empty() || object.namespace_() == shared->namespace_) && shared->labels.matches(object.labels()) &&
            shared->fields.matches(object);
   };
 }

@@ -44,7 +44,7 @@ struct Used {
 Used used_by_others(const Call& call, std::string_view namespace_, std::string_view name) {
   Used used;
   call.server.store.for_each_newest(call.server.id("services"), [&](const kube::Object& object) {
-    if (object.namespace_ == namespace_ && object.name == name) return;
+    if (object.namespace_() == namespace_ && object.name() == name) return;
     const auto doc = object.parse();
     const Json spec = doc.root()["spec"];
     for (const Json ip : spec["clusterIPs"].items()) {

@@ -37,16 +37,16 @@ ApiResult<> check_identity(const Call& call, MutJson object, const ObjectPtr& ol
     return ApiFail(invalid(call.type(), call.route.name, {kube::field_invalid("metadata.resourceVersion", "0x0", "must be specified for an update")}));
   }
   const std::string_view uid = metadata["uid"].str();
-  if (call.route.verb == "update" && !uid.empty() && uid != old->uid) {
-    return ApiFail(conflict(call.route, std::format("Precondition failed: UID in precondition: {}, UID in object meta: {}", uid, old->uid)));
+  if (call.route.verb == "update" && !uid.empty() && uid != old->uid()) {
+    return ApiFail(conflict(call.route, std::format("Precondition failed: UID in precondition: {}, UID in object meta: {}", uid, old->uid())));
   }
-  if (!stated.empty() && stated != "0" && stated != std::to_string(old->revision.value())) return ApiFail(conflict(call.route, kube::kModified));
+  if (!stated.empty() && stated != "0" && stated != std::to_string(old->revision().value())) return ApiFail(conflict(call.route, kube::kModified));
   return {};
 }
 
 // An object that is being deleted goes when nothing holds it any more.
 bool may_go(const ObjectPtr& old, MutJson object) {
-  if (!old->deleting || object["metadata"]["finalizers"].size() > 0) return false;
+  if (!old->deleting() || object["metadata"]["finalizers"].size() > 0) return false;
   if (object["kind"].str() == "Namespace") return object["spec"]["finalizers"].size() == 0;
   return object["metadata"]["deletionGracePeriodSeconds"].i64(0) == 0;
 }
@@ -65,7 +65,7 @@ ApiResult<store::Outcome> replace_object(Call& call, JsonEdit object, const Obje
   } else {
     kube::prepare_update(type, root, before.root());
   }
-  root.object("metadata").set("resourceVersion", std::to_string(old->revision.value()));
+  root.object("metadata").set("resourceVersion", std::to_string(old->revision().value()));
   if (type.kind == "Service" && !status) TRY_API_OK(admit_service(call, root, old));
   {
     const auto frozen = object.freeze();
@@ -74,7 +74,7 @@ ApiResult<store::Outcome> replace_object(Call& call, JsonEdit object, const Obje
                                : kube::validate_update(type, frozen.root(), before.root());
     if (!errors.empty()) return ApiFail(invalid(type, call.route.name, errors));
   }
-  if (seal(type, root, old->revision) == *old->json()) return store::Keep{};
+  if (seal(type, root, old->revision()) == *old->json()) return store::Keep{};
   if (may_go(old, root)) return store::Remove{seal(type, root, next)};
   return store::Put{seal(type, root, next)};
 }
@@ -106,7 +106,7 @@ ApiTask<> finalize(Call& call) {
                                MutJson spec = object.root().object("spec");
                                spec.remove("finalizers");
                                if (const MutJson left = decoded.object.root()["spec"]["finalizers"]; left.size() > 0) spec.set("finalizers", left);
-                               if (seal(call.type(), object.root(), newest->revision) == *newest->json()) return store::Keep{};
+                               if (seal(call.type(), object.root(), newest->revision()) == *newest->json()) return store::Keep{};
                                if (may_go(newest, object.root())) return store::Remove{seal(call.type(), object.root(), next)};
                                return store::Put{seal(call.type(), object.root(), next)};
                              });

@@ -5,7 +5,6 @@
 #include <optional>
 
 #include "base/log.h"
-#include "os/memory.h"
 #include "rt/task_group.h"
 
 namespace skerry::cli {
@@ -14,7 +13,7 @@ namespace {
 struct Daemon {
   rt::Loop& loop;
   std::function<rt::Task<>()> start, stop;
-  rt::TaskGroup tasks{loop}, background{loop};
+  rt::TaskGroup tasks{loop};
   rt::Event asked{loop};
   std::optional<Error> failure = {};
 
@@ -25,14 +24,9 @@ struct Daemon {
       CO_TRY_OK(co_await asked.wait());
       LOG_INFO("stopping");
     }
-    CO_TRY_OK(co_await background.stop());
     if (auto stopped = co_await stop(); !stopped) LOG_WARN("stopping failed", {"error", stopped.error()});
     loop.stop();
     co_return Result<>{};
-  }
-
-  static rt::Task<> give_back_memory() {
-    for (os::FreedMemory freed;; freed.give_back()) CO_TRY_OK(co_await rt::sleep_for(1s));
   }
 };
 
@@ -42,7 +36,6 @@ Result<> run_daemon(rt::Loop& loop, std::function<rt::Task<>()> start, std::func
   Daemon daemon{.loop = loop, .start = std::move(start), .stop = std::move(stop)};
   loop.on_signal({SIGTERM, SIGINT}, [&](int) { daemon.asked.set(); });
   daemon.tasks.spawn("daemon", daemon.run());
-  daemon.background.spawn("freed memory", Daemon::give_back_memory());
   loop.run();
   if (daemon.failure) return Fail(*daemon.failure);
   return {};

@@ -122,8 +122,8 @@ Result<std::unique_ptr<ServerProcess>> ServerProcess::open(rt::Loop& loop, const
   // The controllers hold the server's own objects, so that none lies in memory twice.
   const auto share = [&p](const client::ResourcePath& path, const kube::Object& object) -> kube::ObjectPtr {
     const auto id = p.store->find_resource(path.group.empty() ? path.resource : path.resource + "." + path.group);
-    auto current = id ? p.store->get(*id, object.namespace_, object.name) : nullptr;
-    return current && current->revision == object.revision ? current : nullptr;
+    auto current = id ? p.store->get(*id, object.namespace_(), object.name()) : nullptr;
+    return current && current->revision() == object.revision() ? current : nullptr;
   };
   p.controllers.emplace(loop, *p.client, p.clock, p.random, control::Controllers::Options{.share = share});
   p.api->metrics().on_expose([&p](metrics::Exposition& out) { p.controllers->write_metrics(out); });

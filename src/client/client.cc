@@ -154,7 +154,7 @@ rt::Task<ObjectList> Client::list(ResourcePath path, std::string namespace_, Sel
     out.items.reserve(out.items.size() + root["items"].size());
     for (const kube::Json item : root["items"].items()) {
       auto object = item_of(item, api_version, kind);
-      if (!object || (*object)->name.empty())
+      if (!object || (*object)->name().empty())
         co_return Fail({Errc::Corrupt, std::format("GET {}: an item is no object: {}", url, object ? "it has no name" : object.error().what)});
       out.items.push_back(std::move(*object));
     }
@@ -192,7 +192,7 @@ rt::Task<ObjectPtr> Client::remove(ResourcePath path, std::string namespace_, st
   if (!options.propagation.empty()) root.set("propagationPolicy", options.propagation);
   CO_TRY(const auto response, co_await exchange("DELETE", path.url(namespace_, name), body.dump(), "application/json", http::BodyMode::Whole));
   auto object = kube::Object::from_json(std::string(response.text()));
-  if (object && (*object)->kind == "Status") co_return ObjectPtr();
+  if (object && (*object)->kind() == "Status") co_return ObjectPtr();
   if (!object) co_return Fail({Errc::Corrupt, std::format("DELETE {}: the answer is no object: {}", path.url(namespace_, name), object.error().what)});
   co_return std::move(*object);
 }

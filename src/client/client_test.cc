@@ -34,8 +34,8 @@ TEST_F(ClientTest, JoinsThePagesOfAList) {
   for (const char* name : {"a", "b", "c", "d", "e"}) api.put(name, R"(,"labels":{"app":"x"})");
   const auto list = rt::Loop::run_one(client.list(kPods, "d", {.label = "app in (x,y)", .field = "spec.nodeName=n"})).value();
   ASSERT_EQ(list.items.size(), 5U);
-  EXPECT_EQ(list.items[4]->name, "e");
-  EXPECT_EQ(list.items[0]->kind, "Pod");
+  EXPECT_EQ(list.items[4]->name(), "e");
+  EXPECT_EQ(list.items[0]->kind(), "Pod");
   EXPECT_THAT(*list.items[0]->json(), HasSubstr(R"("apiVersion":"v1")"));
   EXPECT_EQ(list.items[0]->label("app"), "x");
   EXPECT_EQ(list.revision, Revision(105));
@@ -50,7 +50,7 @@ TEST_F(ClientTest, JoinsThePagesOfAList) {
 TEST_F(ClientTest, SendsEachVerbAsTheApiWantsIt) {
   const auto ok = [&] { api.forced.emplace_back(200, std::string(kPod)); };
   ok();
-  EXPECT_EQ(rt::Loop::run_one(client.get(kPods, "d", "a")).value()->uid, "u");
+  EXPECT_EQ(rt::Loop::run_one(client.get(kPods, "d", "a")).value()->uid(), "u");
   EXPECT_EQ(last().method, "GET");
   ok();
   ASSERT_TRUE(rt::Loop::run_one(client.create(kPods, "d", "{}")).has_value());
@@ -118,7 +118,7 @@ rt::Task<std::string> read_two(Client& client) {
   std::string out;
   for (int i = 0; i < 2; ++i) {
     CO_TRY(const auto event, co_await watch.next());
-    if (event) out += event->object->name;
+    if (event) out += event->object->name();
   }
   co_return out;
 }

@@ -12,7 +12,7 @@ namespace {
 // A watch that the server ends sooner than this without a word is no progress.
 constexpr Duration kShortWatch = 1s;
 
-bool differs(const kube::ObjectPtr& a, const kube::ObjectPtr& b) { return a->uid != b->uid || a->revision != b->revision; }
+bool differs(const kube::ObjectPtr& a, const kube::ObjectPtr& b) { return a->uid() != b->uid() || a->revision() != b->revision(); }
 
 }  // namespace
 
@@ -101,7 +101,7 @@ std::optional<Change> InformerCore::on_event(const WatchEvent& event) {
   }
   // Seen already: a server may repeat events after a resume.
   const kube::ObjectPtr before = *at;
-  if (!differs(before, event.object) || (before->uid == event.object->uid && event.object->revision < before->revision)) return std::nullopt;
+  if (!differs(before, event.object) || (before->uid() == event.object->uid() && event.object->revision() < before->revision())) return std::nullopt;
   return Change{before, *kube::put(cache_, held(event.object, before))};
 }
 

@@ -18,11 +18,11 @@ kube::ObjectPtr pod(std::string name, std::uint64_t revision, std::string uid = 
                                              name, uid.empty() ? "uid-" + name : uid, revision)).value();
 }
 WatchEvent event(WatchEvent::Type type, kube::ObjectPtr object) {
-  const auto revision = object->revision;
+  const auto revision = object->revision();
   return {type, std::move(object), revision};
 }
 std::string show(const Change& change) {
-  const auto side = [](const kube::ObjectPtr& o) { return o ? std::format("{}@{}", o->name, o->revision.value()) : std::string("-"); };
+  const auto side = [](const kube::ObjectPtr& o) { return o ? std::format("{}@{}", o->name(), o->revision().value()) : std::string("-"); };
   return side(change.before) + ">" + side(change.after);
 }
 std::vector<std::string> show(const std::vector<Change>& changes) {
@@ -79,7 +79,7 @@ TEST(InformerShare, HoldsTheVersionThatIsThereAlready) {
   const auto change = core.on_event({WatchEvent::Type::Modified, pod("a", 4), kube::Revision(4)});  // theirs is another version
   ASSERT_TRUE(change);
   EXPECT_EQ(change->before, theirs);
-  EXPECT_EQ(change->after->revision, kube::Revision(4));
+  EXPECT_EQ(change->after->revision(), kube::Revision(4));
   theirs = pod("b", 5);
   ASSERT_TRUE(core.on_event({WatchEvent::Type::Added, pod("b", 5), kube::Revision(5)}));
   EXPECT_EQ(*core.cache().rbegin(), theirs);

@@ -23,7 +23,7 @@ struct InformerTest : ::testing::Test {
   std::vector<std::string> trace;
   Informer informer{loop, client, random, {.resource = kPods, .core = {.backoff_min = 2ms, .backoff_max = 8ms}},
                     [this](const ObjectPtr& before, const ObjectPtr& after) {
-                      const auto side = [](const ObjectPtr& o) { return o ? std::format("{}@{}", o->name, o->revision.value()) : std::string("-"); };
+                      const auto side = [](const ObjectPtr& o) { return o ? std::format("{}@{}", o->name(), o->revision().value()) : std::string("-"); };
                       trace.push_back(side(before) + ">" + side(after));
                     }};
   bool finished = false;
@@ -58,7 +58,7 @@ TEST_F(InformerTest, ListsWatchesAndResumesWithoutRepeating) {
     t.informer.start();
     CO_TRY_OK(co_await t.informer.synced().wait());
     EXPECT_THAT(t.taken(), ElementsAre("->a@101", "->b@102", "->c@103"));
-    EXPECT_EQ(t.informer.get("d", "b")->revision, Revision(102));
+    EXPECT_EQ(t.informer.get("d", "b")->revision(), Revision(102));
     EXPECT_EQ(t.informer.get("d", "x"), nullptr);
     CO_TRY_OK(co_await t.until([&t] { return t.informer.connected(); }));
     t.api.put("b");

@@ -56,9 +56,9 @@ Result<std::optional<WatchEvent>> WatchDecoder::next() {
     }
     auto parsed = kube::Object::from_json(object.dump());
     if (!parsed) return Fail({Errc::Corrupt, "a watch event's object: " + parsed.error().what});
-    if ((*parsed)->name.empty()) return Fail({Errc::Corrupt, "a watch event's object has no name"});
+    if ((*parsed)->name().empty()) return Fail({Errc::Corrupt, "a watch event's object has no name"});
     event.object = std::move(*parsed);
-    event.revision = event.object->revision;
+    event.revision = event.object->revision();
     return std::optional(std::move(event));
   }
 }

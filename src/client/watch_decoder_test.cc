@@ -30,7 +30,7 @@ TEST(WatchDecoder, ReadsEventsCutAnywhere) {
     }
     ASSERT_EQ(events.size(), 3U);
     EXPECT_EQ(events[0].type, WatchEvent::Type::Added);
-    EXPECT_EQ(events[0].object->name, "a");
+    EXPECT_EQ(events[0].object->name(), "a");
     EXPECT_EQ(events[0].revision, kube::Revision(7));
     EXPECT_EQ(events[1].type, WatchEvent::Type::Bookmark);
     EXPECT_EQ(events[1].object, nullptr);

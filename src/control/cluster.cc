@@ -64,9 +64,9 @@ void Cluster::changed(Watched& at, const ObjectPtr& before, const ObjectPtr& aft
   if (at.path == client::kPods) {
     index_pod(before, after);
   } else if (at.path == client::kReplicaSets) {
-    if (before) replica_sets_.erase(client::object_key(before->namespace_, before->name));
+    if (before) replica_sets_.erase(client::object_key(before->namespace_(), before->name()));
     if (after)
-      replica_sets_.insert_or_assign(client::object_key(after->namespace_, after->name), ReplicaSetView::make(after));
+      replica_sets_.insert_or_assign(client::object_key(after->namespace_(), after->name()), ReplicaSetView::make(after));
   }
   for (const auto& subscriber : at.subscribers) subscriber(before, after);
   for (const auto& subscriber : any_subscribers_) subscriber(at.path, before, after);
@@ -86,14 +86,14 @@ void Cluster::drop(PodIndex& index, std::string_view key, const PodPtr& pod) {
 
 void Cluster::index_pod(const ObjectPtr& before, const ObjectPtr& after) {
   if (before) {
-    if (const auto old = pods_.find(std::string_view(client::object_key(before->namespace_, before->name))); old != pods_.end()) {
+    if (const auto old = pods_.find(std::string_view(client::object_key(before->namespace_(), before->name()))); old != pods_.end()) {
       const PodPtr view = *old;
       if (view->controller) {
         drop(by_controller_, view->controller->uid, view);
       } else {
-        drop(without_controller_, before->namespace_, view);
+        drop(without_controller_, before->namespace_(), view);
       }
-      drop(by_node_, before->node_name, view);
+      drop(by_node_, before->node_name(), view);
       pods_.erase(old);
     }
   }
@@ -104,9 +104,9 @@ void Cluster::index_pod(const ObjectPtr& before, const ObjectPtr& after) {
       last_controller_ = view->controller;
       by_controller_[view->controller->uid].insert(view);
     } else {
-      without_controller_[after->namespace_].insert(view);
+      without_controller_[after->namespace_()].insert(view);
     }
-    if (!after->node_name.empty()) by_node_[after->node_name].insert(view);
+    if (!after->node_name().empty()) by_node_[after->node_name()].insert(view);
   }
 }
 
@@ -124,7 +124,7 @@ std::vector<PodPtr> Cluster::pods_of_node(std::string_view node) const { return 
 std::vector<PodPtr> Cluster::pods_of_namespace(std::string_view namespace_) const {
   const std::string prefix = std::string(namespace_) + "/";
   std::vector<PodPtr> found;
-  for (auto at = pods_.lower_bound(std::string_view(prefix)); at != pods_.end() && (*at)->object->namespace_ == namespace_; ++at)
+  for (auto at = pods_.lower_bound(std::string_view(prefix)); at != pods_.end() && (*at)->object->namespace_() == namespace_; ++at)
     found.push_back(*at);
   return found;
 }

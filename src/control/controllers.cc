@@ -104,10 +104,10 @@ void Controllers::State::subscribe() {
     if (after) replica_sets.enqueue(set);
     const auto doc = set->parse();
     if (const auto owner = controller_of(doc.root()["metadata"]); owner && owner->kind == "Deployment") {
-      deployments.enqueue(object_key(set->namespace_, owner->name));
+      deployments.enqueue(object_key(set->namespace_(), owner->name));
     } else if (!owner) {
       for (const auto& one : cluster.all(client::kDeployments)) {
-        if (one->namespace_ == set->namespace_) deployments.enqueue(object_key(one->namespace_, one->name));  // one of them may adopt it
+        if (one->namespace_() == set->namespace_()) deployments.enqueue(object_key(one->namespace_(), one->name()));  // one of them may adopt it
       }
     }
   });
@@ -118,30 +118,30 @@ void Controllers::State::subscribe() {
   cluster.subscribe(client::kEndpointSlices, [this](const ObjectPtr& before, const ObjectPtr& after) {
     const ObjectPtr& slice = after ? after : before;
     if (slice->label(kManagedByLabel) == kManagedBy)
-      endpoint_slices.enqueue(object_key(slice->namespace_, slice->label(kServiceNameLabel)));
+      endpoint_slices.enqueue(object_key(slice->namespace_(), slice->label(kServiceNameLabel)));
   });
   cluster.subscribe(client::kNamespaces, [this](const ObjectPtr&, const ObjectPtr& after) {
     if (!after) return;
-    service_accounts.enqueue(after->name);
-    if (after->deleting) namespaces.enqueue(after->name);
+    service_accounts.enqueue(after->name());
+    if (after->deleting()) namespaces.enqueue(after->name());
   });
   cluster.subscribe(client::kServiceAccounts, [this](const ObjectPtr& before, const ObjectPtr& after) {
-    if (!after) service_accounts.enqueue(before->namespace_);
+    if (!after) service_accounts.enqueue(before->namespace_());
   });
   cluster.subscribe(client::kNodes, [this](const ObjectPtr& before, const ObjectPtr& after) {
     if (after) {
       nodes.put_node(after, cluster.clock().instant());
-      node_pods.enqueue(after->name);
+      node_pods.enqueue(after->name());
     } else {
-      nodes.remove_node(before->name);
+      nodes.remove_node(before->name());
     }
     sweeps.enqueue_after("nodes", kSettle);
   });
   cluster.subscribe(client::kLeases, [this](const ObjectPtr&, const ObjectPtr& after) {
-    if (after && after->namespace_ == "kube-node-lease") nodes.put_lease(*after, cluster.clock().instant());
+    if (after && after->namespace_() == "kube-node-lease") nodes.put_lease(*after, cluster.clock().instant());
   });
   cluster.subscribe_all([this](const client::ResourcePath& path, const ObjectPtr& before, const ObjectPtr& after) {
-    if (before && (!after || after->uid != before->uid)) garbage_core.remove(*before);
+    if (before && (!after || after->uid() != before->uid())) garbage_core.remove(*before);
     if (after) garbage_core.put(path, after);
     if (synced) look_for_garbage();  // before, half the owners are not there yet
   });
@@ -152,34 +152,34 @@ void Controllers::State::on_pod(const ObjectPtr& before, const ObjectPtr& after)
     if (!pod) continue;
     const auto doc = pod->parse();
     if (const auto owner = controller_of(doc.root()["metadata"])) {
-      if (owner->kind == "ReplicaSet") replica_sets.enqueue_after(object_key(pod->namespace_, owner->name), kSettle);
-    } else if (pod == after && (!before || before->labels != after->labels)) {
-      for (const auto& set : cluster.replica_sets_of_namespace(pod->namespace_)) replica_sets.enqueue(set->object);
+      if (owner->kind == "ReplicaSet") replica_sets.enqueue_after(object_key(pod->namespace_(), owner->name), kSettle);
+    } else if (pod == after && (!before || before->labels() != after->labels())) {
+      for (const auto& set : cluster.replica_sets_of_namespace(pod->namespace_())) replica_sets.enqueue(set->object);
     }
-    if (after && pod == before && before->labels == after->labels) continue;  // its Services are those of `after`
-    const std::string prefix = pod->namespace_ + "/";
+    if (after && pod == before && before->labels() == after->labels()) continue;  // its Services are those of `after`
+    const std::string prefix = pod->namespace_() + "/";
     const auto& services = cluster.all(client::kServices);
-    for (auto at = services.lower_bound(std::string_view(prefix)); at != services.end() && (*at)->namespace_ == pod->namespace_; ++at) {
+    for (auto at = services.lower_bound(std::string_view(prefix)); at != services.end() && (*at)->namespace_() == pod->namespace_(); ++at) {
       const auto service = (*at)->parse();
-      if (kube::LabelSelector::from_map(service.root()["spec"]["selector"]).matches(pod->labels))
-        endpoint_slices.enqueue(object_key((*at)->namespace_, (*at)->name));
+      if (kube::LabelSelector::from_map(service.root()["spec"]["selector"]).matches(pod->labels()))
+        endpoint_slices.enqueue(object_key((*at)->namespace_(), (*at)->name()));
     }
   }
   // A taint that it does not tolerate may have been on the node before it came.
-  if (after && !after->node_name.empty() && (!before || before->node_name != after->node_name))
-    node_pods.enqueue_after(after->node_name, kSettle);
+  if (after && !after->node_name().empty() && (!before || before->node_name() != after->node_name()))
+    node_pods.enqueue_after(after->node_name(), kSettle);
   // Recreate waits for the last old pod.
-  if (!after || (before && before->phase != after->phase)) {
+  if (!after || (before && before->phase() != after->phase())) {
     const ObjectPtr& pod = after ? after : before;
     const auto doc = pod->parse();
     const auto owner = controller_of(doc.root()["metadata"]);
     if (!owner || owner->kind != "ReplicaSet") return;
-    const auto set = cluster.get(client::kReplicaSets, pod->namespace_, owner->name);
+    const auto set = cluster.get(client::kReplicaSets, pod->namespace_(), owner->name);
     if (!set) return;
     const auto set_doc = set->parse();
     const auto deployment_owner = controller_of(set_doc.root()["metadata"]);
     if (deployment_owner && deployment_owner->kind == "Deployment")
-      deployments.enqueue_after(object_key(pod->namespace_, deployment_owner->name), kSettle);
+      deployments.enqueue_after(object_key(pod->namespace_(), deployment_owner->name), kSettle);
   }
 }
 
@@ -223,7 +223,7 @@ Plan Controllers::State::deployment(const std::string& key) {
          .resource = client::kDeployments,
          .namespace_ = namespace_,
          .name = name,
-         .body = std::format(R"({{"metadata":{{"uid":"{}"}},"status":{{"collisionCount":{}}}}})", object->uid,
+         .body = std::format(R"({{"metadata":{{"uid":"{}"}},"status":{{"collisionCount":{}}}}})", object->uid(),
                              doc.root()["status"]["collisionCount"].i64() + 1)});
     return collision;
   }
@@ -238,7 +238,7 @@ Plan Controllers::State::replica_set(const std::string& key) {
     return {};
   }
   const auto failed = create_failures.find(key);
-  auto pods = cluster.pods_of_controller(object->uid);
+  auto pods = cluster.pods_of_controller(object->uid());
   const auto orphans = cluster.pods_without_controller(namespace_);
   pods.insert(pods.end(), orphans.begin(), orphans.end());
   return reconcile_replica_set(
@@ -258,7 +258,7 @@ Plan Controllers::State::endpoint_slice(const std::string& key) {
   std::vector<ObjectPtr> slices;
   const auto& all = cluster.all(client::kEndpointSlices);
   const std::string prefix = namespace_ + "/";
-  for (auto at = all.lower_bound(std::string_view(prefix)); at != all.end() && (*at)->namespace_ == namespace_; ++at) {
+  for (auto at = all.lower_bound(std::string_view(prefix)); at != all.end() && (*at)->namespace_() == namespace_; ++at) {
     if ((*at)->label(kServiceNameLabel) == name && (*at)->label(kManagedByLabel) == kManagedBy) slices.push_back(*at);
   }
   return reconcile_endpoint_slices(
@@ -267,7 +267,7 @@ Plan Controllers::State::endpoint_slice(const std::string& key) {
 
 Plan Controllers::State::service_account(const std::string& key) {
   const ObjectPtr in = cluster.get(client::kNamespaces, "", key);
-  if (!in || in->deleting || cluster.get(client::kServiceAccounts, key, "default")) return {};
+  if (!in || in->deleting() || cluster.get(client::kServiceAccounts, key, "default")) return {};
   Plan plan;
   plan.actions.push_back(
       {.verb = Verb::Create,
@@ -291,10 +291,10 @@ Plan Controllers::State::sweep(const std::string& what) {
   } else {
     std::vector<PodPtr> pods;
     for (const auto& pod : cluster.all(client::kPods)) {
-      if (auto view = cluster.pod(pod->namespace_, pod->name)) pods.push_back(std::move(view));
+      if (auto view = cluster.pod(pod->namespace_(), pod->name())) pods.push_back(std::move(view));
     }
     std::set<std::string> names;
-    for (const auto& node : cluster.all(client::kNodes)) names.insert(node->name);
+    for (const auto& node : cluster.all(client::kNodes)) names.insert(node->name());
     plan = pod_gc.poll(pods, names, cluster.clock().instant());
   }
   plan.again = options.poll;
@@ -304,7 +304,7 @@ Plan Controllers::State::sweep(const std::string& what) {
 // Deletes what a namespace that is being deleted contains; once it is empty, lets it go.
 rt::Task<Plan> Controllers::State::empty_namespace(std::string name) {
   const ObjectPtr object = cluster.get(client::kNamespaces, "", name);
-  if (!object || !object->deleting) co_return Plan{};
+  if (!object || !object->deleting()) co_return Plan{};
   Plan plan;
   bool left = false;
   for (const kube::ResourceType& type : kube::resources()) {
@@ -312,12 +312,12 @@ rt::Task<Plan> Controllers::State::empty_namespace(std::string name) {
     CO_TRY(const auto list, co_await cluster.client().list(path_of(type), name));
     for (const ObjectPtr& item : list.items) {
       left = true;
-      if (item->deleting) continue;
+      if (item->deleting()) continue;
       plan.actions.push_back({.verb = Verb::Delete,
                               .resource = path_of(type),
                               .namespace_ = name,
-                              .name = item->name,
-                              .uid = item->uid,
+                              .name = item->name(),
+                              .uid = item->uid(),
                               .propagation = "Background"});
     }
   }
@@ -349,7 +349,7 @@ rt::Task<Plan> Controllers::State::collect(std::string uid) {
     const kube::ResourceType* type = kube::find_kind(owner.api_version, owner.kind);
     if (type == nullptr) continue;  // a kind that we do not serve: its owner may exist elsewhere
     const auto found = co_await cluster.client().get(path_of(*type), type->namespaced ? namespace_ : "", owner.name);
-    if (found && (*found)->uid == owner.uid) continue;  // the informer will show it
+    if (found && (*found)->uid() == owner.uid) continue;  // the informer will show it
     if (!found && found.error().code != Errc::NotFound) co_return Fail(found.error());
     garbage_core.absent(owner.uid);
   }

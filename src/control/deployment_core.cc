@@ -73,7 +73,7 @@ class Step {
       return std::move(plan_);
     }
     sort_out(*selector);
-    if (deployment_.deleting) {
+    if (deployment_.deleting()) {
       report();
       return std::move(plan_);
     }
@@ -100,18 +100,18 @@ class Step {
   void sort_out(const kube::LabelSelector& selector) {
     std::vector<ReplicaSetPtr> mine;
     for (const auto& set : input_.replica_sets) {
-      const bool owned = set->controller && set->controller->uid == deployment_.uid;
-      const bool matches = selector.matches(set->object->labels);
+      const bool owned = set->controller && set->controller->uid == deployment_.uid();
+      const bool matches = selector.matches(set->object->labels());
       if (owned && matches) {
         mine.push_back(set);
-      } else if (!owned && !set->controller && matches && !set->object->deleting && !deployment_.deleting) {
+      } else if (!owned && !set->controller && matches && !set->object->deleting() && !deployment_.deleting()) {
         adopt(*set);
         mine.push_back(set);
       }
     }
     std::ranges::sort(mine, [](const auto& a, const auto& b) {
-      return std::pair(a->created, std::string_view(a->object->name)) <
-             std::pair(b->created, std::string_view(b->object->name));
+      return std::pair(a->created, std::string_view(a->object->name())) <
+             std::pair(b->created, std::string_view(b->object->name()));
     });
     for (const auto& set : mine) {
       const auto set_doc = set->object->parse();
@@ -120,7 +120,7 @@ class Step {
         new_size_ = set->replicas;
       } else {
         old_.push_back(set);
-        size_[set->object->uid] = set->replicas;
+        size_[set->object->uid()] = set->replicas;
       }
     }
   }
@@ -128,7 +128,7 @@ class Step {
   void adopt(const ReplicaSetView& set) {
     JsonEdit edit;
     MutJson metadata = edit.root().object("metadata");
-    metadata.set("uid", set.object->uid);
+    metadata.set("uid", set.object->uid());
     MutJson owners = metadata.array("ownerReferences");
     const auto set_doc = set.object->parse();
     for (const Json owner : set_doc.root()["metadata"]["ownerReferences"].items()) owners.push(owner);
@@ -139,14 +139,14 @@ class Step {
   void patch(const kube::Object& set, std::string body) {
     plan_.actions.push_back({.verb = Verb::Patch,
                              .resource = client::kReplicaSets,
-                             .namespace_ = set.namespace_,
-                             .name = set.name,
+                             .namespace_ = set.namespace_(),
+                             .name = set.name(),
                              .body = std::move(body)});
   }
 
   std::int64_t old_total() const {
     std::int64_t total = 0;
-    for (const auto& set : old_) total += size_.at(set->object->uid);
+    for (const auto& set : old_) total += size_.at(set->object->uid());
     return total;
   }
   std::int64_t available_total() const {
@@ -161,7 +161,7 @@ class Step {
 
   // The size an existing ReplicaSet is to have. Patched once, with an Event, if it differs.
   bool resize(const ReplicaSetView& set, std::int64_t size) {
-    std::int64_t& now = &set == new_.get() ? new_size_ : size_.at(set.object->uid);
+    std::int64_t& now = &set == new_.get() ? new_size_ : size_.at(set.object->uid());
     const auto set_doc = set.object->parse();
     const Json annotations = set_doc.root()["metadata"]["annotations"];
     const bool resized = now != size;
@@ -169,11 +169,11 @@ class Step {
                            annotations[kMaximum].str() == std::to_string(replicas_ + max_surge_);
     if (!resized && annotated) return false;
     patch(*set.object, std::format(R"({{"metadata":{{"uid":"{}","annotations":{{{}}}}},"spec":{{"replicas":{}}}}})",
-                                   set.object->uid, size_annotations(), size));
+                                   set.object->uid(), size_annotations(), size));
     if (resized) {
       plan_.notes.push_back({input_.deployment, NoteType::Normal, "ScalingReplicaSet",
                              std::format("Scaled {} replica set {} from {} to {}", size > now ? "up" : "down",
-                                         set.object->name, now, size)});
+                                         set.object->name(), now, size)});
     }
     now = size;
     return resized;
@@ -194,20 +194,20 @@ class Step {
       revision_ = std::max(revision, new_->revision);
       follow();
       if (!find_condition(root_, "Progressing"))
-        progressing_ = {"True", "FoundNewReplicaSet", std::format("Found new replica set \"{}\"", new_->object->name)};
+        progressing_ = {"True", "FoundNewReplicaSet", std::format("Found new replica set \"{}\"", new_->object->name())};
       return;
     }
     if (create == Create::No) return;
     revision_ = revision;
     const std::string hash = template_hash(spec_["template"], root_["status"]["collisionCount"].i64());
-    const std::string name = deployment_.name.substr(0, 240) + "-" + hash;
+    const std::string name = deployment_.name().substr(0, 240) + "-" + hash;
     JsonEdit edit;
     MutJson set = edit.root();
     set.set("apiVersion", "apps/v1");
     set.set("kind", "ReplicaSet");
     MutJson metadata = set.object("metadata");
     metadata.set("name", name);
-    metadata.set("namespace", deployment_.namespace_);
+    metadata.set("namespace", deployment_.namespace_());
     metadata.set("labels", spec_["template"]["metadata"]["labels"]);
     metadata.object("labels").set(kHashLabel, hash);
     MutJson annotations = metadata.object("annotations");
@@ -228,7 +228,7 @@ class Step {
     spec.object("template").object("metadata").object("labels").set(kHashLabel, hash);
     plan_.actions.push_back({.verb = Verb::Create,
                              .resource = client::kReplicaSets,
-                             .namespace_ = deployment_.namespace_,
+                             .namespace_ = deployment_.namespace_(),
                              .name = name,
                              .body = edit.dump()});
     if (size > 0) {
@@ -243,7 +243,7 @@ class Step {
     const auto set_doc = new_->object->parse();
     const Json set = set_doc.root();
     JsonEdit edit;
-    edit.root().object("metadata").set("uid", new_->object->uid);
+    edit.root().object("metadata").set("uid", new_->object->uid());
     bool changed = false;
     const auto annotate = [&](std::string_view key, std::string_view value) {
       if (set["metadata"]["annotations"][key].str() == value && set["metadata"]["annotations"][key].exists()) return;
@@ -277,35 +277,35 @@ class Step {
     // Pods that are not available go first: they serve nobody.
     std::int64_t cleaned = 0;
     for (const auto& set : old_) {
-      const std::int64_t size = size_.at(set->object->uid);
+      const std::int64_t size = size_.at(set->object->uid());
       if (cleaned >= most || size == 0 || size <= set->status_available) continue;
       const std::int64_t take = std::min(most - cleaned, size - set->status_available);
-      targets_[set->object->uid] = size - take;
+      targets_[set->object->uid()] = size - take;
       cleaned += take;
     }
     std::int64_t left = available_total() - min_available;
     for (const auto& set : old_) {
       const std::int64_t size =
-          targets_.contains(set->object->uid) ? targets_[set->object->uid] : size_.at(set->object->uid);
+          targets_.contains(set->object->uid()) ? targets_[set->object->uid()] : size_.at(set->object->uid());
       if (left <= 0 || size == 0) continue;
       const std::int64_t take = std::min(size, left);
-      targets_[set->object->uid] = size - take;
+      targets_[set->object->uid()] = size - take;
       left -= take;
     }
     for (const auto& set : old_) {
-      if (const auto target = targets_.find(set->object->uid); target != targets_.end()) resize(*set, target->second);
+      if (const auto target = targets_.find(set->object->uid()); target != targets_.end()) resize(*set, target->second);
     }
   }
 
   void recreate() {
     bool scaled = false;
     for (const auto& set : old_) {
-      if (size_.at(set->object->uid) > 0) scaled = resize(*set, 0) || scaled;
+      if (size_.at(set->object->uid()) > 0) scaled = resize(*set, 0) || scaled;
     }
     ensure_new(0, Create::No);
     if (scaled) return;
     for (const auto& set : old_) {
-      if (input_.running_pods(set->object->uid) > 0) return;  // the last old pod first
+      if (input_.running_pods(set->object->uid()) > 0) return;  // the last old pod first
     }
     ensure_new(replicas_, Create::Yes);
     if (new_) resize(*new_, replicas_);
@@ -320,14 +320,14 @@ class Step {
       return desired && *desired != replicas_;
     };
     if (new_ && sized_otherwise(new_, new_size_)) return true;
-    return std::ranges::any_of(old_, [&](const auto& set) { return sized_otherwise(set, size_.at(set->object->uid)); });
+    return std::ranges::any_of(old_, [&](const auto& set) { return sized_otherwise(set, size_.at(set->object->uid())); });
   }
 
   // Changes sizes without going on with a rollout: in proportion, if several ReplicaSets are in use.
   void scale() {
     std::vector<ReplicaSetPtr> used;
     for (const auto& set : old_) {
-      if (size_.at(set->object->uid) > 0) used.push_back(set);
+      if (size_.at(set->object->uid()) > 0) used.push_back(set);
     }
     if (new_ && new_size_ > 0) used.push_back(new_);
     if (used.size() <= 1) {
@@ -337,14 +337,14 @@ class Step {
     }
     if (new_ && new_size_ == replicas_ && new_->status_available == replicas_) {
       for (const auto& set : old_) {
-        if (size_.at(set->object->uid) > 0) resize(*set, 0);
+        if (size_.at(set->object->uid()) > 0) resize(*set, 0);
       }
       return;
     }
     if (recreate_) return;
     const std::int64_t allowed = replicas_ > 0 ? replicas_ + max_surge_ : 0;
     std::int64_t to_add = allowed - old_total() - (new_ ? new_size_ : 0);
-    const auto size_of = [&](const ReplicaSetPtr& set) { return set == new_ ? new_size_ : size_.at(set->object->uid); };
+    const auto size_of = [&](const ReplicaSetPtr& set) { return set == new_ ? new_size_ : size_.at(set->object->uid()); };
     // The largest first; of equals the newer when growing, the older when shrinking.
     std::ranges::stable_sort(used, [&](const auto& a, const auto& b) {
       if (size_of(a) != size_of(b)) return size_of(a) > size_of(b);
@@ -384,7 +384,7 @@ class Step {
     const std::int64_t limit = spec_["revisionHistoryLimit"].i64(10);
     std::vector<ReplicaSetPtr> unused;
     for (const auto& set : old_) {
-      if (!set->object->deleting && set->replicas == 0 && set->status_replicas == 0 && set->observed)
+      if (!set->object->deleting() && set->replicas == 0 && set->status_replicas == 0 && set->observed)
         unused.push_back(set);
     }
     std::ranges::sort(unused, {}, [](const auto& set) { return set->revision; });
@@ -392,9 +392,9 @@ class Step {
       const auto& set = unused.front();
       plan_.actions.push_back({.verb = Verb::Delete,
                                .resource = client::kReplicaSets,
-                               .namespace_ = set->object->namespace_,
-                               .name = set->object->name,
-                               .uid = set->object->uid});
+                               .namespace_ = set->object->namespace_(),
+                               .name = set->object->name(),
+                               .uid = set->object->uid()});
       unused.erase(unused.begin());
     }
   }
@@ -457,20 +457,20 @@ class Step {
       if (type != "Available" && type != "Progressing" && type != kReplicaFailure) conditions.push(condition);
     }
     if (changed) {
-      edit.root().object("metadata").set("uid", deployment_.uid);
+      edit.root().object("metadata").set("uid", deployment_.uid());
       plan_.actions.push_back({.verb = Verb::PatchStatus,
                                .resource = client::kDeployments,
-                               .namespace_ = deployment_.namespace_,
-                               .name = deployment_.name,
+                               .namespace_ = deployment_.namespace_(),
+                               .name = deployment_.name(),
                                .body = edit.dump()});
     }
     if (revision_ > 0 && root_["metadata"]["annotations"][kRevision].str() != std::to_string(revision_)) {
       plan_.actions.push_back({.verb = Verb::Patch,
                                .resource = client::kDeployments,
-                               .namespace_ = deployment_.namespace_,
-                               .name = deployment_.name,
+                               .namespace_ = deployment_.namespace_(),
+                               .name = deployment_.name(),
                                .body = std::format(R"({{"metadata":{{"uid":"{}","annotations":{{"{}":"{}"}}}}}})",
-                                                   deployment_.uid, kRevision, revision_)});
+                                                   deployment_.uid(), kRevision, revision_)});
     }
   }
 
@@ -507,8 +507,8 @@ class Step {
       return false;
     };
     const std::int64_t deadline = spec_["progressDeadlineSeconds"].i64(600);
-    const std::string name = new_ ? std::format("ReplicaSet \"{}\"", new_->object->name)
-                                  : std::format("Deployment \"{}\"", deployment_.name);
+    const std::string name = new_ ? std::format("ReplicaSet \"{}\"", new_->object->name())
+                                  : std::format("Deployment \"{}\"", deployment_.name());
     if (paused_) {
       if (present["reason"].str() == "DeploymentPaused" || present["reason"].str() == "ProgressDeadlineExceeded")
         return keep();

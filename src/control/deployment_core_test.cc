@@ -45,14 +45,14 @@ class Deployments : public ::testing::Test {
       for (int i = 0; i < 2; ++i) {  // the second reports what the first did
         const auto pods = world_.pods();
         world_.apply(reconcile_replica_set(
-            {.replica_set = world_.get("replicasets", set->name), .pods = pods, .now = world_.now}, random_));
+            {.replica_set = world_.get("replicasets", set->name()), .pods = pods, .now = world_.now}, random_));
       }
     }
   }
   // At most so many pods get ready.
   void ready(int most) {
     for (const auto& pod : world_.pods()) {
-      if (!pod->ready && most-- > 0) world_.set_ready(pod->object->name, true);
+      if (!pod->ready && most-- > 0) world_.set_ready(pod->object->name(), true);
     }
   }
   std::string picture() const {
@@ -286,7 +286,7 @@ TEST_F(Deployments, RollsBackToAnOlderTemplateUnderANewRevision) {
 TEST_F(Deployments, SaysWhatKeepsItsReplicaSetFromMakingPods) {
   make(1);
   run(10);
-  const std::string set = world_.replica_sets()[0]->object->name;
+  const std::string set = world_.replica_sets()[0]->object->name();
   world_.patch("replicasets", set, R"({"status":{"conditions":[{"type":"ReplicaFailure","status":"True","reason":"FailedCreate","message":"no such RuntimeClass"}]}})",
                Verb::PatchStatus);
   step();

@@ -45,12 +45,12 @@ std::string ports_of(Json service_spec, Json pod) {
 
 std::string endpoint_of(const PodView& pod, bool publish_not_ready) {
   const kube::Object& object = *pod.object;
-  const bool serving = pod.ready, terminating = object.deleting;
+  const bool serving = pod.ready, terminating = object.deleting();
   const bool ready = publish_not_ready || (serving && !terminating);
   return std::format(R"({{"addresses":["{}"],"conditions":{{"ready":{},"serving":{},"terminating":{}}},)"
                      R"("nodeName":{},"targetRef":{{"kind":"Pod","name":{},"namespace":{},"uid":"{}"}}}})",
-                     pod.ip, ready, serving, terminating, json_quote(object.node_name), json_quote(object.name),
-                     json_quote(object.namespace_), object.uid);
+                     pod.ip, ready, serving, terminating, json_quote(object.node_name()), json_quote(object.name()),
+                     json_quote(object.namespace_()), object.uid());
 }
 
 using Endpoints = std::map<std::string, std::string>;  // pod uid to JSON
@@ -86,14 +86,14 @@ std::string slice_json(const kube::Object& service, Json spec, const Slice& slic
   root.set("apiVersion", "discovery.k8s.io/v1");
   root.set("kind", "EndpointSlice");
   MutJson metadata = root.object("metadata");
-  const std::string stem = service.name.substr(0, 57) + "-";
+  const std::string stem = service.name().substr(0, 57) + "-";
   metadata.set("name", stem + make_name_suffix(random, 5));
   metadata.set("generateName", stem);
-  metadata.set("namespace", service.namespace_);
+  metadata.set("namespace", service.namespace_());
   MutJson labels = metadata.object("labels");
-  for (const auto& [key, value] : service.labels) labels.set(key, value);
+  for (const auto& [key, value] : service.labels()) labels.set(key, value);
   labels.set(kManagedByLabel, kManagedBy);
-  labels.set(kServiceNameLabel, service.name);
+  labels.set(kServiceNameLabel, service.name());
   if (spec["clusterIP"].str() == "None") labels.set("service.kubernetes.io/headless", "");
   metadata.array("ownerReferences").push(JsonDoc::parse(controller_reference("v1", "Service", service))->root());
   root.set("addressType", "IPv4");
@@ -110,7 +110,7 @@ Plan reconcile_endpoint_slices(const EndpointSliceInput& input, Random& random) 
   const kube::Object& service = *input.service;
   const auto doc = service.parse();
   const Json spec = doc.root()["spec"];
-  if (service.deleting || spec["type"].str() == "ExternalName" || spec["selector"].size() == 0) return plan;
+  if (service.deleting() || spec["type"].str() == "ExternalName" || spec["selector"].size() == 0) return plan;
   const auto selector = kube::LabelSelector::from_map(spec["selector"]);
   const bool publish_not_ready = spec["publishNotReadyAddresses"].boolean();
   const bool named = any_item(spec["ports"], [](Json port) { return port["targetPort"].is_string(); });
@@ -119,7 +119,7 @@ Plan reconcile_endpoint_slices(const EndpointSliceInput& input, Random& random) 
   std::map<std::string, Endpoints> wanted;
   std::string common_ports;
   for (const auto& pod : input.pods) {
-    if (pod->finished || pod->ip.empty() || !selector.matches(pod->object->labels)) continue;
+    if (pod->finished || pod->ip.empty() || !selector.matches(pod->object->labels())) continue;
     std::string ports;
     if (named) {
       const auto pod_doc = pod->object->parse();
@@ -128,14 +128,14 @@ Plan reconcile_endpoint_slices(const EndpointSliceInput& input, Random& random) 
       if (common_ports.empty()) common_ports = ports_of(spec, {});
       ports = common_ports;
     }
-    wanted[ports].emplace(pod->object->uid, endpoint_of(*pod, publish_not_ready));
+    wanted[ports].emplace(pod->object->uid(), endpoint_of(*pod, publish_not_ready));
   }
   if (wanted.empty()) wanted[ports_of(spec, {})] = {};
 
   // What is published stays where it is.
   std::vector<Slice> slices;
   for (const auto& object : input.slices) {
-    if (object->deleting) continue;
+    if (object->deleting()) continue;
     Slice slice{.object = object, .ports = {}, .endpoints = {}};
     const auto slice_doc = object->parse();
     slice.ports = canonical_ports(slice_doc.root()["ports"]);
@@ -180,9 +180,9 @@ Plan reconcile_endpoint_slices(const EndpointSliceInput& input, Random& random) 
       if (kept > 0 || placeholder || !wanted.contains(slice.ports)) {
         plan.actions.push_back({.verb = Verb::Delete,
                                 .resource = client::kEndpointSlices,
-                                .namespace_ = service.namespace_,
-                                .name = slice.object->name,
-                                .uid = slice.object->uid});
+                                .namespace_ = service.namespace_(),
+                                .name = slice.object->name(),
+                                .uid = slice.object->uid()});
         continue;
       }
       placeholder = true;
@@ -191,7 +191,7 @@ Plan reconcile_endpoint_slices(const EndpointSliceInput& input, Random& random) 
     if (!slice.object) {
       plan.actions.push_back({.verb = Verb::Create,
                               .resource = client::kEndpointSlices,
-                              .namespace_ = service.namespace_,
+                              .namespace_ = service.namespace_(),
                               .body = slice_json(service, spec, slice, random)});
       continue;
     }
@@ -200,15 +200,15 @@ Plan reconcile_endpoint_slices(const EndpointSliceInput& input, Random& random) 
     plan.actions.push_back(
         {.verb = Verb::Patch,
          .resource = client::kEndpointSlices,
-         .namespace_ = service.namespace_,
-         .name = slice.object->name,
-         .body = std::format(R"({{"metadata":{{"uid":"{}"}},"endpoints":[{}]}})", slice.object->uid, endpoints)});
+         .namespace_ = service.namespace_(),
+         .name = slice.object->name(),
+         .body = std::format(R"({{"metadata":{{"uid":"{}"}},"endpoints":[{}]}})", slice.object->uid(), endpoints)});
   }
   if (kept == 0 && !placeholder) {
     const Slice empty{.object = nullptr, .ports = wanted.begin()->first, .endpoints = {}, .changed = true};
     plan.actions.push_back({.verb = Verb::Create,
                             .resource = client::kEndpointSlices,
-                            .namespace_ = service.namespace_,
+                            .namespace_ = service.namespace_(),
                             .body = slice_json(service, spec, empty, random)});
   }
   return plan;

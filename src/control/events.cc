@@ -14,7 +14,7 @@ std::string EventCore::Known::name() const { return std::format("{}.{:016x}", ab
 
 void EventCore::add(const Note& note, Time now, Random& random) {
   const kube::Object& about = *note.about;
-  const std::string group = std::format("{}\n{}\n{}\n{}", about.uid, about.name, static_cast<int>(note.type), note.reason);
+  const std::string group = std::format("{}\n{}\n{}\n{}", about.uid(), about.name(), static_cast<int>(note.type), note.reason);
   const auto hash = [](const std::string& text) -> Key { return std::hash<std::string>{}(text); };
   Key key = hash(group + "\n" + note.message);
   std::string message = note.message;
@@ -35,12 +35,12 @@ void EventCore::add(const Note& note, Time now, Random& random) {
     }
     const auto doc = about.parse();
     at = known_.emplace(key, Known{.about = about.identity(),
-                                   .kind = about.kind,
+                                   .kind = about.kind(),
                                    .api_version = std::string(doc.root()["apiVersion"].str()),
                                    .reason = note.reason,
                                    .component = note.component.empty() ? options_.component : note.component,
                                    .message = {},
-                                   .revision = about.revision,
+                                   .revision = about.revision(),
                                    .suffix = random.next(),
                                    .first = now,
                                    .type = note.type}).first;

@@ -25,7 +25,7 @@ void GarbageCore::put(const client::ResourcePath& path, const ObjectPtr& object)
   Node node{.path = intern(path), .object = object, .owners = none_, .foreground = false, .orphan = false};
   // Most objects have neither: no need to parse those.
   const kube::Text text = object->json();
-  if (text->contains("\"ownerReferences\"") || (object->deleting && text->contains("\"finalizers\""))) {
+  if (text->contains("\"ownerReferences\"") || (object->deleting() && text->contains("\"finalizers\""))) {
     const auto doc = kube::JsonDoc::parse(*text);
     CHECK(doc.has_value());  // it is an object's
     const Json metadata = doc->root()["metadata"];
@@ -35,45 +35,45 @@ void GarbageCore::put(const client::ResourcePath& path, const ObjectPtr& object)
     const auto has = [&](std::string_view wanted) {
       return any_item(metadata["finalizers"], [&](Json one) { return one.str() == wanted; });
     };
-    node.foreground = object->deleting && has(kForeground);
-    node.orphan = object->deleting && has(kOrphan);
+    node.foreground = object->deleting() && has(kForeground);
+    node.orphan = object->deleting() && has(kOrphan);
   }
   Owners before = none_;
-  if (const auto old = objects_.find(object->uid); old != objects_.end()) before = old->second.owners;
+  if (const auto old = objects_.find(object->uid()); old != objects_.end()) before = old->second.owners;
   for (const auto& owner : *before) {
     const auto at = dependents_.find(owner.uid);
     if (at == dependents_.end()) continue;
-    at->second.erase(object->uid);
+    at->second.erase(object->uid());
     if (at->second.empty()) dependents_.erase(at);
     candidates_.insert(owner.uid);
   }
   for (const auto& owner : *node.owners) {
-    dependents_[owner.uid].insert(object->uid);
-    if (!objects_.contains(owner.uid)) candidates_.insert(object->uid);
+    dependents_[owner.uid].insert(object->uid());
+    if (!objects_.contains(owner.uid)) candidates_.insert(object->uid());
   }
-  if (node.foreground || node.orphan) candidates_.insert(object->uid);
-  if (object->deleting) {
+  if (node.foreground || node.orphan) candidates_.insert(object->uid());
+  if (object->deleting()) {
     for (const auto& owner : *node.owners) candidates_.insert(owner.uid);
   }
-  objects_.erase(object->uid);  // its key points into the former version
-  objects_.emplace(object->uid, std::move(node));
+  objects_.erase(object->uid());  // its key points into the former version
+  objects_.emplace(object->uid(), std::move(node));
 }
 
 void GarbageCore::remove(const kube::Object& object) {
-  const auto at = objects_.find(object.uid);
+  const auto at = objects_.find(object.uid());
   if (at != objects_.end()) {
     for (const auto& owner : *at->second.owners) {
       const auto others = dependents_.find(owner.uid);
       if (others != dependents_.end()) {
-        others->second.erase(object.uid);
+        others->second.erase(object.uid());
         if (others->second.empty()) dependents_.erase(others);
       }
       candidates_.insert(owner.uid);  // it may have waited for this one
     }
     objects_.erase(at);
   }
-  if (const auto owned = dependents_.find(object.uid); owned != dependents_.end()) {
-    absent(object.uid);
+  if (const auto owned = dependents_.find(object.uid()); owned != dependents_.end()) {
+    absent(object.uid());
     for (const std::string_view dependent : owned->second) candidates_.emplace(dependent);
   }
 }
@@ -86,8 +86,8 @@ void GarbageCore::absent(const std::string& uid) {
 Action GarbageCore::without_owners(const Node& node, const std::set<std::string>& gone) const {
   JsonEdit edit;
   MutJson metadata = edit.root().object("metadata");
-  metadata.set("uid", node.object->uid);
-  metadata.set("resourceVersion", std::to_string(node.object->revision.value()));
+  metadata.set("uid", node.object->uid());
+  metadata.set("resourceVersion", std::to_string(node.object->revision().value()));
   MutJson owners = metadata.array("ownerReferences");
   const auto doc = node.object->parse();
   for (const Json owner : doc.root()["metadata"]["ownerReferences"].items()) {
@@ -95,16 +95,16 @@ Action GarbageCore::without_owners(const Node& node, const std::set<std::string>
   }
   return {.verb = Verb::Patch,
           .resource = *node.path,
-          .namespace_ = node.object->namespace_,
-          .name = node.object->name,
+          .namespace_ = node.object->namespace_(),
+          .name = node.object->name(),
           .body = edit.dump()};
 }
 
 Action GarbageCore::without_finalizer(const Node& node, std::string_view finalizer) const {
   JsonEdit edit;
   MutJson metadata = edit.root().object("metadata");
-  metadata.set("uid", node.object->uid);
-  metadata.set("resourceVersion", std::to_string(node.object->revision.value()));
+  metadata.set("uid", node.object->uid());
+  metadata.set("resourceVersion", std::to_string(node.object->revision().value()));
   MutJson left = metadata.array("finalizers");
   const auto doc = node.object->parse();
   for (const Json one : doc.root()["metadata"]["finalizers"].items()) {
@@ -112,8 +112,8 @@ Action GarbageCore::without_finalizer(const Node& node, std::string_view finaliz
   }
   return {.verb = Verb::Patch,
           .resource = *node.path,
-          .namespace_ = node.object->namespace_,
-          .name = node.object->name,
+          .namespace_ = node.object->namespace_(),
+          .name = node.object->name(),
           .body = edit.dump()};
 }
 
@@ -145,11 +145,11 @@ GarbageCore::Verdict GarbageCore::look(const std::string& uid) const {
         });
         if (other_owner) {
           verdict.actions.push_back(without_owners(one, {uid}));
-        } else if (!one.object->deleting) {
+        } else if (!one.object->deleting()) {
           verdict.actions.push_back({.verb = Verb::Delete,
                                      .resource = *one.path,
-                                     .namespace_ = one.object->namespace_,
-                                     .name = one.object->name,
+                                     .namespace_ = one.object->namespace_(),
+                                     .name = one.object->name(),
                                      .uid = std::string(dependent),
                                      .propagation = has_dependents(dependent) ? "Foreground" : "Background"});
         }
@@ -158,7 +158,7 @@ GarbageCore::Verdict GarbageCore::look(const std::string& uid) const {
     if (!blocked) verdict.actions.push_back(without_finalizer(node, kForeground));
     return verdict;
   }
-  if (node.object->deleting || node.owners->empty()) return verdict;
+  if (node.object->deleting() || node.owners->empty()) return verdict;
 
   std::set<std::string> gone;
   bool solid = false;
@@ -168,7 +168,7 @@ GarbageCore::Verdict GarbageCore::look(const std::string& uid) const {
     } else if (absent_.contains(owner.uid)) {
       gone.insert(owner.uid);
     } else {
-      verdict.ask.push_back({owner, node.object->namespace_});
+      verdict.ask.push_back({owner, node.object->namespace_()});
     }
   }
   if (!verdict.ask.empty() || gone.empty()) return verdict;
@@ -177,8 +177,8 @@ GarbageCore::Verdict GarbageCore::look(const std::string& uid) const {
   } else {
     verdict.actions.push_back({.verb = Verb::Delete,
                                .resource = *node.path,
-                               .namespace_ = node.object->namespace_,
-                               .name = node.object->name,
+                               .namespace_ = node.object->namespace_(),
+                               .name = node.object->name(),
                                .uid = uid,
                                .propagation = "Background"});
   }

@@ -91,19 +91,19 @@ std::optional<std::string> taints_patch(const kube::Object& node, Json now, cons
     changed = true;
   }
   if (!changed) return std::nullopt;
-  edit.root().object("metadata").set("uid", node.uid);
+  edit.root().object("metadata").set("uid", node.uid());
   return edit.dump();
 }
 
 }  // namespace
 
 void NodeLifecycleCore::put_node(const ObjectPtr& object, Instant now) {
-  const auto [at, fresh] = nodes_.try_emplace(object->name);
+  const auto [at, fresh] = nodes_.try_emplace(object->name());
   Node& node = at->second;
   const auto doc = object->parse();
   std::string heartbeat = find_condition(doc.root(), "Ready").dump();
   const bool unknown = find_condition(doc.root(), "Ready")["status"].str() == "Unknown";  // we wrote that
-  if (fresh || (node.heartbeat != heartbeat && !unknown) || (node.object && node.object->uid != object->uid))
+  if (fresh || (node.heartbeat != heartbeat && !unknown) || (node.object && node.object->uid() != object->uid()))
     node.heard = now;
   if (fresh)
     node.jitter =
@@ -117,7 +117,7 @@ void NodeLifecycleCore::remove_node(std::string_view name) {
 }
 
 void NodeLifecycleCore::put_lease(const kube::Object& lease, Instant now) {
-  const auto at = nodes_.find(lease.name);
+  const auto at = nodes_.find(lease.name());
   if (at == nodes_.end()) return;
   const auto doc = lease.parse();
   const auto renewed = doc.root()["spec"]["renewTime"].str();
@@ -164,7 +164,7 @@ void NodeLifecycleCore::judge(Node& node, bool may_evict, bool& evicted, Time no
 
   if (quiet && ready != "Unknown") {
     JsonEdit edit;
-    edit.root().object("metadata").set("uid", node.object->uid);
+    edit.root().object("metadata").set("uid", node.object->uid());
     MutJson conditions = edit.root().object("status").array("conditions");
     bool seen_ready = false;
     const auto unknown = [&](MutJson condition, std::string_view type) {
@@ -182,9 +182,9 @@ void NodeLifecycleCore::judge(Node& node, bool may_evict, bool& evicted, Time no
     }
     if (!seen_ready) unknown(conditions.push_object(), "Ready");
     plan.actions.push_back(
-        {.verb = Verb::PatchStatus, .resource = client::kNodes, .name = node.object->name, .body = edit.dump()});
+        {.verb = Verb::PatchStatus, .resource = client::kNodes, .name = node.object->name(), .body = edit.dump()});
     plan.notes.push_back({node.object, NoteType::Normal, "NodeNotReady",
-                          std::format("Node {} status is now: NodeNotReady", node.object->name)});
+                          std::format("Node {} status is now: NodeNotReady", node.object->name())});
     ready = "Unknown";
   }
 
@@ -208,7 +208,7 @@ void NodeLifecycleCore::judge(Node& node, bool may_evict, bool& evicted, Time no
   }
 
   if (auto body = taints_patch(*node.object, spec["taints"], wanted, time)) {
-    plan.actions.push_back({.verb = Verb::Patch, .resource = client::kNodes, .name = node.object->name, .body = std::move(*body)});
+    plan.actions.push_back({.verb = Verb::Patch, .resource = client::kNodes, .name = node.object->name(), .body = std::move(*body)});
   }
 }
 
@@ -221,11 +221,11 @@ Plan NodeLifecycleCore::pods(const kube::Object& node, const std::vector<PodPtr>
   const bool tainted = any_item(root["spec"]["taints"], [](Json taint) { return taint["effect"].str() == "NoExecute"; });
   if (!unknown && !tainted) return plan;
   for (const auto& pod : pods) {
-    if (pod->finished || pod->object->deleting) continue;
+    if (pod->finished || pod->object->deleting()) continue;
     const auto pod_doc = pod->object->parse();
     if (unknown && pod->ready) {
       JsonEdit edit;
-      edit.root().object("metadata").set("uid", pod->object->uid);
+      edit.root().object("metadata").set("uid", pod->object->uid());
       MutJson conditions = edit.root().object("status").array("conditions");
       for (const Json condition : pod_doc.root()["status"]["conditions"].items()) {
         MutJson copy = conditions.push_object();
@@ -236,8 +236,8 @@ Plan NodeLifecycleCore::pods(const kube::Object& node, const std::vector<PodPtr>
       }
       plan.actions.push_back({.verb = Verb::PatchStatus,
                               .resource = client::kPods,
-                              .namespace_ = pod->object->namespace_,
-                              .name = pod->object->name,
+                              .namespace_ = pod->object->namespace_(),
+                              .name = pod->object->name(),
                               .body = edit.dump()});
     }
     for (const Json taint : root["spec"]["taints"].items()) {
@@ -249,12 +249,12 @@ Plan NodeLifecycleCore::pods(const kube::Object& node, const std::vector<PodPtr>
       if (due <= now) {
         plan.actions.push_back({.verb = Verb::Delete,
                                 .resource = client::kPods,
-                                .namespace_ = pod->object->namespace_,
-                                .name = pod->object->name,
-                                .uid = pod->object->uid});
+                                .namespace_ = pod->object->namespace_(),
+                                .name = pod->object->name(),
+                                .uid = pod->object->uid()});
         plan.notes.push_back(
             {pod->object, NoteType::Normal, "TaintManagerEviction",
-             std::format("Marking for deletion Pod {}/{}", pod->object->namespace_, pod->object->name)});
+             std::format("Marking for deletion Pod {}/{}", pod->object->namespace_(), pod->object->name())});
         break;
       }
       if (!plan.again || due - now < *plan.again) plan.again = due - now;

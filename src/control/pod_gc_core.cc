@@ -10,17 +10,17 @@ Plan PodGcCore::poll(const std::vector<PodPtr>& pods, const std::set<std::string
   const auto remove = [&](const PodPtr& pod) {
     plan.actions.push_back({.verb = Verb::Delete,
                             .resource = client::kPods,
-                            .namespace_ = pod->object->namespace_,
-                            .name = pod->object->name,
-                            .uid = pod->object->uid,
+                            .namespace_ = pod->object->namespace_(),
+                            .name = pod->object->name(),
+                            .uid = pod->object->uid(),
                             .grace_seconds = 0});
   };
   std::map<std::string, Instant> missed;
   std::vector<PodPtr> ended;
   for (const auto& pod : pods) {
-    const std::string& node = pod->object->node_name;
+    const std::string& node = pod->object->node_name();
     if (node.empty()) {
-      if (pod->object->deleting) remove(pod);
+      if (pod->object->deleting()) remove(pod);
       continue;
     }
     if (!nodes.contains(node)) {
@@ -31,7 +31,7 @@ Plan PodGcCore::poll(const std::vector<PodPtr>& pods, const std::set<std::string
         continue;
       }
     }
-    if (pod->finished && !pod->object->deleting) ended.push_back(pod);
+    if (pod->finished && !pod->object->deleting()) ended.push_back(pod);
   }
   missed_ = std::move(missed);
   if (ended.size() > options_.ended_max) {

@@ -111,7 +111,7 @@ bool Reconciler::caught_up(const std::string& key) {
     }
     for (const auto& action : at->second.deletions) {
       const auto seen = cluster_.get(action.resource, action.namespace_, action.name);
-      if (seen && seen->uid == action.uid && !seen->deleting) return false;
+      if (seen && seen->uid() == action.uid && !seen->deleting()) return false;
     }
   } else {
     LOG_WARN("informers lag behind", {"controller", options_.name}, {"object", key});
@@ -134,7 +134,7 @@ void Reconciler::expect(const std::string& key, const Action& action, const Obje
   } else if (result) {
     auto& wanted = expected.revisions[action.resource.resource];
     wanted.first = action.resource;
-    wanted.second = std::max(wanted.second, result->revision);
+    wanted.second = std::max(wanted.second, result->revision());
   }
 }
 

@@ -43,7 +43,7 @@ class Reconciler {
   };
   Figures figures() const;
   const std::string& name() const { return options_.name; }
-  void enqueue(const ObjectPtr& object) { enqueue(client::object_key(object->namespace_, object->name)); }
+  void enqueue(const ObjectPtr& object) { enqueue(client::object_key(object->namespace_(), object->name())); }
 
  private:
   struct Batch;

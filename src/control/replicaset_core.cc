@@ -25,10 +25,10 @@ std::string pod_json(const kube::Object& replica_set, Json spec, Random& random)
   root.set("apiVersion", "v1");
   root.set("kind", "Pod");
   MutJson metadata = root.object("metadata");
-  const std::string stem = replica_set.name.substr(0, 57) + "-";
+  const std::string stem = replica_set.name().substr(0, 57) + "-";
   metadata.set("name", stem + make_name_suffix(random, 5));
   metadata.set("generateName", stem);
-  metadata.set("namespace", replica_set.namespace_);
+  metadata.set("namespace", replica_set.namespace_());
   for (const char* field : {"labels", "annotations", "finalizers"}) {
     if (const Json value = pod_template["metadata"][field]; value.size() > 0) metadata.set(field, value);
   }
@@ -43,33 +43,33 @@ enum class Ownership : std::uint8_t { Adopt, Release };
 Action ownership(const PodView& pod, const kube::Object& replica_set, Ownership change) {
   JsonEdit edit;
   MutJson metadata = edit.root().object("metadata");
-  metadata.set("uid", pod.object->uid);
+  metadata.set("uid", pod.object->uid());
   MutJson owners = metadata.array("ownerReferences");
   const auto doc = pod.object->parse();
   for (const Json owner : doc.root()["metadata"]["ownerReferences"].items()) {
-    if (owner["uid"].str() != replica_set.uid) owners.push(owner);
+    if (owner["uid"].str() != replica_set.uid()) owners.push(owner);
   }
   if (change == Ownership::Adopt)
     owners.push(JsonDoc::parse(controller_reference(kApiVersion, kKind, replica_set))->root());
   return {.verb = Verb::Patch,
           .resource = client::kPods,
-          .namespace_ = pod.object->namespace_,
-          .name = pod.object->name,
+          .namespace_ = pod.object->namespace_(),
+          .name = pod.object->name(),
           .body = edit.dump()};
 }
 
 // Sorted so that those to delete come first.
 void rank(std::vector<PodPtr>& pods) {
   std::map<std::string, int> on_node;
-  for (const auto& pod : pods) ++on_node[pod->object->node_name];
+  for (const auto& pod : pods) ++on_node[pod->object->node_name()];
   const auto phase = [](const PodView& pod) {
-    return pod.object->phase == "Pending" || pod.object->phase.empty() ? 0 : pod.object->phase == "Unknown" ? 1 : 2;
+    return pod.object->phase() == "Pending" || pod.object->phase().empty() ? 0 : pod.object->phase() == "Unknown" ? 1 : 2;
   };
   const auto key = [&](const PodPtr& pod) {
     const auto newest_first = [](Time time) { return -time.time_since_epoch().count(); };
-    return std::tuple(!pod->object->node_name.empty(), phase(*pod), pod->ready, pod->deletion_cost,
-                      -on_node[pod->object->node_name], newest_first(pod->ready_since.value_or(pod->created)),
-                      -pod->restarts, newest_first(pod->created), std::string_view(pod->object->name));
+    return std::tuple(!pod->object->node_name().empty(), phase(*pod), pod->ready, pod->deletion_cost,
+                      -on_node[pod->object->node_name()], newest_first(pod->ready_since.value_or(pod->created)),
+                      -pod->restarts, newest_first(pod->created), std::string_view(pod->object->name()));
   };
   std::ranges::sort(pods, [&](const PodPtr& a, const PodPtr& b) { return key(a) < key(b); });
 }
@@ -104,7 +104,7 @@ void report(const ReplicaSetInput& input, Json root, const std::vector<PodPtr>& 
   const Duration min_ready = std::chrono::seconds(spec["minReadySeconds"].i64());
   std::int64_t labeled = 0, ready = 0, available = 0;
   for (const auto& pod : active) {
-    labeled += template_labels.matches(pod->object->labels);
+    labeled += template_labels.matches(pod->object->labels());
     ready += pod->ready;
     if (pod->available(input.now, min_ready)) {
       ++available;
@@ -121,11 +121,11 @@ void report(const ReplicaSetInput& input, Json root, const std::vector<PodPtr>& 
     plan.actions.push_back(
         {.verb = Verb::PatchStatus,
          .resource = client::kReplicaSets,
-         .namespace_ = replica_set.namespace_,
-         .name = replica_set.name,
+         .namespace_ = replica_set.namespace_(),
+         .name = replica_set.name(),
          .body = std::format(
              R"({{"metadata":{{"uid":"{}"}},"status":{{"replicas":{},"fullyLabeledReplicas":{},"readyReplicas":{},"availableReplicas":{},"observedGeneration":{}{}}}}})",
-             replica_set.uid, have, labeled, ready, available, generation, conditions.value_or(""))});
+             replica_set.uid(), have, labeled, ready, available, generation, conditions.value_or(""))});
   }
 }
 
@@ -145,11 +145,11 @@ Plan reconcile_replica_set(const ReplicaSetInput& input, Random& random) {
 
   std::vector<PodPtr> active;
   for (const auto& pod : input.pods) {
-    const bool mine = pod->controller && pod->controller->uid == replica_set.uid;
-    const bool matches = selector->matches(pod->object->labels);
+    const bool mine = pod->controller && pod->controller->uid == replica_set.uid();
+    const bool matches = selector->matches(pod->object->labels());
     if (mine && !matches) {
-      if (!replica_set.deleting) plan.actions.push_back(ownership(*pod, replica_set, Ownership::Release));
-    } else if (!mine && !pod->controller && matches && pod->active() && !replica_set.deleting) {
+      if (!replica_set.deleting()) plan.actions.push_back(ownership(*pod, replica_set, Ownership::Release));
+    } else if (!mine && !pod->controller && matches && pod->active() && !replica_set.deleting()) {
       plan.actions.push_back(ownership(*pod, replica_set, Ownership::Adopt));
       active.push_back(pod);
     } else if (mine && pod->active()) {
@@ -160,26 +160,26 @@ Plan reconcile_replica_set(const ReplicaSetInput& input, Random& random) {
   const std::int64_t wanted = spec["replicas"].i64(1);
   const auto have = static_cast<std::int64_t>(active.size());
   const auto burst = static_cast<std::int64_t>(input.burst_max);
-  if (!replica_set.deleting && have < wanted) {
+  if (!replica_set.deleting() && have < wanted) {
     for (std::int64_t i = 0; i < std::min(wanted - have, burst); ++i) {
       plan.actions.push_back({.verb = Verb::Create,
                               .resource = client::kPods,
-                              .namespace_ = replica_set.namespace_,
+                              .namespace_ = replica_set.namespace_(),
                               .body = pod_json(replica_set, spec, random)});
     }
     if (wanted - have > burst) plan.again = Duration::zero();
-  } else if (!replica_set.deleting && have > wanted) {
+  } else if (!replica_set.deleting() && have > wanted) {
     std::vector<PodPtr> ranked = active;
     rank(ranked);
     ranked.resize(static_cast<std::size_t>(std::min(have - wanted, burst)));
     for (const auto& pod : ranked) {
       plan.actions.push_back({.verb = Verb::Delete,
                               .resource = client::kPods,
-                              .namespace_ = pod->object->namespace_,
-                              .name = pod->object->name,
-                              .uid = pod->object->uid});
+                              .namespace_ = pod->object->namespace_(),
+                              .name = pod->object->name(),
+                              .uid = pod->object->uid()});
       plan.notes.push_back(
-          {input.replica_set, NoteType::Normal, "SuccessfulDelete", "Deleted pod: " + pod->object->name});
+          {input.replica_set, NoteType::Normal, "SuccessfulDelete", "Deleted pod: " + pod->object->name()});
     }
     if (have - wanted > burst) plan.again = Duration::zero();
   }

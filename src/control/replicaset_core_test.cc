@@ -49,7 +49,7 @@ class ReplicaSets : public ::testing::Test {
 
 TEST_F(ReplicaSets, CreatesPodsAndReportsThem) {
   std::string text = testing::trace(step());
-  for (const auto& pod : world_.pods()) world_.set_ready(pod->object->name, true);
+  for (const auto& pod : world_.pods()) world_.set_ready(pod->object->name(), true);
   for (int i = 0; i < 2; ++i) {
     text += "----\n";
     text += testing::trace(step());
@@ -118,7 +118,7 @@ TEST_F(ReplicaSets, CreatesInBursts) {
 TEST_F(ReplicaSets, WaitsForMinReadySeconds) {
   world_.patch("replicasets", "web", R"({"spec":{"replicas":1,"minReadySeconds":10}})");
   step();
-  world_.set_ready(world_.pods()[0]->object->name, true);
+  world_.set_ready(world_.pods()[0]->object->name(), true);
   world_.now += 4s;
   EXPECT_EQ(step().again, Duration(6s));
   world_.now += 6s;

@@ -25,26 +25,26 @@ void Scheduler::start() {
 rt::Task<> Scheduler::stop() { return tasks_.stop(); }
 
 void Scheduler::on_pod(const ObjectPtr& before, const ObjectPtr& after) {
-  if (before && (!after || after->uid != before->uid)) {
-    waiting_.erase(before->uid);
-    core_.remove_pod(before->uid);
-    if (!before->node_name.empty()) room_may_have_come();
+  if (before && (!after || after->uid() != before->uid())) {
+    waiting_.erase(before->uid());
+    core_.remove_pod(before->uid());
+    if (!before->node_name().empty()) room_may_have_come();
   }
   if (!after) return;
   core_.put_pod(*after);
-  const bool ended = after->phase == "Succeeded" || after->phase == "Failed";
-  if (!after->node_name.empty() || ended || after->deleting) {
-    waiting_.erase(after->uid);
-    if (ended && before && before->phase != after->phase) room_may_have_come();
+  const bool ended = after->phase() == "Succeeded" || after->phase() == "Failed";
+  if (!after->node_name().empty() || ended || after->deleting()) {
+    waiting_.erase(after->uid());
+    if (ended && before && before->phase() != after->phase()) room_may_have_come();
     return;
   }
   const auto doc = after->parse();
   const Json spec = doc.root()["spec"];
   if (spec["schedulerName"].str(options_.name) != options_.name || spec["schedulingGates"].size() > 0) {
-    waiting_.erase(after->uid);
+    waiting_.erase(after->uid());
     return;
   }
-  const auto [at, fresh] = waiting_.try_emplace(after->uid);
+  const auto [at, fresh] = waiting_.try_emplace(after->uid());
   Waiting& waiting = at->second;
   // Our own report of why it does not fit is no reason to try again; a changed spec is.
   if (!fresh && waiting.pod) {
@@ -59,14 +59,14 @@ void Scheduler::on_pod(const ObjectPtr& before, const ObjectPtr& after) {
 
 void Scheduler::on_node(const ObjectPtr& before, const ObjectPtr& after) {
   if (!after) {
-    core_.remove_node(before->name);
+    core_.remove_node(before->name());
     return;
   }
   core_.put_node(*after);
   // Heartbeats come all the time: only what a pod may need counts.
   if (before) {
     const auto old = before->parse(), now = after->parse();
-    if (old.root()["spec"].equals(now.root()["spec"]) && before->labels == after->labels &&
+    if (old.root()["spec"].equals(now.root()["spec"]) && before->labels() == after->labels() &&
         old.root()["status"]["allocatable"].equals(now.root()["status"]["allocatable"])) {
       return;
     }
@@ -111,7 +111,7 @@ rt::Task<> Scheduler::run() {
       }
     }
     std::ranges::sort(due, {}, [](const Waiting* one) {
-      return std::tuple(-one->priority, one->created, std::string_view(one->pod->name));
+      return std::tuple(-one->priority, one->created, std::string_view(one->pod->name()));
     });
     if (due.size() > options_.batch_max) {
       due.resize(options_.batch_max);
@@ -165,22 +165,22 @@ rt::Task<> Scheduler::bind(Binding binding) {
   const kube::Object& pod = *binding.pod;
   std::string body = std::format(
       R"({{"apiVersion":"v1","kind":"Binding","metadata":{{"name":{},"namespace":{},"uid":"{}"}},"target":{{"apiVersion":"v1","kind":"Node","name":{}}}}})",
-      json_quote(pod.name), json_quote(pod.namespace_), pod.uid, json_quote(binding.node));
+      json_quote(pod.name()), json_quote(pod.namespace_()), pod.uid(), json_quote(binding.node));
   const auto bound =
-      co_await cluster_.client().post(client::kPods, pod.namespace_, pod.name, "binding", std::move(body));
-  const auto at = waiting_.find(pod.uid);
+      co_await cluster_.client().post(client::kPods, pod.namespace_(), pod.name(), "binding", std::move(body));
+  const auto at = waiting_.find(pod.uid());
   if (bound) {
     ++bound_;
     if (at != waiting_.end()) waiting_.erase(at);
     cluster_.events().record(
         {binding.pod, NoteType::Normal, "Scheduled",
-         std::format("Successfully assigned {}/{} to {}", pod.namespace_, pod.name, binding.node), options_.name});
+         std::format("Successfully assigned {}/{} to {}", pod.namespace_(), pod.name(), binding.node), options_.name});
     co_return Result<>{};
   }
   ++failed_;
-  core_.forget(pod.uid);
+  core_.forget(pod.uid());
   if (bound.error().code != Errc::NotFound && bound.error().code != Errc::Conflict) {
-    LOG_WARN("pod not bound", {"pod", pod.name}, {"node", binding.node}, {"error", bound.error()});
+    LOG_WARN("pod not bound", {"pod", pod.name()}, {"node", binding.node}, {"error", bound.error()});
   }
   if (at != waiting_.end()) {
     postpone(at->second);
@@ -200,10 +200,10 @@ rt::Task<> Scheduler::report(ObjectPtr pod, std::string reason, std::string mess
     if (condition["type"].str() != "PodScheduled") conditions += "," + condition.dump();
   }
   const auto done = co_await cluster_.client().patch_status(
-      client::kPods, pod->namespace_, pod->name, client::PatchType::Merge,
-      std::format(R"({{"metadata":{{"uid":"{}"}},"status":{{"conditions":[{}]}}}})", pod->uid, conditions));
+      client::kPods, pod->namespace_(), pod->name(), client::PatchType::Merge,
+      std::format(R"({{"metadata":{{"uid":"{}"}},"status":{{"conditions":[{}]}}}})", pod->uid(), conditions));
   if (!done && done.error().code != Errc::NotFound && done.error().code != Errc::Conflict) {
-    LOG_WARN("pod condition not written", {"pod", pod->name}, {"error", done.error()});
+    LOG_WARN("pod condition not written", {"pod", pod->name()}, {"error", done.error()});
   }
   co_return Result<>{};
 }

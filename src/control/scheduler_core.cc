@@ -165,12 +165,12 @@ SchedulerCore::Node& SchedulerCore::node(std::string_view name) {
 }
 
 void SchedulerCore::put_node(const kube::Object& object) {
-  Node& changed = node(object.name);
+  Node& changed = node(object.name());
   const auto doc = object.parse();
   const Json spec = doc.root()["spec"], allocatable = doc.root()["status"]["allocatable"];
   changed.known = true;
-  changed.labels = object.labels;
-  changed.unschedulable = spec["unschedulable"].boolean() || object.deleting;
+  changed.labels = object.labels();
+  changed.unschedulable = spec["unschedulable"].boolean() || object.deleting();
   changed.taints.clear();
   for (const Json taint : spec["taints"].items()) {
     changed.taints.push_back(
@@ -215,18 +215,18 @@ void SchedulerCore::release(std::string_view uid) {
 }
 
 void SchedulerCore::put_pod(const kube::Object& pod) {
-  const bool ended = pod.phase == "Succeeded" || pod.phase == "Failed";
-  const auto known = placed_.find(pod.uid);
-  if (pod.node_name.empty()) return;  // not placed yet, or assumed by us: its binding is on its way
-  if (!ended && known != placed_.end() && known->second.node == pod.node_name) {
+  const bool ended = pod.phase() == "Succeeded" || pod.phase() == "Failed";
+  const auto known = placed_.find(pod.uid());
+  if (pod.node_name().empty()) return;  // not placed yet, or assumed by us: its binding is on its way
+  if (!ended && known != placed_.end() && known->second.node == pod.node_name()) {
     known->second.assumed = false;
     return;  // requests cannot change
   }
-  release(pod.uid);
+  release(pod.uid());
   if (ended) return;
   const auto doc = pod.parse();
   const Json spec = doc.root()["spec"];
-  place(pod.uid, {.node = pod.node_name,
+  place(pod.uid(), {.node = pod.node_name(),
                   .requests = pod_requests(spec),
                   .ports = host_ports(spec),
                   .owner = owner_of(doc.root()["metadata"])});
@@ -391,8 +391,8 @@ SchedulerCore::Decision SchedulerCore::schedule(const kube::Object& pod) {
     }
   }
   Decision decision{.node = best->name, .message = {}};
-  release(pod.uid);
-  place(pod.uid, {.node = decision.node,
+  release(pod.uid());
+  place(pod.uid(), {.node = decision.node,
                   .requests = std::move(wish.requests),
                   .ports = std::move(wish.ports),
                   .owner = std::move(wish.owner),

@@ -149,18 +149,18 @@ TEST(Scheduler, AccountsForPodsAsTheyComeAndGo) {
   const auto first = pod("", R"("cpu":"800m")");
   ASSERT_EQ(core.schedule(*first).node, "a");
   EXPECT_EQ(core.schedule(*pod("", R"("cpu":"800m")")).node, "");
-  core.forget(first->uid);  // its binding failed
+  core.forget(first->uid());  // its binding failed
   const auto second = pod("", R"("cpu":"800m")");
   ASSERT_EQ(core.schedule(*second).node, "a");
   const auto bound = object(std::format(
       R"({{"kind":"Pod","metadata":{{"name":"x","uid":"{}"}},"spec":{{"nodeName":"a","containers":[{{"resources":{{"requests":{{"cpu":"800m"}}}}}}]}}}})",
-      second->uid));
+      second->uid()));
   core.put_pod(*bound);
-  core.forget(second->uid);  // bound by now: nothing to take back
+  core.forget(second->uid());  // bound by now: nothing to take back
   EXPECT_EQ(core.usage("a")->requested.cpu, 800);
   const auto done = object(std::format(
       R"({{"kind":"Pod","metadata":{{"name":"x","uid":"{}"}},"spec":{{"nodeName":"a"}},"status":{{"phase":"Succeeded"}}}})",
-      second->uid));
+      second->uid()));
   core.put_pod(*done);
   EXPECT_EQ(core.usage("a")->requested.cpu, 0);
   EXPECT_EQ(core.usage("a")->pods, 0);

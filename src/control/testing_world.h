@@ -50,7 +50,7 @@ class World {
     if (metadata["generation"].i64() == 0) metadata.set("generation", 1);
     metadata.set("resourceVersion", std::to_string(++revision_));
     auto made = object(edit->dump());
-    objects_[resource + "/" + made->name] = made;
+    objects_[resource + "/" + made->name()] = made;
     return made;
   }
   kube::ObjectPtr get(const std::string& resource, const std::string& name) const {
@@ -124,7 +124,7 @@ inline std::string trace(const Plan& plan) {
   std::string text;
   for (const auto& action : plan.actions) text += action.trace() + "\n";
   for (const auto& note : plan.notes) {
-    text += std::format("event {} {} {}: {}\n", note.about->name, note.type == NoteType::Normal ? "Normal" : "Warning",
+    text += std::format("event {} {} {}: {}\n", note.about->name(), note.type == NoteType::Normal ? "Normal" : "Warning",
                         note.reason, note.message);
   }
   if (plan.again) text += std::format("again in {}\n", to_human(*plan.again));

@@ -30,7 +30,7 @@ std::optional<OwnerReference> controller_of(Json metadata) {
 std::string controller_reference(std::string_view api_version, std::string_view kind, const kube::Object& owner) {
   return std::format(
       R"({{"apiVersion":"{}","kind":"{}","name":"{}","uid":"{}","controller":true,"blockOwnerDeletion":true}})",
-      api_version, kind, owner.name, owner.uid);
+      api_version, kind, owner.name(), owner.uid());
 }
 
 Json find_condition(Json object, std::string_view type) {
@@ -48,7 +48,7 @@ PodPtr PodView::make(const ObjectPtr& pod, const OwnerPtr& sibling) {
   if (auto controller = controller_of(root["metadata"]))
     view->controller = sibling && *sibling == *controller ? sibling : std::make_shared<const OwnerReference>(std::move(*controller));
   view->created = from_rfc3339(root["metadata"]["creationTimestamp"].str()).value_or(Time{});
-  view->finished = pod->phase == "Succeeded" || pod->phase == "Failed";
+  view->finished = pod->phase() == "Succeeded" || pod->phase() == "Failed";
   const Json ready = find_condition(root, "Ready");
   view->ready = ready["status"].str() == "True";
   if (view->ready) view->ready_since = from_rfc3339(ready["lastTransitionTime"].str());

@@ -55,7 +55,7 @@ struct PodView {
 
   // `sibling`: a controller that it may share, or null.
   static std::shared_ptr<const PodView> make(const ObjectPtr& pod, const OwnerPtr& sibling = nullptr);
-  bool active() const { return !finished && !object->deleting; }
+  bool active() const { return !finished && !object->deleting(); }
   bool available(Time now, Duration min_ready) const {
     return ready && (min_ready == Duration::zero() || (ready_since && *ready_since + min_ready <= now));
   }

@@ -57,11 +57,11 @@ TEST(JsonEdit, ReplacesIllFormedUtf8) {
 TEST(Object, IndexesWhatSelectorsNeed) {
   const auto object = Object::from_json(R"({"kind":"Pod","metadata":{"name":"p","namespace":"n","uid":"u","resourceVersion":"12",
     "labels":{"z":"1","a":"2"}},"spec":{"nodeName":"edge"},"status":{"phase":"Running"}})").value();
-  EXPECT_EQ(object->revision.value(), 12U);
+  EXPECT_EQ(object->revision().value(), 12U);
   EXPECT_EQ(object->label("a"), "2");
   EXPECT_EQ(object->label("q"), "");
-  EXPECT_EQ(object->node_name, "edge");
-  EXPECT_FALSE(object->deleting);
+  EXPECT_EQ(object->node_name(), "edge");
+  EXPECT_FALSE(object->deleting());
   EXPECT_FALSE(Object::from_json("{}"));
 }
 

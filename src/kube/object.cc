@@ -12,6 +12,8 @@
 namespace skerry::kube {
 namespace {
 
+constexpr std::uint32_t kSizeMax = 0x7fffffff;
+
 std::unique_ptr<const char[]> copy(std::string_view bytes) {
   if (bytes.empty()) return nullptr;
   auto out = std::make_unique_for_overwrite<char[]>(bytes.size());
@@ -23,13 +25,11 @@ std::unique_ptr<const char[]> copy(std::string_view bytes) {
 
 Object::Object(Key, std::shared_ptr<const Identity> identity, std::shared_ptr<const Traits> traits, Revision r, bool is_deleting,
                std::size_t json_size, Text text, std::string_view packed)
-    : identity_(std::move(identity)), traits_(std::move(traits)), kind(traits_->kind), namespace_(identity_->namespace_),
-      name(identity_->name), uid(identity_->uid), labels(traits_->labels), node_name(traits_->node_name), phase(traits_->phase),
-      revision(r), deleting(is_deleting), text_(std::move(text)), packed_(copy(packed)),
-      packed_size_(static_cast<std::uint32_t>(packed.size())), json_size_(static_cast<std::uint32_t>(json_size)) {}
+    : identity_(std::move(identity)), traits_(std::move(traits)), text_(std::move(text)), packed_(copy(packed)), revision_(r),
+      packed_size_(static_cast<std::uint32_t>(packed.size())), json_size_(static_cast<std::uint32_t>(json_size) & kSizeMax), deleting_(is_deleting) {}
 
 Result<ObjectPtr> Object::from_json(std::string json) {
-  if (json.size() > std::numeric_limits<std::uint32_t>::max()) return Fail({Errc::Invalid, "an object is larger than 4 GiB"});
+  if (json.size() > kSizeMax) return Fail({Errc::Invalid, "an object is larger than 2 GiB"});
   TRY(const auto doc, JsonDoc::parse(json));
   const Json root = doc.root();
   const Json metadata = root["metadata"];
@@ -96,8 +96,8 @@ int compare(const KeyParts& a, const KeyParts& b) {
 
 }  // namespace
 
-int compare_keys(const Object& a, const Object& b) { return compare({a.namespace_, a.name}, {b.namespace_, b.name}); }
-int compare_keys(const Object& a, std::string_view key) { return compare({a.namespace_, a.name}, {{}, key}); }
+int compare_keys(const Object& a, const Object& b) { return compare({a.namespace_(), a.name()}, {b.namespace_(), b.name()}); }
+int compare_keys(const Object& a, std::string_view key) { return compare({a.namespace_(), a.name()}, {{}, key}); }
 
 Objects::iterator put(Objects& objects, ObjectPtr object) {
   const auto at = objects.lower_bound(object);
@@ -109,8 +109,8 @@ Objects::iterator put(Objects& objects, ObjectPtr object) {
 }
 
 std::string_view Object::label(std::string_view key) const {
-  const auto at = std::ranges::lower_bound(labels, key, {}, [](const auto& pair) -> std::string_view { return pair.first; });
-  return at != labels.end() && at->first == key ? std::string_view(at->second) : std::string_view();
+  const auto at = std::ranges::lower_bound(labels(), key, {}, [](const auto& pair) -> std::string_view { return pair.first; });
+  return at != labels().end() && at->first == key ? std::string_view(at->second) : std::string_view();
 }
 
 }  // namespace skerry::kube

@@ -37,22 +37,21 @@ struct Traits {
 };
 
 class Object {
-  // First, because what follows points into them.
-  std::shared_ptr<const Identity> identity_;
-  std::shared_ptr<const Traits> traits_;
-
  public:
-  const std::string& kind;
-  const std::string &namespace_, &name, &uid;
-  const Labels& labels;
-  const std::string &node_name, &phase;
-  const Revision revision;
-  const bool deleting;  // metadata.deletionTimestamp is set
-
   // Indexes `json`, which must be one JSON object with metadata. Invalid: says what is missing.
   static Result<std::shared_ptr<const Object>> from_json(std::string json);
   Object(const Object&) = delete;
   Object& operator=(const Object&) = delete;
+
+  const std::string& kind() const { return traits_->kind; }
+  const std::string& namespace_() const { return identity_->namespace_; }
+  const std::string& name() const { return identity_->name; }
+  const std::string& uid() const { return identity_->uid; }
+  const Labels& labels() const { return traits_->labels; }
+  const std::string& node_name() const { return traits_->node_name; }
+  const std::string& phase() const { return traits_->phase; }
+  Revision revision() const { return revision_; }
+  bool deleting() const { return deleting_; }  // metadata.deletionTimestamp is set
 
   // The whole object, compact, with apiVersion, kind and metadata.resourceVersion. Of a packed object a new copy at each
   // call (under a microsecond for a pod): take it once. Any thread.
@@ -74,9 +73,13 @@ class Object {
          std::string_view packed);
 
  private:
+  std::shared_ptr<const Identity> identity_;
+  std::shared_ptr<const Traits> traits_;
   Text text_;  // the bytes; of a packed object, those that it was packed against
   std::unique_ptr<const char[]> packed_;
-  std::uint32_t packed_size_, json_size_;
+  Revision revision_;
+  std::uint32_t packed_size_, json_size_ : 31;
+  bool deleting_ : 1;
 };
 using ObjectPtr = std::shared_ptr<const Object>;
 

@@ -48,7 +48,7 @@ ObjectPtr Packer::pack(const ObjectPtr& object, const ObjectPtr& former) {
   const auto identity = former && *former->identity_ == *object->identity_ ? former->identity_ : object->identity_;
   const auto traits = share(object->traits_);
   const auto make = [&](const Text& text, std::string_view packed) {
-    return std::make_shared<const Object>(Object::Key{}, identity, traits, object->revision, object->deleting, object->json_size_, text, packed);
+    return std::make_shared<const Object>(Object::Key{}, identity, traits, object->revision(), object->deleting(), object->json_size_, text, packed);
   };
   std::array<char, kBytesMax / 2> room;
   std::string best;

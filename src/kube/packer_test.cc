@@ -25,15 +25,15 @@ ObjectPtr object(std::string json) { return Object::from_json(std::move(json)).v
 void expect_same(const ObjectPtr& a, const ObjectPtr& b) {
   EXPECT_EQ(*a->json(), *b->json());
   EXPECT_EQ(a->json_size(), a->json()->size());
-  EXPECT_EQ(a->name, b->name);
-  EXPECT_EQ(a->namespace_, b->namespace_);
-  EXPECT_EQ(a->uid, b->uid);
-  EXPECT_EQ(a->kind, b->kind);
-  EXPECT_EQ(a->labels, b->labels);
-  EXPECT_EQ(a->node_name, b->node_name);
-  EXPECT_EQ(a->phase, b->phase);
-  EXPECT_EQ(a->revision, b->revision);
-  EXPECT_EQ(a->deleting, b->deleting);
+  EXPECT_EQ(a->name(), b->name());
+  EXPECT_EQ(a->namespace_(), b->namespace_());
+  EXPECT_EQ(a->uid(), b->uid());
+  EXPECT_EQ(a->kind(), b->kind());
+  EXPECT_EQ(a->labels(), b->labels());
+  EXPECT_EQ(a->node_name(), b->node_name());
+  EXPECT_EQ(a->phase(), b->phase());
+  EXPECT_EQ(a->revision(), b->revision());
+  EXPECT_EQ(a->deleting(), b->deleting());
 }
 
 // Goal: whatever is packed reads as before, in every field, also when everything else of its collection is gone.
@@ -58,7 +58,7 @@ TEST(Packer, MakesSiblingsSmall) {
   const ObjectPtr second = packer.pack(object(pod(2, 2)));
   EXPECT_EQ(first->stored_size(), first->json_size());
   EXPECT_LT(second->stored_size(), second->json_size() / 10);
-  EXPECT_EQ(&first->labels, &second->labels);
+  EXPECT_EQ(&first->labels(), &second->labels());
   EXPECT_EQ(packer.pack(second), second);
 }
 
@@ -104,13 +104,13 @@ TEST(Objects, AreOrderedByTheirKeys) {
   }
   std::ranges::sort(keys);
   std::vector<std::string> found;
-  for (const auto& o : objects) found.push_back(o->namespace_.empty() ? o->name : o->namespace_ + "/" + o->name);
+  for (const auto& o : objects) found.push_back(o->namespace_().empty() ? o->name() : o->namespace_() + "/" + o->name());
   EXPECT_EQ(found, keys);
   for (const std::string& key : keys) EXPECT_NE(objects.find(std::string_view(key)), objects.end()) << key;
   EXPECT_EQ(objects.find(std::string_view("a/y")), objects.end());
-  EXPECT_EQ((*objects.lower_bound(std::string_view("a/")))->name, "a");
+  EXPECT_EQ((*objects.lower_bound(std::string_view("a/")))->name(), "a");
   const auto at = put(objects, make("a", "z", 2));
-  EXPECT_EQ((*at)->revision.value(), 2U);
+  EXPECT_EQ((*at)->revision().value(), 2U);
   EXPECT_EQ(objects.size(), keys.size());
 }
 

@@ -389,10 +389,10 @@ bool FieldSelector::matches(const Object& object) const {
   bool index_only = true;
   for (const Term& t : terms_) {
     std::string_view have;
-    if (t.field == "metadata.name") have = object.name;
-    else if (t.field == "metadata.namespace") have = object.namespace_;
-    else if (t.field == "spec.nodeName") have = object.node_name;
-    else if (t.field == "status.phase") have = object.phase;
+    if (t.field == "metadata.name") have = object.name();
+    else if (t.field == "metadata.namespace") have = object.namespace_();
+    else if (t.field == "spec.nodeName") have = object.node_name();
+    else if (t.field == "status.phase") have = object.phase();
     else {
       index_only = false;
       continue;

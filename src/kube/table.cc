@@ -416,9 +416,9 @@ void put_row(std::string& out, const Printer& printer, const Object& object, Inc
   Cells cells(out, now);
   printer.row(root, cells);
   cells.done();
-  if (object.kind == "Pod" && (object.phase == "Succeeded" || object.phase == "Failed"))
-    out += std::format(R"(,"conditions":[{{"type":"Completed","status":"True","reason":"{}","message":"{}"}}])", object.phase,
-                       object.phase == "Failed" ? "The pod failed." : "The pod has completed successfully.");
+  if (object.kind() == "Pod" && (object.phase() == "Succeeded" || object.phase() == "Failed"))
+    out += std::format(R"(,"conditions":[{{"type":"Completed","status":"True","reason":"{}","message":"{}"}}])", object.phase(),
+                       object.phase() == "Failed" ? "The pod failed." : "The pod has completed successfully.");
   if (include == IncludeObject::Object) {
     out += ",\"object\":";
     out += *object.json();
@@ -473,7 +473,7 @@ std::string table_json(const ResourceType& type, std::span<const ObjectPtr> obje
 std::string table_json(const ResourceType& type, const Object& object, IncludeObject include, Time now, Columns columns) {
   const Printer& printer = printer_of(type);
   std::string out;
-  put_head(out, object.revision, "", 0);
+  put_head(out, object.revision(), "", 0);
   if (columns == Columns::Written) put_columns(out, printer);
   else out += "\"columnDefinitions\":null";
   out += ",\"rows\":[";

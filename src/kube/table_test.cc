@@ -19,7 +19,7 @@ ObjectPtr object(std::string json) {
 // The cells of an object as text.
 std::vector<std::string> cells(std::string_view api_version, std::string json) {
   const ObjectPtr o = object(std::move(json));
-  const auto doc = JsonDoc::parse(table_json(*find_kind(api_version, o->kind), *o, IncludeObject::None, kNow));
+  const auto doc = JsonDoc::parse(table_json(*find_kind(api_version, o->kind()), *o, IncludeObject::None, kNow));
   EXPECT_TRUE(doc);
   std::vector<std::string> out;
   const Json row = doc->root()["rows"][0uz]["cells"];

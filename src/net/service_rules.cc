@@ -124,7 +124,7 @@ void ServiceRules::put_service(const kube::Object& object) {
     }
     service.affinity = spec["sessionAffinity"].str() == "ClientIP";
   }
-  services_.insert_or_assign(Key{object.namespace_, object.name}, std::move(service));
+  services_.insert_or_assign(Key{object.namespace_(), object.name()}, std::move(service));
 }
 
 void ServiceRules::remove_service(std::string_view namespace_, std::string_view name) {
@@ -151,7 +151,7 @@ void ServiceRules::put_slice(const kube::Object& object) {
         slice.ports.emplace_back(port["name"].str(), number);
     }
   }
-  slices_.insert_or_assign(Key{object.namespace_, object.name}, std::move(slice));
+  slices_.insert_or_assign(Key{object.namespace_(), object.name()}, std::move(slice));
 }
 
 void ServiceRules::remove_slice(std::string_view namespace_, std::string_view name) {

@@ -10,7 +10,6 @@
 
 #include "os/file.h"
 #include "os/memfd.h"
-#include "os/memory.h"
 #include "os/seqpacket.h"
 #include "os/spawn.h"
 
@@ -186,27 +185,6 @@ TEST(Spawn, NamesAMissingProgram) {
   ASSERT_FALSE(child);
   EXPECT_EQ(child.error().code, Errc::NotFound);
   EXPECT_THAT(child.error().what, ::testing::HasSubstr("/no/such/program"));
-}
-
-// Goal: freed memory goes back when the process has grown and is quiet again; if it never is, every third time; not for nothing.
-TEST(FreedMemory, GoesBackWhenTheProcessHasGrown) {
-  constexpr std::size_t kMb = 1 << 20;
-  FreedMemory freed;
-  EXPECT_FALSE(freed.due(10 * kMb));  // it has just begun, which is not quiet
-  EXPECT_TRUE(freed.due(10 * kMb));
-  freed.given_back(8 * kMb);
-  EXPECT_FALSE(freed.due(8 * kMb));
-  EXPECT_FALSE(freed.due(8 * kMb + 100'000));  // too little
-  EXPECT_FALSE(freed.due(50 * kMb));
-  EXPECT_FALSE(freed.due(20 * kMb));
-  EXPECT_TRUE(freed.due(20 * kMb));
-  freed.given_back(9 * kMb);
-  EXPECT_FALSE(freed.due(20 * kMb));
-  EXPECT_FALSE(freed.due(30 * kMb));
-  EXPECT_TRUE(freed.due(40 * kMb));  // it does not become quiet
-  freed.given_back(39 * kMb);
-  EXPECT_FALSE(freed.due(39 * kMb));
-  EXPECT_FALSE(freed.due(5 * kMb));  // it shrank by itself
 }
 
 }  // namespace

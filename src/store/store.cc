@@ -97,7 +97,7 @@ Result<> Store::load(Log& log) {
     if (!object) return Fail({Errc::Corrupt, std::format("the stored object {} cannot be read: {}", key, object.error().what)});
     Table& t = *tables_[resource];
     ObjectPtr packed = t.packer.pack(*object);
-    if (t.options.ttl) t.ages.push_back({now, packed->identity(), packed->revision});
+    if (t.options.ttl) t.ages.push_back({now, packed->identity(), packed->revision()});
     t.objects.insert(t.objects.end(), std::move(packed));
     ++t.live;
     return {};
@@ -130,7 +130,7 @@ ObjectPtr Store::newest(ResourceId id, std::string_view namespace_, std::string_
 void Store::for_each_newest(ResourceId id, const std::function<void(const kube::Object&)>& visit) const {
   const Table& t = table(id);
   for (const auto& object : t.objects) {
-    if (t.pending.empty() || !t.pending.contains(key_of(object->namespace_, object->name))) visit(*object);
+    if (t.pending.empty() || !t.pending.contains(key_of(object->namespace_(), object->name()))) visit(*object);
   }
   for (const auto& [key, newest] : t.pending) {
     if (newest.object) visit(*newest.object);
@@ -156,7 +156,7 @@ Result<ListResult> Store::list(ResourceId id, const ListQuery& query) const {
     return Fail({Errc::Timeout, std::format("Too large resource version: {}, current: {}", query.at->value(), visible_.value())});
   }
   const std::string prefix = query.namespace_.empty() ? "" : query.namespace_ + "/";
-  const auto begins = [&](const ObjectPtr& object) { return query.namespace_.empty() || object->namespace_ == query.namespace_; };
+  const auto begins = [&](const ObjectPtr& object) { return query.namespace_.empty() || object->namespace_() == query.namespace_; };
   auto at = t.objects.lower_bound(std::string_view(prefix));
   auto was = undone.lower_bound(std::string_view(prefix));
   if (!query.start_after.empty()) {
@@ -178,7 +178,7 @@ Result<ListResult> Store::list(ResourceId id, const ListQuery& query) const {
         break;
       }
       out.items.push_back(object);
-      if (query.limit != 0) out.last_key = key_of(object->namespace_, object->name);
+      if (query.limit != 0) out.last_key = key_of(object->namespace_(), object->name());
     }
     if (take_was && has_at && order == 0) ++at;
     if (take_was) {
@@ -212,8 +212,8 @@ rt::Task<ObjectPtr> Store::write(ResourceId id, std::string namespace_, std::str
     std::string json = removed ? std::move(std::get<Remove>(outcome).json) : std::move(std::get<Put>(outcome).json);
     if (!removed && !newest) CO_TRY_OK(make_room(t));
     CO_TRY(pending->object, kube::Object::from_json(std::move(json)));
-    CHECK(pending->object->revision.value() == last_ + 1);
-    CHECK(key_of(pending->object->namespace_, pending->object->name) == pending->key);
+    CHECK(pending->object->revision().value() == last_ + 1);
+    CHECK(key_of(pending->object->namespace_(), pending->object->name()) == pending->key);
     pending->revision = ++last_;
     pending->removed = removed;
     pending->grows = removed ? -1 : newest ? 0 : 1;
@@ -398,7 +398,7 @@ rt::Task<> Store::sweep(Time now) {
     while (!t.ages.empty() && !stopping_) {
       const auto& oldest = t.ages.front();
       const ObjectPtr object = t.newest(key_of(oldest.object->namespace_, oldest.object->name));
-      const bool current = object && object->revision == oldest.revision;
+      const bool current = object && object->revision() == oldest.revision;
       const bool expired = oldest.at + *t.options.ttl <= now, crowded = t.live > t.options.objects_max;
       if (current && !expired && !crowded) break;
       if (queue_.size() + 1 >= options_.queue_max) break;
@@ -408,7 +408,7 @@ rt::Task<> Store::sweep(Time now) {
       edit.root().object("metadata").set("resourceVersion", std::to_string(last_ + 1));
       auto pending = std::make_shared<Pending>();
       pending->resource = ResourceId(static_cast<std::uint16_t>(i));
-      pending->key = key_of(object->namespace_, object->name);
+      pending->key = key_of(object->namespace_(), object->name());
       CO_TRY(pending->object, kube::Object::from_json(edit.dump()));
       pending->revision = ++last_;
       pending->removed = true;

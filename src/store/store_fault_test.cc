@@ -57,7 +57,7 @@ TEST(StoreFault, LosesNothingAnsweredWhateverFails) {
             const std::string name = std::format("n{}", step % 5);
             if (id == kLeases) continue;
             if (done) {
-              newest = std::max(newest, (*done)->revision.value());
+              newest = std::max(newest, (*done)->revision().value());
               answered[name] = store.get(kMaps, "d", name);
               unsure.erase(name);
             } else {
@@ -99,7 +99,7 @@ rt::Task<> write_for_ever(Store& store, int out) {
     CO_TRY(auto object, co_await store.write(kMaps, "d", std::format("n{}", step % 50), [&](const ObjectPtr&, Revision next) -> Result<Outcome> {
       return Put{body(std::format("n{}", step % 50), next, 300)};
     }));
-    const std::string line = std::format("{} {}\n", object->name, object->revision.value());
+    const std::string line = std::format("{} {}\n", object->name(), object->revision().value());
     if (::write(out, line.data(), line.size()) < 0) co_return Result<>{};
   }
 }
@@ -164,7 +164,7 @@ TEST(StoreFault, SurvivesKillNine) {
     EXPECT_GE(store->revision().value(), newest);
     for (const auto& [name, revision] : answered) {
       ASSERT_NE(store->get(kMaps, "d", name), nullptr);
-      EXPECT_GE(store->get(kMaps, "d", name)->revision.value(), revision);
+      EXPECT_GE(store->get(kMaps, "d", name)->revision().value(), revision);
     }
     EXPECT_GT(answered.size(), 10U);
   }

@@ -73,7 +73,7 @@ struct World {
   std::vector<std::string> names(const ListQuery& query = {}) {
     std::vector<std::string> out;
     const auto listed = store->list(kMaps, query).value();
-    for (const auto& object : listed.items) out.push_back(object->name);
+    for (const auto& object : listed.items) out.push_back(object->name());
     return out;
   }
   // The events that are there, as "ADDED a@7 x".
@@ -86,7 +86,7 @@ struct World {
         return out;
       }
       if (!*event) return out;
-      out.push_back(std::format("{} {} {}", to_string((*event)->type), (*event)->object->name, (*event)->object->label("app")));
+      out.push_back(std::format("{} {} {}", to_string((*event)->type), (*event)->object->name(), (*event)->object->label("app")));
     }
   }
 };
@@ -95,13 +95,13 @@ TEST(Store, KeepsObjectsAndRevisionsOverARestart) {
   World w;
   const auto a = w.put("a", "1").value();
   const auto b = w.put("b", "2").value();
-  EXPECT_EQ(b->revision.value(), a->revision.value() + 1);
+  EXPECT_EQ(b->revision().value(), a->revision().value() + 1);
   const auto before = w.store->revision();
   w.reopen();
   EXPECT_EQ(w.store->revision(), before);
   EXPECT_EQ(*w.store->get(kMaps, "d", "a")->json(), *a->json());
   EXPECT_THAT(w.names(), ElementsAre("a", "b"));
-  EXPECT_EQ(w.put("c", "3").value()->revision.value(), before.value() + 1);
+  EXPECT_EQ(w.put("c", "3").value()->revision().value(), before.value() + 1);
 }
 
 // The second mutation runs before the first has committed, and must see it.
@@ -137,15 +137,15 @@ TEST(Store, MutationsSeeWhatIsOnItsWayAndReadersDoNot) {
 
 TEST(Store, AnswersTheMutationsErrorAndUsesNoRevision) {
   World w;
-  const auto before = w.put("a", "1").value()->revision;
+  const auto before = w.put("a", "1").value()->revision();
   const auto refused = run_on(w.loop, w.store->write(kMaps, "d", "a", [](const ObjectPtr&, Revision) -> Result<Outcome> {
     return Fail({Errc::Conflict, "no"});
   }));
   EXPECT_EQ(refused.error().code, Errc::Conflict);
   const auto kept = run_on(w.loop, w.store->write(kMaps, "d", "a", [](const ObjectPtr&, Revision) -> Result<Outcome> { return Keep{}; }));
-  EXPECT_EQ(kept.value()->revision, before);
+  EXPECT_EQ(kept.value()->revision(), before);
   EXPECT_EQ(w.remove("nope").error().code, Errc::NotFound);
-  EXPECT_EQ(w.put("b", "1").value()->revision.value(), before.value() + 1);
+  EXPECT_EQ(w.put("b", "1").value()->revision().value(), before.value() + 1);
 }
 
 TEST(Store, ListsByNamespaceInPagesAtOneRevision) {
@@ -161,7 +161,7 @@ TEST(Store, ListsByNamespaceInPagesAtOneRevision) {
   ASSERT_TRUE(w.put("d", "2"));
   const auto second = w.store->list(kMaps, {.namespace_ = "d", .limit = 2, .start_after = first.last_key, .at = first.revision}).value();
   ASSERT_EQ(second.items.size(), 2U);
-  EXPECT_EQ(second.items[0]->name, "c");
+  EXPECT_EQ(second.items[0]->name(), "c");
   EXPECT_TRUE(second.items[1]->json()->contains(R"("v":"1")"));
   const auto third = w.store->list(kMaps, {.namespace_ = "d", .limit = 2, .start_after = second.last_key, .at = first.revision}).value();
   ASSERT_EQ(third.items.size(), 1U);
@@ -207,7 +207,7 @@ TEST(Watch, ALeavingObjectCarriesTheRevisionOfItsLeaving) {
   ASSERT_TRUE(w.put("a", "2", "z"));
   (void)watch->poll();
   const auto left = watch->poll().value().value();
-  EXPECT_EQ(left.object->revision, w.store->revision());
+  EXPECT_EQ(left.object->revision(), w.store->revision());
   EXPECT_TRUE(left.object->json()->contains(R"("v":"1")"));
   EXPECT_EQ(*left.line(), std::format("{{\"type\":\"DELETED\",\"object\":{}}}\n", *left.object->json()));
 }
@@ -234,7 +234,7 @@ TEST(Watch, IsDroppedWhenItFallsBehind) {
 rt::Task<> follow(Watch& watch, std::vector<std::string>& out) {
   for (;;) {
     CO_TRY(auto event, co_await watch.next(1h));
-    if (event) out.push_back(event->object->name);
+    if (event) out.push_back(event->object->name());
   }
 }
 

@@ -64,7 +64,7 @@ Result<std::optional<WatchEvent>> Watch::poll() {
   if (initial_at_ < initial_.size()) {
     kube::ObjectPtr object = std::move(initial_[initial_at_++]);
     if (initial_at_ == initial_.size()) initial_ = {}, initial_at_ = 0;
-    const kube::Revision revision = object->revision;
+    const kube::Revision revision = object->revision();
     return WatchEvent{EventType::Added, std::move(object), revision};
   }
   if (next_ < source_->history.first()) {

@@ -50,13 +50,13 @@ class FakeNode {
 
  private:
   rt::Task<> act(ObjectPtr pod) {
-    if (pod->deleting) {
-      (void)co_await client_.remove(client::kPods, pod->namespace_, pod->name, {.grace_seconds = 0, .uid = pod->uid});
-    } else if (pod->phase != "Running" && report) {
+    if (pod->deleting()) {
+      (void)co_await client_.remove(client::kPods, pod->namespace_(), pod->name(), {.grace_seconds = 0, .uid = pod->uid()});
+    } else if (pod->phase() != "Running" && report) {
       const std::string time = to_rfc3339(SystemClock().now());
       const int address = ++addresses_;
       (void)co_await client_.patch_status(
-          client::kPods, pod->namespace_, pod->name, client::PatchType::Merge,
+          client::kPods, pod->namespace_(), pod->name(), client::PatchType::Merge,
           std::format(
               R"({{"status":{{"phase":"Running","podIP":"10.42.{}.{}","hostIP":"192.0.2.1","conditions":[{{"type":"PodScheduled","status":"True"}},{{"type":"Ready","status":"True","lastTransitionTime":"{}"}}]}}}})",
               address / 250, address % 250 + 1, time));
