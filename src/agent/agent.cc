@@ -9,6 +9,7 @@
 #include "agent/agent_state.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "metrics/process.h"
 #include "os/file.h"
 
 namespace skerry::agent {
@@ -56,6 +57,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
       pods_started(registry.counter("skerry_agent_containers_started_total", "Containers handed to the keeper")),
       exits(registry.counter("skerry_agent_container_failures_total", "Sandboxes that ended otherwise than idle or asked to")),
       requests_lost(registry.counter("skerry_agent_requests_lost_total", "Requests inside sandboxes that died")),
+      connections_lost(registry.counter("skerry_agent_connections_lost_total", "Connections to sandboxes that died: a request on them, not read yet, was lost too")),
       drift(registry.counter("skerry_agent_drift_total", "Differences to the API server that the node found and repaired")),
       checkpoint_writes(registry.counter("skerry_agent_checkpoint_writes_total", "Transactions of the node's checkpoint")),
       evictions(registry.counter("skerry_agent_evictions_total", "Pods ended for want of memory")),
@@ -68,6 +70,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
   keeper_options.arguments = options.keeper_arguments;
   keeper_options.environment = options.keeper_environment;
   keeper = std::make_unique<KeeperDriver>(loop, std::move(keeper_options), KeeperDriver::Callbacks{[this](sandbox::Event event) { on_keeper(std::move(event)); }, [this] { refill(); }});
+  registry.on_expose(metrics::write_process_metrics);
   registry.on_expose([this](metrics::Exposition& out) {
     std::size_t ready = 0, awake = 0;
     for (const auto& [uid, entry] : entries) {

@@ -145,6 +145,7 @@ void Agent::State::on_keeper(sandbox::Event event) {
   } else if (auto* exited = std::get_if<sandbox::PodExited>(&event)) {
     std::erase(c.pids, exited->row.pid);
     requests_lost.add(exited->requests_lost);
+    connections_lost.add(exited->connections_lost);
     if (exited->code != 0 || exited->signal != 0) exits.add();
     // code -1, signal 0: a sandbox of an earlier keeper whose end nobody saw. It is gone; that is all we know.
     Exit exit{.code = exited->code == -1 && exited->signal == 0 ? 0 : std::max(exited->code, 0), .signal = exited->signal, .out_of_memory = exited->oom_killed,

@@ -153,7 +153,7 @@ struct Agent::State final : public NodeView {
   rt::Event work, some_awake;
   rt::TaskGroup tasks;
 
-  metrics::CounterValue &pods_started, &exits, &requests_lost, &drift, &checkpoint_writes, &evictions, &trims;
+  metrics::CounterValue &pods_started, &exits, &requests_lost, &connections_lost, &drift, &checkpoint_writes, &evictions, &trims;
   metrics::Histogram& cold_start;
 };
 

@@ -5,6 +5,7 @@
 #include <format>
 #include <optional>
 
+#include "agent/pod_plan.h"
 #include "base/text.h"
 #include "kube/quantity.h"
 
@@ -187,7 +188,9 @@ class Resolver {
         if (c["name"].str() == other) container = c;
       if (!container) return Fail({Errc::Invalid, std::format("resourceFieldRef names container {}, which the pod does not have", other)});
     }
-    const auto quantity = kube::Quantity::parse(container["resources"][kind][name].str("0"));
+    // Without a limit the bound that applies all the same: the default memory, one worker.
+    const std::string unset = kind == "requests" ? "0" : name == "cpu" ? "1" : std::to_string(kDefaultMemoryBytes);
+    const auto quantity = kube::Quantity::parse(container["resources"][kind][name].str(unset));
     const auto divisor = kube::Quantity::parse(ref["divisor"].str("1"));
     if (!quantity) return Fail({Errc::Invalid, std::format("{} of container {} is not a quantity", resource, container["name"].str())});
     const std::int64_t by = divisor ? (name == "cpu" ? divisor->milli_value() : divisor->value()) : 0;

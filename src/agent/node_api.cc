@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <array>
 #include <format>
 
 #include "base/text.h"
@@ -13,6 +15,9 @@
 
 namespace skerry::agent {
 namespace {
+
+// Also while they are 0, so that a rule on their increase sees the first one.
+constexpr std::array kAlwaysShown = {metrics::Counter::RequestsStarted, metrics::Counter::RequestsLost, metrics::Counter::ConnectionsLost, metrics::Counter::SandboxStarts};
 
 using kube::JsonEdit;
 using kube::MutJson;
@@ -166,7 +171,7 @@ http::Response NodeApi::metrics() const {
   for (std::size_t i = 0; i < metrics::kCounterCount; ++i) {
     const auto counter = static_cast<metrics::Counter>(i);
     const bool gauge = counter == metrics::Counter::ConnectionsOpen;
-    const bool always = counter == metrics::Counter::RequestsStarted || counter == metrics::Counter::RequestsLost || counter == metrics::Counter::SandboxStarts;
+    const bool always = std::ranges::contains(kAlwaysShown, counter);
     if (!always && std::ranges::none_of(rows, [&](const Row& r) { return r.page[counter] != 0; })) continue;
     text_out.family(std::format("skerry_container_{}{}", metrics::counter_name(counter), gauge ? "" : "_total"),
                     gauge ? metrics::Type::Gauge : metrics::Type::Counter, "From the container's metrics page");

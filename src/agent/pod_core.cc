@@ -44,7 +44,7 @@ std::string describe(const Command& c) {
 }
 
 PodCore::PodCore(const Options& options, kube::ObjectPtr object, PodPlan plan, std::vector<KeeperId> ids)
-    : options_(&options), object_(std::move(object)), plan_(std::move(plan)) {
+    : options_(&options), object_(std::move(object)), plan_(std::move(plan)), tells_scheduled_(!plan_.scheduled) {
   CHECK(ids.size() == plan_.containers.size());
   containers_.resize(ids.size());
   for (std::size_t i = 0; i < ids.size(); ++i) containers_[i].id = ids[i];

@@ -194,6 +194,7 @@ class PodCore {
   bool config_retry_ = false, refusal_reported_ = false;
   std::string refused_by_node_;  // runtime class and the like; waits
   bool runtime_unknown_ = false;
+  bool tells_scheduled_;  // the pod came with its node: no scheduler has said so
   std::optional<Instant> address_retry_, stop_at_;
   std::string evicted_;
   std::optional<Time> start_time_;

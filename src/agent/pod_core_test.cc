@@ -68,6 +68,7 @@ class PodCoreTest : public ::testing::Test {
       if (commands.empty()) break;
       for (auto& c : commands) {
         trace_ += "  " + describe(c) + "\n";
+        if (const auto* put = std::get_if<command::Put>(&c)) assignment_ = put->assignment;
         all.push_back(std::move(c));
       }
     }
@@ -105,6 +106,7 @@ class PodCoreTest : public ::testing::Test {
   FakeReferences references_;
   std::optional<PodCore> core_;
   std::string trace_;
+  sandbox::Assignment assignment_;  // of the last Put
 };
 
 TEST_F(PodCoreTest, BecomesReadyWithoutAProcessAndIsDeletedInOrder) {
@@ -222,14 +224,19 @@ TEST_F(PodCoreTest, WaitsForConfigurationWithKubeletsWords) {
   EXPECT_THAT(last_status(), HasSubstr(R"("waiting":{"reason":"CreateContainerConfigError","message":"configmap \"cfg\" not found"})"));
   references_.put("configmap", R"({"kind":"ConfigMap","metadata":{"name":"cfg","namespace":"default","uid":"c","resourceVersion":"1"},"data":{"a":"1"}})");
   core_->on_references_changed();
-  const auto commands = poll();
-  const command::Put* put = nullptr;
-  for (const auto& c : commands)
-    if (const auto* p = std::get_if<command::Put>(&c)) put = p;
-  ASSERT_TRUE(put);
+  poll();
   using Pair = std::pair<std::string, std::string>;
-  EXPECT_THAT(put->assignment.env, ::testing::ElementsAre(Pair{"A", "1"}, Pair{"B", "1-$(A)-$(NOPE)"}, Pair{"IP", "10.42.0.7"}));
-  EXPECT_THAT(put->assignment.args, ::testing::ElementsAre("--x=1"));
+  EXPECT_THAT(assignment_.env, ::testing::ElementsAre(Pair{"A", "1"}, Pair{"B", "1-$(A)-$(NOPE)"}, Pair{"IP", "10.42.0.7"}));
+  EXPECT_THAT(assignment_.args, ::testing::ElementsAre("--x=1"));
+}
+
+TEST_F(PodCoreTest, TellsTheGuestTheBoundThatAppliesWhereNoLimitIsGiven) {
+  make(pod_json("", R"~(,"env":[{"name":"CPU","valueFrom":{"resourceFieldRef":{"resource":"limits.cpu"}}},)~"
+                    R"~({"name":"MEMORY","valueFrom":{"resourceFieldRef":{"resource":"limits.memory","divisor":"1Mi"}}},)~"
+                    R"~({"name":"REQUEST","valueFrom":{"resourceFieldRef":{"resource":"requests.cpu"}}}])~"));
+  serve();
+  using Pair = std::pair<std::string, std::string>;
+  EXPECT_THAT(assignment_.env, ::testing::ElementsAre(Pair{"CPU", "1"}, Pair{"MEMORY", "128"}, Pair{"REQUEST", "0"}));
 }
 
 TEST_F(PodCoreTest, RefusesWhatIsNotServedWithASentence) {

@@ -212,6 +212,8 @@ Result<PodPlan> plan_pod(const kube::Object& object, const PlanOptions& options)
     return Fail({Errc::Invalid, std::format("pod {}/{}: no usable metadata.uid, namespace and name", object.namespace_(), object.name())});
   plan.deleting = object.deleting();
   plan.finished = object.phase() == "Succeeded" || object.phase() == "Failed";
+  for (const Json condition : root["status"]["conditions"].items())
+    if (condition["type"].str() == "PodScheduled") plan.scheduled = true;
   plan.runtime_class = spec["runtimeClassName"].str();
   plan.priority = spec["priority"].i64();
   const std::int64_t grace = object.deleting() && meta["deletionGracePeriodSeconds"].is_integer()

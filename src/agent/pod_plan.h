@@ -48,6 +48,7 @@ struct PodPlan {
   Duration grace = 30s;                  // spec.terminationGracePeriodSeconds, or the deletion's own
   bool deleting = false;
   bool finished = false;                 // the server has it as Succeeded or Failed
+  bool scheduled = false;                // it has the condition PodScheduled
   std::int64_t priority = 0;
   PodAnnotations annotations;
   std::vector<ContainerPlan> containers;

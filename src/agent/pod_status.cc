@@ -83,6 +83,12 @@ class StatusBuilder {
     const bool ended = phase() == "Succeeded" || phase() == "Failed";
     const std::string_view reason = ended ? "PodCompleted" : "ContainersNotReady";
     const std::string message = ended ? "" : std::format("containers with unready status: [{}]", unready);
+    if (core_.tells_scheduled_ && core_.start_time_) {
+      MutJson scheduled = list.push_object();
+      scheduled.set("type", "PodScheduled");
+      scheduled.set("status", "True");
+      scheduled.set("lastTransitionTime", to_rfc3339(*core_.start_time_));
+    }
     condition(list, "Initialized", core_.initialized_, true, "", "");
     condition(list, "Ready", core_.ready_, core_.ready(), core_.plan_.deleting && unready.empty() ? "PodTerminating" : reason,
               core_.plan_.deleting && unready.empty() ? "the pod is being deleted" : message);

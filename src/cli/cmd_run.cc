@@ -227,7 +227,7 @@ class Run {
   Result<> start_keeper() {
     TRY(keeper_child_, os::spawn({.program = programs_.sandbox,
                                   .arguments = {"keeper", "--socket", workspace_->socket().string(), "--state", (workspace_->folder() / "state").string(),
-                                                "--cgroup", std::format("skerry-run-{}", ::getpid()), "--log-level", options_.verbose ? "debug" : "warn"},
+                                                "--cgroup", std::format("skerry-run-{}", ::getpid()), "--parent", std::to_string(::getpid()), "--log-level", options_.verbose ? "debug" : "warn"},
                                   .environment = {},
                                   .fds = {{STDERR_FILENO, STDERR_FILENO}},
                                   .group = os::ProcessGroup::Own}));

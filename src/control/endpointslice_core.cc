@@ -80,7 +80,31 @@ bool same_endpoint(Json stored, const std::string& wanted) {
   return doc && stored.equals(doc->root());
 }
 
-std::string slice_json(const kube::Object& service, Json spec, const Slice& slice, Random& random) {
+// The Service's own, and those that say whose it is. Sorted by key.
+kube::Labels labels_for(const kube::Object& service, Json spec) {
+  std::map<std::string, std::string> all(service.labels().begin(), service.labels().end());
+  all[std::string(kManagedByLabel)] = kManagedBy;
+  all[std::string(kServiceNameLabel)] = service.name();
+  if (spec["clusterIP"].str() == "None") all["service.kubernetes.io/headless"].clear();
+  return {all.begin(), all.end()};
+}
+
+// The whole change of one that is there (merge patch).
+std::string slice_patch(const Slice& slice, const kube::Labels& labels) {
+  JsonEdit edit;
+  MutJson metadata = edit.root().object("metadata");
+  metadata.set("uid", slice.object->uid());
+  if (slice.object->labels() != labels) {
+    MutJson out = metadata.object("labels");
+    for (const auto& [key, value] : slice.object->labels()) out.set_null(key);
+    for (const auto& [key, value] : labels) out.set(key, value);
+  }
+  MutJson endpoints = edit.root().array("endpoints");
+  for (const auto& [uid, json] : slice.endpoints) endpoints.push(JsonDoc::parse(json)->root());
+  return edit.dump();
+}
+
+std::string slice_json(const kube::Object& service, const kube::Labels& all_labels, const Slice& slice, Random& random) {
   JsonEdit edit;
   MutJson root = edit.root();
   root.set("apiVersion", "discovery.k8s.io/v1");
@@ -91,10 +115,7 @@ std::string slice_json(const kube::Object& service, Json spec, const Slice& slic
   metadata.set("generateName", stem);
   metadata.set("namespace", service.namespace_());
   MutJson labels = metadata.object("labels");
-  for (const auto& [key, value] : service.labels()) labels.set(key, value);
-  labels.set(kManagedByLabel, kManagedBy);
-  labels.set(kServiceNameLabel, service.name());
-  if (spec["clusterIP"].str() == "None") labels.set("service.kubernetes.io/headless", "");
+  for (const auto& [key, value] : all_labels) labels.set(key, value);
   metadata.array("ownerReferences").push(JsonDoc::parse(controller_reference("v1", "Service", service))->root());
   root.set("addressType", "IPv4");
   MutJson endpoints = root.array("endpoints");
@@ -112,6 +133,7 @@ Plan reconcile_endpoint_slices(const EndpointSliceInput& input, Random& random) 
   const Json spec = doc.root()["spec"];
   if (service.deleting() || spec["type"].str() == "ExternalName" || spec["selector"].size() == 0) return plan;
   const auto selector = kube::LabelSelector::from_map(spec["selector"]);
+  const auto labels = labels_for(service, spec);
   const bool publish_not_ready = spec["publishNotReadyAddresses"].boolean();
   const bool named = any_item(spec["ports"], [](Json port) { return port["targetPort"].is_string(); });
 
@@ -136,7 +158,7 @@ Plan reconcile_endpoint_slices(const EndpointSliceInput& input, Random& random) 
   std::vector<Slice> slices;
   for (const auto& object : input.slices) {
     if (object->deleting()) continue;
-    Slice slice{.object = object, .ports = {}, .endpoints = {}};
+    Slice slice{.object = object, .ports = {}, .endpoints = {}, .changed = object->labels() != labels};
     const auto slice_doc = object->parse();
     slice.ports = canonical_ports(slice_doc.root()["ports"]);
     const auto group = wanted.find(slice.ports);
@@ -192,24 +214,22 @@ Plan reconcile_endpoint_slices(const EndpointSliceInput& input, Random& random) 
       plan.actions.push_back({.verb = Verb::Create,
                               .resource = client::kEndpointSlices,
                               .namespace_ = service.namespace_(),
-                              .body = slice_json(service, spec, slice, random)});
+                              .body = slice_json(service, labels, slice, random)});
       continue;
     }
-    std::string endpoints;
-    for (const auto& [uid, json] : slice.endpoints) endpoints += (endpoints.empty() ? "" : ",") + json;
     plan.actions.push_back(
         {.verb = Verb::Patch,
          .resource = client::kEndpointSlices,
          .namespace_ = service.namespace_(),
          .name = slice.object->name(),
-         .body = std::format(R"({{"metadata":{{"uid":"{}"}},"endpoints":[{}]}})", slice.object->uid(), endpoints)});
+         .body = slice_patch(slice, labels)});
   }
   if (kept == 0 && !placeholder) {
     const Slice empty{.object = nullptr, .ports = wanted.begin()->first, .endpoints = {}, .changed = true};
     plan.actions.push_back({.verb = Verb::Create,
                             .resource = client::kEndpointSlices,
                             .namespace_ = service.namespace_(),
-                            .body = slice_json(service, spec, empty, random)});
+                            .body = slice_json(service, labels, empty, random)});
   }
   return plan;
 }

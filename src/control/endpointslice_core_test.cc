@@ -67,6 +67,18 @@ TEST_F(EndpointSlices, FollowsThePods) {
   testing::expect_golden("endpointslices.txt", text);
 }
 
+TEST_F(EndpointSlices, CarriesTheLabelsThatTheServiceHasNow) {
+  pod("a", "10.42.0.3", true);
+  step();
+  world_.patch("services", "web", R"({"metadata":{"labels":{"team":null,"tier":"edge"}}})");
+  EXPECT_EQ(step().actions.size(), 1u);
+  const auto slice = world_.all("endpointslices").front();
+  EXPECT_EQ(slice->label("team"), "");
+  EXPECT_EQ(slice->label("tier"), "edge");
+  EXPECT_EQ(slice->label(kServiceNameLabel), "web");
+  EXPECT_TRUE(step().actions.empty());
+}
+
 TEST_F(EndpointSlices, SplitsAtTheLimitAndKeepsEndpointsWhereTheyAre) {
   for (int i = 0; i < 5; ++i) pod(std::format("p{}", i), std::format("10.42.0.{}", i + 3), true);
   EXPECT_EQ(step(2).actions.size(), 3u);

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <format>
 #include <limits>
@@ -41,7 +42,7 @@ constexpr std::array<std::string_view, kCounterCount> kNames = {
     "guest_calls",          "guest_traps",       "traps_stack_overflow", "traps_memory_bounds", "traps_unreachable", "traps_arithmetic",
     "traps_host_refusal",   "deadlines",         "guest_exits",          "bad_gateway_outputs", "instances_created", "instances_failed",
     "stale_tokens_drained", "bytes_received",    "bytes_sent",           "log_lines",           "log_lines_dropped", "sandbox_starts",
-    "sandbox_exits",        "request_bytes",     "response_bytes",
+    "sandbox_exits",        "request_bytes",     "response_bytes",      "connections_lost",
 };
 
 }  // namespace
@@ -96,15 +97,14 @@ Page::~Page() {
   if (base_ != nullptr) munmap(base_, size_);
 }
 
-std::uint64_t account_for_death(Page& page, std::uint16_t worker) {
-  if (worker >= page.workers()) return 0;
+Losses account_for_death(Page& page, std::uint16_t worker) {
+  if (worker >= page.workers()) return {};
   auto& block = page.block(worker);
   const auto started = block.get(Counter::RequestsStarted), finished = block.get(Counter::RequestsFinished);
-  const auto lost = started > finished ? started - finished : 0;
-  if (lost > 0) {
-    block.set(Counter::RequestsLost, saturating_add(block.get(Counter::RequestsLost), lost));
-    block.set(Counter::RequestsFinished, started);
-  }
+  const Losses lost{started > finished ? started - finished : 0, block.get(Counter::ConnectionsOpen)};
+  block.set(Counter::RequestsLost, saturating_add(block.get(Counter::RequestsLost), lost.requests));
+  block.set(Counter::RequestsFinished, std::max(started, finished));
+  block.set(Counter::ConnectionsLost, saturating_add(block.get(Counter::ConnectionsLost), lost.connections));
   block.set(Counter::ConnectionsOpen, 0);
   return lost;
 }

@@ -52,6 +52,7 @@ enum class Counter : std::uint8_t {
   SandboxExits,         // left in order
   RequestBytes,         // bodies
   ResponseBytes,        // bodies
+  ConnectionsLost,      // open when the sandbox died, whatever they held: also a request that nobody had read; written by the keeper
   kCount
 };
 inline constexpr std::size_t kCounterCount = static_cast<std::size_t>(Counter::kCount);
@@ -67,7 +68,7 @@ inline constexpr std::array<std::uint64_t, 19> kLatencyBoundsNs = {
 inline constexpr std::size_t kLatencyBucketCount = kLatencyBoundsNs.size() + 1;
 inline constexpr std::uint16_t kWorkersMax = 64;
 
-// One worker's block. The writer is the sandbox alone (RequestsLost: the keeper, after the sandbox is gone).
+// One worker's block. The writer is the sandbox alone (RequestsLost, ConnectionsLost: the keeper, after the sandbox is gone).
 struct alignas(64) Block {
   std::array<std::atomic<std::uint64_t>, kCounterCount> counters;
   std::array<std::atomic<std::uint64_t>, kLatencyBucketCount> latency;
@@ -113,9 +114,13 @@ class Page {
   std::uint16_t workers_;
 };
 
+struct Losses {
+  std::uint64_t requests = 0, connections = 0;
+  friend bool operator==(const Losses&, const Losses&) = default;
+};
 // Called by the keeper when worker `worker` of the page is gone: what was started and never finished is counted as lost
-// and as finished, open connections become 0. Returns how many were lost now.
-std::uint64_t account_for_death(Page&, std::uint16_t worker);
+// and as finished, open connections as lost. Returns what was lost now.
+Losses account_for_death(Page&, std::uint16_t worker);
 
 // All workers added up; plain numbers. Sums saturate, so that a hostile page cannot overflow.
 struct PageSnapshot {

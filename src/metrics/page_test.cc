@@ -36,11 +36,12 @@ TEST(MetricsPage, ADeathCountsWhatWasStartedAndNeverFinishedOnce) {
   page.block(0).add(Counter::RequestsStarted, 7);
   page.block(0).add(Counter::RequestsFinished, 5);
   page.block(0).add(Counter::ConnectionsOpen, 9);
-  EXPECT_EQ(account_for_death(page, 0), 2u);
-  EXPECT_EQ(account_for_death(page, 0), 0u);
-  EXPECT_EQ(account_for_death(page, 5), 0u);
+  EXPECT_EQ(account_for_death(page, 0), (Losses{2, 9}));
+  EXPECT_EQ(account_for_death(page, 0), Losses());
+  EXPECT_EQ(account_for_death(page, 5), Losses());
   const auto got = read_snapshot(page);
   EXPECT_EQ(got[Counter::RequestsLost], 2u);
+  EXPECT_EQ(got[Counter::ConnectionsLost], 9u);
   EXPECT_EQ(got[Counter::ConnectionsOpen], 0u);
   close(fd);
 }

@@ -158,7 +158,7 @@ TEST(Break, WorkersTrapAtTheSameTimeInProcessesOfTheirOwn) {
   EXPECT_EQ(s.counter(Counter::GuestTraps), 180u);
   EXPECT_EQ(s.counter(Counter::RequestsFinished), 240u);
   EXPECT_TRUE(s.alive());
-  for (const std::size_t worker : {0, 1}) EXPECT_EQ(status_number(s.pid(worker), "Threads:"), 1u);
+  for (const std::size_t worker : {std::size_t{0}, std::size_t{1}}) EXPECT_EQ(status_number(s.pid(worker), "Threads:"), 1u);
 }
 
 TEST(Break, AResponseBeyondItsLimitIsCutOff) {
@@ -410,7 +410,7 @@ TEST(Break, ADeadWorkersRequestsAreCountedAsLost) {
   for (int i = 0; i < 1000 && s.counter(Counter::RequestsStarted) == 0; ++i) usleep(5000);
   s.signal(SIGKILL);
   EXPECT_EQ(s.wait_for_exit(), -SIGKILL);
-  EXPECT_EQ(metrics::account_for_death(s.page(), 0), 1u);
+  EXPECT_EQ(metrics::account_for_death(s.page(), 0).requests, 1u);
   EXPECT_EQ(s.counter(Counter::RequestsLost), 1u);
 }
 

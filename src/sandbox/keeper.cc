@@ -83,6 +83,11 @@ Result<> Keeper::start() {
   TRY(table_, SlotTable::open(options_.state / "slots", options_.core.slots_max));
   TRY_OK(find_sandboxes());
   TRY(listener_, os::listen_seqpacket(options_.socket));
+  if (options_.parent != 0) {
+    // A SIGTERM when it ends, or at once if it has ended already.
+    if (::prctl(PR_SET_PDEATHSIG, SIGTERM) != 0) return Fail(errno_error(errno, "keeper: prctl(PR_SET_PDEATHSIG)"));
+    if (std::cmp_not_equal(::getppid(), options_.parent)) ::raise(SIGTERM);
+  }
   TRY_OK(watch(signals_.get(), EPOLLIN, Tag::Signals, 0));
   return watch(listener_.get(), EPOLLIN, Tag::Listener, 0);
 }
@@ -243,7 +248,7 @@ void Keeper::slot_ended(SlotId slot, SlotExit exit) {
     resources.oom_kills_before = kills;
   }
   if (const auto owner = core_.owner(slot); owner && pods_[owner->pod].metrics)
-    exit.requests_lost = take_lost_requests(pods_[owner->pod].metrics.get(), owner->worker);
+    exit.lost = take_losses(pods_[owner->pod].metrics.get(), owner->worker);
   exit.text = std::move(resources.text);
   resources.text.clear();
   resources.control.reset();
@@ -360,13 +365,13 @@ void Keeper::sample_busy_pods() {
   act();
 }
 
-std::uint64_t take_lost_requests(int metrics_page, std::uint16_t worker) {
+metrics::Losses take_losses(int metrics_page, std::uint16_t worker) {
   auto page = metrics::Page::map(metrics_page);
   if (!page) {
     LOG_WARN("lost requests not counted", {"error", page.error()});
-    return 0;
+    return {};
   }
-  return worker < page->workers() ? metrics::account_for_death(*page, worker) : 0;
+  return metrics::account_for_death(*page, worker);
 }
 
 Result<> keeper_main(const KeeperOptions& options) {

@@ -16,11 +16,12 @@ struct KeeperOptions {
   std::filesystem::path state;          // folder for the slot table; on a tmpfs where there is one
   std::string cgroup = "skerry";        // our tree in each hierarchy
   std::uint32_t uid_base = 1'000'000'000;  // slot N runs as uid and gid uid_base + N
+  std::uint32_t parent = 0;             // if not 0: as at SIGTERM when this process, which must be the parent, ends
   KeeperCore::Options core = {};
 };
 
-// Requests that worker had begun and not finished when its process ended; taken once: the page is corrected.
-std::uint64_t take_lost_requests(int metrics_page, std::uint16_t worker);
+// What that worker had begun and not finished, and the connections it had, when its process ended; taken once: the page is corrected.
+metrics::Losses take_losses(int metrics_page, std::uint16_t worker);
 
 // Runs until Shutdown. AlreadyExists: another keeper holds the socket. Without root or cgroups it says so in one log line.
 Result<> keeper_main(const KeeperOptions&);

@@ -334,7 +334,7 @@ void KeeperCore::on_slot_exited(SlotId slot, SlotExit exit, Instant now) {
   const bool failed = exit.signal != 0 || exit.code > 0;
   if (!failed) pod.failures = 0;
   else pod.failures = now - s.since < options_.healthy_after ? pod.failures + 1 : 1;
-  report(PodExited{pod.spec.id, {s.pid, s.worker, slot}, exit.code, exit.signal, exit.oom_killed, exit.requests_lost, std::move(exit.text)});
+  report(PodExited{pod.spec.id, {s.pid, s.worker, slot}, exit.code, exit.signal, exit.oom_killed, exit.lost.requests, exit.lost.connections, std::move(exit.text)});
   const bool workers_wait = waits(row);
   if (pod.live.empty() && !workers_wait) return rest(row, now);
   if (failed && pod.state != PodState::Stopping && pod.failures <= options_.failures_free) want(row, s.worker, now);

@@ -26,6 +26,7 @@
 
 #include "base/error.h"
 #include "base/time.h"
+#include "metrics/page.h"
 #include "os/cgroup.h"
 #include "sandbox/protocol.h"
 
@@ -38,7 +39,7 @@ using PodRow = std::uint32_t;   // dense; reused after DropPod
 struct SlotExit {
   int code = -1, signal = 0;  // -1 and 0: unknown
   bool oom_killed = false;
-  std::uint64_t requests_lost = 0;
+  metrics::Losses lost = {};
   std::string text = {};
 };
 

@@ -131,7 +131,7 @@ void visit(C& c, M& m) {
   else if constexpr (std::same_as<T, ImageFailed>) c.text(m.key, kImageKeyMax), c.text(m.text, kKeeperTextMax);
   else if constexpr (std::same_as<T, PodAwake>) c.number(m.id), visit_row(c, m.row), c.number(m.cold_start_us);
   else if constexpr (std::same_as<T, PodExited>)
-    c.number(m.id), visit_row(c, m.row), c.number(m.code), c.number(m.signal), c.flag(m.oom_killed), c.number(m.requests_lost),
+    c.number(m.id), visit_row(c, m.row), c.number(m.code), c.number(m.signal), c.flag(m.oom_killed), c.number(m.requests_lost), c.number(m.connections_lost),
         c.text(m.text, kKeeperTextMax);
   else if constexpr (std::same_as<T, PodHeld>) c.number(m.id), c.number(m.delay_ms), c.number(m.failures);
   else if constexpr (std::same_as<T, Refused>) c.number(m.command), c.number(m.id), c.text(m.text, kKeeperTextMax);

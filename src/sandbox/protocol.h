@@ -122,7 +122,7 @@ struct PodExited {  // one a worker
   std::int32_t code = -1;    // -1 with signal 0: not known (an adopted sandbox on a kernel before 6.15)
   std::int32_t signal = 0;
   bool oom_killed = false;
-  std::uint64_t requests_lost = 0;
+  std::uint64_t requests_lost = 0, connections_lost = 0;
   std::string text;          // the sandbox's own words, when it gave some
   friend bool operator==(const PodExited&, const PodExited&) = default;
 };

@@ -25,6 +25,7 @@ constexpr std::string_view kUsage =
     "  --parked-max N     parked slots of an image under a burst (64)\n"
     "  --slots-max N      sandboxes and parked slots in all (8192)\n"
     "  --pods-max N       pods in all (20000)\n"
+    "  --parent PID       end in order when that process, the one that started this, ends\n"
     "  --log-level LEVEL  debug, info, warn or error (info)\n"
     "\n"
     "`skerry-sandbox template` is what the keeper starts itself, one for each image.\n";
@@ -34,6 +35,7 @@ Result<KeeperOptions> parse(int argc, char** argv) {
   std::string socket, state, level = "info";
   const std::map<std::string_view, std::string*> texts{{"--socket", &socket}, {"--state", &state}, {"--cgroup", &options.cgroup}, {"--log-level", &level}};
   const std::map<std::string_view, std::uint32_t*> numbers{{"--uid-base", &options.uid_base},
+                                                           {"--parent", &options.parent},
                                                            {"--parked-min", &options.core.parked_min},
                                                            {"--parked-max", &options.core.parked_max},
                                                            {"--slots-max", &options.core.slots_max},

@@ -83,6 +83,16 @@ expect 400 "$(request --data-binary $'t1,x\n' "$base/")"
 expect 405 "$(request -X PUT --data-binary x "$base/")"
 
 stop_server
+test_case "kill -9 of skerry run leaves no process"
+serve "$build/guest/hello.wasm"
+mapfile -t left < <(pgrep -f "skerry-sandbox keeper .*--parent $server( |\$)")
+[ ${#left[@]} = 1 ] || fail "${#left[@]} keepers of skerry run ($server) instead of 1"
+mapfile -t -O 1 left < <(pgrep -P "${left[0]}")
+[ ${#left[@]} -ge 3 ] || fail "its keeper has ${#left[@]} processes in all; a template and a sandbox are expected beside it"
+kill -KILL "$server"
+for pid in "$server" "${left[@]}"; do wait_until 10 process_gone "$pid" || fail "process $pid outlived skerry run: $(ps -o args= -p "$pid")"; done
+server=
+
 test_case "what is refused, and why"
 refuse() { # FILE TEXT [OPTION…]
   local file=$1 text=$2 rc=0
