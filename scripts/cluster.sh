@@ -38,6 +38,7 @@ start_cluster() {
   CLUSTER_LOG=$CLUSTER_DIR/log
   CLUSTER_API=127.0.0.1:$(free_port)
   CLUSTER_NODE_PORT=$(free_port)
+  while [ "$CLUSTER_API" = "127.0.0.1:$CLUSTER_NODE_PORT" ]; do CLUSTER_NODE_PORT=$(free_port); done
   CLUSTER_POD_CIDR=10.$range.0.0/16
   CLUSTER_OPTIONS=(--data-dir "$CLUSTER_DIR/data" --listen "$CLUSTER_API" --port "$CLUSTER_NODE_PORT"
     --pod-cidr "$CLUSTER_POD_CIDR" --service-cidr "10.$((range + 1)).0.0/16"

@@ -89,11 +89,12 @@ process_gone() {
   [ -z "$state" ] || [ "$state" = Z ]
 }
 
-# free_port : a TCP port that nobody listened on a moment ago.
+# free_port : a TCP port that nobody listened on a moment ago, below those that the kernel gives to outgoing connections and
+# those that Services take on every node.
 free_port() {
   local port
   while :; do
-    port=$((20000 + RANDOM % 20000))
+    port=$((20000 + RANDOM % 10000))
     (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || {
       echo "$port"
       return

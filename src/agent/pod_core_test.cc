@@ -190,6 +190,8 @@ TEST_F(PodCoreTest, RestartsAtOnceThenWithDoublingBackoffThatIsForgotten) {
     core_->on_awake(0);
     core_->on_exited(0, {.code = 65, .message = "guest failed to start: trap"}, now());
     poll();
+    core_->on_stopped(0, {}, now());
+    poll();
     ASSERT_TRUE(core_->deadline());
     clock_.advance(*core_->deadline() - clock_.instant());
     note("back-off over");
@@ -204,6 +206,77 @@ TEST_F(PodCoreTest, RestartsAtOnceThenWithDoublingBackoffThatIsForgotten) {
   expect_golden("crash_backoff");
 }
 
+// Goal: a worker that crashes takes no request of the healthy ones with it. Method: two workers, one crashes twice; the container is
+// drained within its grace, and put again only when nothing of it is left.
+TEST_F(PodCoreTest, DrainsTheOtherWorkersBeforeACrashBackoff) {
+  make(pod_json("", R"(,"resources":{"limits":{"cpu":"2"}})"));
+  serve();
+  core_->on_awake(0);
+  core_->on_awake(0);
+  core_->on_exited(0, {.signal = 11}, now());
+  poll();
+  clock_.advance(2s);
+  core_->on_awake(0);
+  core_->on_exited(0, {.signal = 11}, now());
+  trace_.clear();
+  poll();
+  EXPECT_THAT(trace_, HasSubstr("stop 0 id=100 grace=30s"));
+  EXPECT_THAT(trace_, ::testing::Not(HasSubstr("drop")));
+  EXPECT_THAT(last_status(), HasSubstr("CrashLoopBackOff"));
+  EXPECT_EQ(core_->awake(0), 1u);
+  clock_.advance(10s);  // the back-off is over, the request is not
+  trace_.clear();
+  poll();
+  EXPECT_THAT(trace_, ::testing::Not(HasSubstr("put 0")));
+  core_->on_exited(0, {}, now());
+  core_->on_stopped(0, {}, now());
+  poll();
+  EXPECT_LT(trace_.find("drop 0 id=100"), trace_.find("put 0 id=100"));
+  EXPECT_THAT(trace_, HasSubstr("put 0 id=100"));
+  EXPECT_EQ(core_->restarts(0), 2u);
+}
+
+TEST_F(PodCoreTest, DropsWhatAKeeperDoesNotStop) {
+  make(pod_json());
+  serve();
+  core_->on_exited(0, {.signal = 11}, now());
+  poll();
+  core_->on_exited(0, {.signal = 11}, now());
+  poll();
+  clock_.advance(34s);
+  trace_.clear();
+  poll();
+  EXPECT_THAT(trace_, ::testing::Not(HasSubstr("drop")));
+  ASSERT_EQ(*core_->deadline(), clock_.instant() + 1s);
+  clock_.advance(1s);
+  poll();
+  EXPECT_THAT(trace_, HasSubstr("drop 0 id=100"));
+  EXPECT_THAT(trace_, HasSubstr("put 0 id=100"));
+}
+
+// Goal: a sandbox of which nobody knows how it ended is a failure, in the words of a kubelet.
+TEST_F(PodCoreTest, AnEndThatNobodySawIsAFailureOfUnknownStatus) {
+  make(pod_json());
+  serve();
+  core_->on_exited(0, {.unknown = true, .requests_lost = 3}, now());
+  poll();
+  EXPECT_EQ(core_->restarts(0), 1u);
+  EXPECT_THAT(last_status(), HasSubstr(R"("exitCode":137,"reason":"ContainerStatusUnknown","message":"How the container ended is not known)"));
+  EXPECT_THAT(trace_, HasSubstr("event Warning app Restarted: Container app ended (exit code 137: How the container ended"));
+  EXPECT_THAT(trace_, HasSubstr("3 requests were lost"));
+  core_->on_exited(0, {.unknown = true}, now());
+  poll();
+  EXPECT_THAT(last_status(), HasSubstr("CrashLoopBackOff"));
+}
+
+TEST_F(PodCoreTest, AnEndThatNobodySawButTheMemoryLimitIsOutOfMemory) {
+  make(pod_json());
+  serve();
+  core_->on_exited(0, {.out_of_memory = true, .unknown = true}, now());
+  poll();
+  EXPECT_THAT(last_status(), HasSubstr(R"("exitCode":137,"signal":9,"reason":"OOMKilled")"));
+}
+
 TEST_F(PodCoreTest, EndsAsFailedWithRestartPolicyNever) {
   std::string json = pod_json();
   json.replace(json.find("Always"), 6, "Never");
@@ -213,6 +286,11 @@ TEST_F(PodCoreTest, EndsAsFailedWithRestartPolicyNever) {
   poll();
   EXPECT_THAT(last_status(), HasSubstr(R"("phase":"Failed")"));
   EXPECT_THAT(last_status(), HasSubstr(R"("exitCode":137)"));
+  EXPECT_THAT(trace_, HasSubstr("stop 0 id=100 grace=30s"));
+  EXPECT_THAT(trace_, ::testing::Not(HasSubstr("release"))) << "its other workers still use the address";
+  core_->on_stopped(0, {}, now());
+  poll();
+  EXPECT_THAT(trace_, HasSubstr("drop 0 id=100"));
   EXPECT_THAT(trace_, HasSubstr("release"));
 }
 
@@ -245,6 +323,11 @@ TEST_F(PodCoreTest, RefusesWhatIsNotServedWithASentence) {
   };
   const Case cases[] = {
       {R"(,"volumes":[{"name":"data","emptyDir":{}}])", "", "", "volume data: volumes are not served yet"},
+      {R"(,"volumes":[{"name":"api-token-prod1","secret":{"secretName":"api-token-prod1"}}])", "", "", "volume api-token-prod1: volumes are not served yet"},
+      {R"(,"volumes":[{"name":"kube-api-access-x","projected":{"sources":[{"configMap":{"name":"mine"}}]}}])", "", "", "volume kube-api-access-x: volumes are not"},
+      {R"(,"volumes":[{"name":"kube-api-access-x","projected":{"sources":[{"secret":{"name":"mine"}}]}}])", "", "", "volume kube-api-access-x: volumes are not"},
+      {R"(,"volumes":[{"name":"kube-api-access-x","projected":{"sources":[{"serviceAccountToken":{"path":"token"}}]}}])",
+       R"(,"volumeMounts":[{"name":"kube-api-access-x","mountPath":"/token"}])", "", "the mount at /token is not served"},
       {"", R"(,"livenessProbe":{"httpGet":{"port":80}})", "", "livenessProbe is not served yet"},
       {"", R"(,"lifecycle":{"preStop":{}, "postStart":{}})", "", "lifecycle hooks"},
       {R"(,"initContainers":[{"name":"i","image":"x"}])", "", "", "init containers"},
@@ -271,10 +354,19 @@ TEST_F(PodCoreTest, RefusesWhatIsNotServedWithASentence) {
 }
 
 TEST_F(PodCoreTest, AcceptsTheTokenVolumeOfAStockApiServer) {
-  make(pod_json(R"(,"volumes":[{"name":"kube-api-access-x","projected":{"sources":[{"serviceAccountToken":{"path":"token"}}]}}],"tolerations":[{"key":"a"}])",
-                R"(,"volumeMounts":[{"name":"kube-api-access-x","mountPath":"/var/run/secrets/kubernetes.io/serviceaccount"}])"));
-  poll();
-  EXPECT_THAT(trace_, HasSubstr("prepare-image 0 reg.example/app:1"));
+  for (const char* volume : {R"({"name":"v","projected":{"defaultMode":420,"sources":[{"serviceAccountToken":{"expirationSeconds":3607,"path":"token"}},)"
+                             R"({"configMap":{"items":[{"key":"ca.crt","path":"ca.crt"}],"name":"kube-root-ca.crt"}},)"
+                             R"({"downwardAPI":{"items":[{"fieldRef":{"apiVersion":"v1","fieldPath":"metadata.namespace"},"path":"namespace"}]}}]}})",
+                             R"({"name":"v","secret":{"defaultMode":420,"secretName":"v"}})"}) {
+    std::string text = volume;
+    const std::string name = text.contains("projected") ? "kube-api-access-x2x4x" : "default-token-x2x4x";
+    for (std::size_t at = 0; (at = text.find("\"v\"", at)) != std::string::npos;) text.replace(at + 1, 1, name);
+    trace_.clear();
+    make(pod_json(std::format(R"(,"volumes":[{}],"tolerations":[{{"key":"a"}}])", text),
+                  std::format(R"(,"volumeMounts":[{{"name":"{}","mountPath":"/var/run/secrets/kubernetes.io/serviceaccount"}}])", name)));
+    poll();
+    EXPECT_THAT(trace_, HasSubstr("prepare-image 0 reg.example/app:1")) << text;
+  }
 }
 
 TEST_F(PodCoreTest, RefusesARuntimeClassThatTheNodeDoesNotHave) {
@@ -351,6 +443,34 @@ TEST_F(PodCoreTest, RestoredAndAdoptedItStartsNothingAndSaysTheSame) {
   poll();
   EXPECT_EQ(trace_, "  status " + before + "\n");
   EXPECT_EQ(core_->restarts(0), 1u);
+}
+
+// Goal: an agent that was killed while a container was being stopped kills nothing. Method: restore; the keeper still stops it, or
+// the crash was saved and the keeper was not told.
+TEST_F(PodCoreTest, RestoredItAwaitsWhatIsBeingStopped) {
+  make(pod_json());
+  serve();
+  const auto restore = [&](PodCore::Held held) {
+    auto doc = kube::JsonDoc::parse(core_->save()).value();
+    auto object = core_->object();
+    core_.emplace(PodCore::restore(options_, object, plan_pod(*object, {}).value(), doc.root(), now()).value());
+    core_->on_adopted(0, 1, held);
+    trace_.clear();
+    poll();
+    EXPECT_THAT(trace_, HasSubstr("stop 0 id=100"));
+    EXPECT_THAT(trace_, ::testing::Not(HasSubstr("drop")));
+    core_->on_stopped(0, {}, now());
+    poll();
+    EXPECT_THAT(trace_, HasSubstr("drop 0 id=100"));
+  };
+  restore(PodCore::Held::Stopping);
+  core_->on_image_ready(0, std::make_shared<const PreparedImage>(PreparedImage{.image_id = "i", .key = "k1"}), "");
+  poll();
+  core_->on_placed(0, now());
+  poll();
+  for (int i = 0; i < 2; ++i) core_->on_exited(0, {.signal = 11}, now());
+  restore(PodCore::Held::Serving);
+  EXPECT_THAT(last_status(), HasSubstr("CrashLoopBackOff"));
 }
 
 // A keeper that holds nothing (reboot): the same address, the same counts, put again.

@@ -82,11 +82,29 @@ std::optional<Refusal> judge_security(Json context, std::string_view where) {
   return std::nullopt;
 }
 
-// The token volume that a stock API server adds to every pod is accepted and not mounted: a handler has no files.
-bool is_token_volume(Json volume) {
+constexpr std::string_view kTokenFolder = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+// The token volume that a stock API server adds to every pod is accepted and not mounted: a handler has no files. Only what
+// that server writes there counts as one; what a user put into a volume of such a name would be missed by his guest.
+bool is_token_volume(Json volume, Json account) {
   const std::string_view name = volume["name"].str();
-  if (volume["projected"] && name.starts_with("kube-api-access-")) return true;
-  return volume["secret"] && name.find("-token-") != std::string_view::npos && volume["secret"]["secretName"].str() == name;
+  if (name.starts_with("kube-api-access-") && volume["projected"]) {
+    const auto known = [](Json source) {
+      for (auto [kind, value] : source.members()) {
+        if (kind == "configMap" && value["name"].str() != "kube-root-ca.crt") return false;
+        if (kind == "downwardAPI" && (value["items"].size() != 1 || value["items"][std::size_t{0}].path("fieldRef.fieldPath").str() != "metadata.namespace")) return false;
+        if (kind != "serviceAccountToken" && kind != "configMap" && kind != "downwardAPI") return false;
+      }
+      return true;
+    };
+    for (Json source : volume["projected"]["sources"].items())
+      if (!known(source)) return false;
+    return true;
+  }
+  // Before 1.21: ACCOUNT-token-xxxxx.
+  constexpr std::size_t kSuffix = 5;
+  const std::string prefix = std::string(account.str("default")) + "-token-";
+  return volume["secret"] && name.starts_with(prefix) && name.size() == prefix.size() + kSuffix && volume["secret"]["secretName"].str() == name;
 }
 
 Result<std::int64_t> quantity_of(Json value, std::string_view where, bool milli) {
@@ -182,12 +200,16 @@ Result<std::optional<Refusal>> judge_container(Json container, std::size_t index
   return refusal;
 }
 
-// Mounts are judged against the pod's volumes: only the token volume may be mounted (and is not).
+// Only the token volume may be there, and mounted where that server mounts it.
 std::optional<Refusal> judge_volumes(Json spec) {
   for (Json volume : spec["volumes"].items())
-    if (!is_token_volume(volume))
+    if (!is_token_volume(volume, spec["serviceAccountName"]))
       return unsupported(std::format("volume {}: volumes are not served yet: pass configuration with env or the annotation skerry.dev/config",
                                      volume["name"].str()));
+  for (Json container : spec["containers"].items())
+    for (Json mount : container["volumeMounts"].items())
+      if (mount["mountPath"].str() != kTokenFolder)
+        return unsupported(std::format("container {}: the mount at {} is not served: a handler has no files", container["name"].str(), mount["mountPath"].str()));
   return std::nullopt;
 }
 

@@ -176,6 +176,15 @@ rt::Task<http::Response> ApiServer::handle(http::Request request) {
   co_return response;
 }
 
+std::optional<http::Response> ApiServer::refuse_body(const http::Request& head) {
+  const auto user = authenticate(state_->server.options, head);
+  if (user) return std::nullopt;
+  RequestMetrics::Kind kind;
+  http::Response response = respond(user.error());
+  state_->requests.finished(kind, response.status, {});
+  return response;
+}
+
 void ApiServer::set_ready_check(std::function<std::string()> check) { state_->server.ready_check = std::move(check); }
 metrics::Registry& ApiServer::metrics() { return state_->registry; }
 std::size_t ApiServer::watches() const { return state_->server.watches; }

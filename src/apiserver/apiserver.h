@@ -50,6 +50,7 @@ class ApiServer final : public http::Handler {
   // The namespaces that every cluster has, unless they exist. Before the first request.
   rt::Task<> bootstrap();
   rt::Task<http::Response> handle(http::Request) override;
+  std::optional<http::Response> refuse_body(const http::Request&) override;  // 401: nobody known may send a body
 
   // What /readyz says beyond "the store works", e.g. while the controllers start. Empty text: ready.
   void set_ready_check(std::function<std::string()> check);

@@ -99,14 +99,13 @@ ApiResult<> authorize_node(const Call& call, std::string_view node) {
       // An update of a pod passes here, and is refused by admit_node_write with the sentence that says what is allowed.
       if (sub.empty() && (reading || verb == "create" || verb == "delete" || changing)) return {};
       if (sub == "status" && (verb == "get" || changing)) return {};
-      if (sub == "eviction" && verb == "create") return {};
     }
     if (resource == "services" && sub.empty() && reading) return {};
     if (resource == "events" && sub.empty() && (verb == "create" || changing)) return {};
     if ((resource == "secrets" || resource == "configmaps" || resource == "serviceaccounts") && sub.empty()) return authorize_related(call, node);
   }
   if (route.group == "coordination.k8s.io" && resource == "leases" && sub.empty()) {
-    if (verb == "get" || verb == "create" || changing || verb == "delete") {
+    if (verb == "get" || verb == "create" || changing) {
       if (route.namespace_ != kLeaseNamespace) return ApiFail(denied(call, "can only access leases in the \"kube-node-lease\" system namespace"));
       if (verb != "create" && route.name != node) return ApiFail(denied(call, "can only access node lease with the same name as the requesting node"));
       return {};
@@ -265,6 +264,9 @@ ApiResult<> admit_node_write(const Call& call, Json object, const ObjectPtr& old
     if (!same_labels(object["metadata"]["labels"], old->labels())) {
       return ApiFail(restricted(call, name, std::format("node \"{}\" cannot update labels through pod status", node)));
     }
+  }
+  if (resource == "events" && old && (old->parse().root()["source"]["host"].str() != node || object["source"]["host"].str() != node)) {
+    return ApiFail(restricted(call, name, std::format("node \"{}\" can only update events whose source.host is itself", node)));
   }
   if (resource == "leases" && name != node) {
     return ApiFail(restricted(call, name, "can only access node lease with the same name as the requesting node"));

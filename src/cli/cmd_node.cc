@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <csignal>
 #include <format>
 
 #include "agent/agent.h"
@@ -23,6 +24,7 @@
 #include "net/pod_network.h"
 #include "net/service_proxy.h"
 #include "os/file.h"
+#include "os/spawn.h"
 #include "rt/blocking_pool.h"
 #include "rt/task_group.h"
 
@@ -99,7 +101,8 @@ class NodeProcess {
                                          .address = options_.node_address,
                                          .port = options_.port,
                                          .tls = server_tls(credentials_),
-                                         .connections_max = 512});
+                                         .connections_max = 512,
+                                         .body_bytes_max = 4096});  // nothing that it serves has a body
     return {};
   }
 
@@ -125,7 +128,7 @@ class NodeProcess {
     if (agent_started_) said("agent", co_await agent_->stop(stop_pods ? agent::OnStop::StopPods : agent::OnStop::KeepPods));
     if (proxy_started_) said("services", co_await proxy_->stop());
     if (stop_pods && proxy_started_) {
-      // Nothing serves any more: the kernel is left as it was found.
+      // Nothing serves any more: what was made in the kernel goes. (IP forwarding stays on: others may rely on it by now.)
       said("nftables", proxy_->remove());
       said("network", network_->remove());
     }
@@ -240,6 +243,8 @@ int cmd_node(const NodeOptions& given) {
     return kExitOk;
   }
   if (::geteuid() != 0) return fail({Errc::Denied, "`skerry node` needs root: pods get namespaces, control groups and addresses. Run it with sudo"});
+  if (options.parent != 0)
+    if (auto bound = os::end_with(options.parent, SIGKILL); !bound) return fail(bound.error());
   if (auto there = wait_for_kubeconfig(options.kubeconfig); !there) return fail(there.error());
   rt::Loop loop;
   NodeProcess node(loop, options);

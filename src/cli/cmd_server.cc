@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <csignal>
+
 #include "base/log.h"
 #include "cli/cmd.h"
 #include "cli/daemon.h"
 #include "cli/server_process.h"
+#include "os/spawn.h"
 
 namespace skerry::cli {
 
 int cmd_server(const ServerOptions& options) {
   if (options.verbose) set_log_level(LogLevel::Debug);
+  if (options.parent != 0)
+    if (auto bound = os::end_with(options.parent, SIGKILL); !bound) return fail(bound.error());
   rt::Loop loop;
   auto server = ServerProcess::open(loop, options);
   if (!server) return fail(server.error());

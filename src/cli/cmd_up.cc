@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `skerry up`: starts `skerry server` and `skerry node` from this very executable, starts either again when it dies, and
-// ends both on SIGTERM or SIGINT: first the node, so that its last status still finds the server. What fails by itself
+// ends both on SIGTERM or SIGINT: first the node, so that its last status still finds the server. Killed itself, it takes both with
+// it, as if they had been killed: pods go on, and the next `skerry up` finds them. What fails by itself
 // before it ever ran (a port is taken, a kernel lacks something) would fail again: then `up` ends, with exit code 1.
 #include <unistd.h>
 
@@ -27,6 +28,8 @@ std::string text_of(const Endpoint& e) {
 std::vector<std::string> server_arguments(const UpOptions& o) {
   std::vector<std::string> out{"server", "--data-dir", o.server.data_dir.string(), "--listen", text_of(o.server.listen),
                                "--node-name", o.node.node_name, "--pod-cidr", o.server.pod_cidr, "--service-cidr", o.server.service_cidr};
+  out.insert(out.end(), {"--parent", std::to_string(::getpid())});
+  if (!o.server.token_file.empty()) out.insert(out.end(), {"--token-auth-file", o.server.token_file.string()});
   for (const auto& name : o.server.tls_names) out.insert(out.end(), {"--tls-name", name});
   if (o.server.verbose) out.emplace_back("--verbose");
   return out;
@@ -38,7 +41,7 @@ std::vector<std::string> node_arguments(const UpOptions& o) {
                                "--overcommit", std::format("cpu={},memory={}", n.overcommit.cpu, n.overcommit.memory),
                                "--port", std::to_string(n.port), "--pods-max", std::to_string(n.pods_max),
                                "--pod-namespace", n.pod_namespace, "--cgroup", n.cgroup,
-                               "--pod-cidr", n.pod_cidr, "--service-cidr", n.service_cidr, "--on-exit", "stop"};
+                               "--pod-cidr", n.pod_cidr, "--service-cidr", n.service_cidr, "--on-exit", "stop", "--parent", std::to_string(::getpid())};
   if (!n.node_address.empty()) out.insert(out.end(), {"--node-address", n.node_address});
   if (n.verbose) out.emplace_back("--verbose");
   return out;
@@ -73,22 +76,36 @@ class Supervised {
       policy_.started(clock_.instant());
       auto child = os::spawn({.program = "/proc/self/exe", .arguments = arguments_, .environment = os::current_environment(),
                               .fds = {{STDOUT_FILENO, STDOUT_FILENO}, {STDERR_FILENO, STDERR_FILENO}}, .group = os::ProcessGroup::Own});
-      if (!child) co_return Fail(child.error().with("start skerry " + name_));
+      if (!child) {
+        // Out of memory, of processes, of descriptors: that passes, and nobody else would try again.
+        const Duration delay = std::max<Duration>(policy_.died(clock_.instant()), 100ms);
+        LOG_ERROR("program not started, trying again", {"program", name_}, {"error", child.error()}, {"delay", delay});
+        CO_TRY_OK(co_await rt::sleep_for(delay));
+        continue;
+      }
       child_ = std::move(*child);
-      CO_TRY_OK(co_await rt::wait_readable(child_->pidfd()));
-      const auto status = child_->wait();
+      CO_TRY(const auto status, co_await ended(*child_));
       child_.reset();
       if (stopping_) break;
-      if (status && status->code > 0 && !policy_.ever_ran(clock_.instant())) {
+      if (status.code > 0 && !policy_.ever_ran(clock_.instant())) {
         // It has said why on standard error, and would say it again.
         give_up_(name_);
         co_return Result<>{};
       }
       const Duration delay = policy_.died(clock_.instant());
-      LOG_WARN("program ended, starting it again", {"program", name_}, {"how", status ? status->text() : status.error().what}, {"delay", delay});
+      LOG_WARN("program ended, starting it again", {"program", name_}, {"how", status.text()}, {"delay", delay});
       CO_TRY_OK(co_await rt::sleep_for(delay));
     }
     co_return Result<>{};
+  }
+
+  // Its end; looked for every second should its pidfd not tell.
+  static rt::Task<os::ExitStatus> ended(const os::Child& child) {
+    for (;;) {
+      if (auto told = co_await rt::wait_readable(child.pidfd()); !told) CO_TRY_OK(co_await rt::sleep_for(1s));
+      CO_TRY(const auto status, child.try_wait());
+      if (status) co_return *status;
+    }
   }
 
   std::string name_;
@@ -100,6 +117,19 @@ class Supervised {
   bool stopping_ = false;
   rt::TaskGroup tasks_;
 };
+
+// Those whom a former `up` started die with it, which takes them a moment.
+Result<> wait_for_former(const DataLayout& layout) {
+  constexpr int kTries = 250;
+  for (const auto& path : {layout.server() / "lock", layout.node() / "agent.lock"})
+    for (int i = 0; i < kTries && std::filesystem::exists(path); ++i) {
+      const auto free = os::lock_file(path);
+      if (free) break;
+      if (free.error().code != Errc::AlreadyExists) return Fail(free.error());
+      ::usleep(20'000);
+    }
+  return {};
+}
 
 rt::Task<> shut_down(rt::Loop& loop, Supervised& server, Supervised& node) {
   // The node waits for its pods' grace; the server only for its writer.
@@ -151,6 +181,7 @@ int cmd_up(const UpOptions& given) {
                                                                       options.server.data_dir.string())}
                              : lock.error());
 
+  if (auto alone = wait_for_former(DataLayout{options.server.data_dir}); !alone) return fail(alone.error());
   return supervise(options);
 }
 

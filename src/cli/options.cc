@@ -100,6 +100,9 @@ void add_ranges(CLI::App& app, std::string& pods, std::string& services) {
 void add_server_options(CLI::App& app, ServerOptions& o, Texts& texts) {
   app.add_option("--listen", texts.listen, "Address of the Kubernetes API [127.0.0.1:6443]")->check(kFixedEndpoint())->type_name("ADDRESS:PORT");
   app.add_option("--tls-name", o.tls_names, "A further name or address for the server's certificate (may be repeated)")->type_name("NAME");
+  app.add_option("--token-auth-file", o.token_file, "Bearer tokens, a line each: TOKEN,USER,UID[,\"GROUP,GROUP\"]")
+      ->check(CLI::ExistingFile.description(""))
+      ->type_name("FILE");
   add_ranges(app, o.pod_cidr, o.service_cidr);
 }
 
@@ -176,6 +179,7 @@ struct Builder {
     add_data_dir(*server_app, server.data_dir);
     add_server_options(*server_app, server, texts);
     server_app->add_option("--node-name", server.node_name, "Write credentials for this node to DATA/node.kubeconfig")->type_name("NAME");
+    server_app->add_option("--parent", server.parent)->group("");  // of `skerry up`, not of people
     server_app->add_flag("-v,--verbose", server.verbose, "Log details");
   }
 
@@ -187,6 +191,7 @@ struct Builder {
     add_node_options(*node_app, node, texts, "cpu=1,memory=1");
     add_ranges(*node_app, node.pod_cidr, node.service_cidr);
     one_of(node_app->add_option("--on-exit", texts.on_exit, "What becomes of the pods when the agent is told to stop"), {"keep", "stop"})->capture_default_str();
+    node_app->add_option("--parent", node.parent)->group("");
     node_app->add_flag("--print-config", node.print_config, "Print the resulting configuration and exit");
     node_app->add_flag("-v,--verbose", node.verbose, "Log details");
   }
@@ -238,6 +243,7 @@ struct Builder {
       std::error_code none;  // there is no working folder: the path stays as it is
       if (auto whole = std::filesystem::absolute(*folder, none); !none) *folder = std::move(whole);
     }
+    if (!up.server.token_file.empty()) up.server.token_file = std::filesystem::absolute(up.server.token_file);
     if (up_app->parsed()) {
       if (!texts.listen.empty()) up.server.listen = *parse_endpoint(texts.listen);
       up.node.data_dir = up.server.data_dir;

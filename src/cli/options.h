@@ -38,6 +38,8 @@ struct ServerOptions {
   std::string node_name;               // the node whose credentials are written beside the admin's
   std::string pod_cidr = "10.42.0.0/16";
   std::string service_cidr = "10.43.0.0/16";
+  std::filesystem::path token_file;    // empty: nobody is known by a token
+  std::int32_t parent = 0;             // who watches this process: it ends with that one
   bool verbose = false;
 };
 
@@ -56,6 +58,7 @@ struct NodeOptions {
   std::string cgroup = "skerry";
   std::uint32_t pods_max = 1100;
   OnExit on_exit = OnExit::Keep;
+  std::int32_t parent = 0;  // as the server's
   bool print_config = false;
   bool verbose = false;
 };

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "cli/credentials.h"
 #include "cli/layout.h"
+#include "cli/token_file.h"
 #include "client/client.h"
 #include "control/controllers.h"
 #include "http/client.h"
@@ -107,8 +108,13 @@ Result<std::unique_ptr<ServerProcess>> ServerProcess::open(rt::Loop& loop, const
   store::Store::Options store_options{.resources = apiserver::ApiServer::store_resources(), .copy_to = last_good};
   if (opened.restored) store_options.skip_revisions = store::Store::kAfterRestore;
   TRY(p.store, store::Store::open(loop, p.clock, std::move(opened.database), std::move(store_options)));
+  std::vector<apiserver::BearerToken> tokens;
+  if (!options.token_file.empty()) {
+    TRY(tokens, read_token_file(options.token_file));
+  }
   p.api.emplace(*p.store, p.clock, p.random,
-                apiserver::Options{.node_transport = [&p](std::string_view name) { return p.node_transport(name); },
+                apiserver::Options{.tokens = std::move(tokens),
+                                   .node_transport = [&p](std::string_view name) { return p.node_transport(name); },
                                    .service_cidr = options.service_cidr,
                                    .server_address = std::format("{}:{}", options.listen.address, options.listen.port)});
   p.front.emplace(loop, *p.api,

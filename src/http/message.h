@@ -81,6 +81,9 @@ class Handler {
  public:
   virtual ~Handler() = default;
   virtual rt::Task<Response> handle(Request) = 0;
+  // Asked by a front before it reads a body: who may send nothing is told so while nothing of his is in memory. The
+  // request has everything but its body. An answer is sent, and the connection ends; nothing: handle() follows.
+  virtual std::optional<Response> refuse_body([[maybe_unused]] const Request& head) { return std::nullopt; }
 };
 
 // Sends a request to one fixed peer. Unavailable: could not connect or broken before the response; Timeout.

@@ -93,6 +93,8 @@ Result<std::string> head_of(const Response& response, Framing framing, bool keep
   return out;
 }
 
+Response plain(int status, std::string text) { return make_response(status, "text/plain", std::move(text) + "\n"); }
+
 // Shared with the read that waits for a disconnect: a TLS operation must not outlive its stream.
 template <class S>
 struct Connection {
@@ -143,7 +145,7 @@ struct Server::State {
   template <class S>
   rt::Task<> write(Connection<S>& c, std::string_view head, std::string_view body, std::string_view tail, ErrorCode& error);
   template <class S>
-  rt::Task<> refuse(Connection<S>& c, int status, std::string text);
+  rt::Task<> refuse(Connection<S>& c, Response response);
   void note(const ErrorCode& error) {
     if (error == beast::error::timeout) ++stats.timeouts;
   }
@@ -299,7 +301,7 @@ rt::Task<> Server::State::serve(std::shared_ptr<Session> session, std::shared_pt
   for (;;) {
     session->phase = Phase::Idle;
     if (stopping) co_return Result<>{};
-    Request request;
+    Request request{.peer = peer};
     bool keep_alive = false, http10 = false;
     if (c->buffer.size() == 0) {
       c->buffer.clear();
@@ -314,7 +316,6 @@ rt::Task<> Server::State::serve(std::shared_ptr<Session> session, std::shared_pt
     CO_TRY(const bool read, co_await read_request(*c, request, keep_alive, http10));
     if (!read) co_return Result<>{};
     ++stats.requests_total;
-    request.peer = peer;
     const bool head_only = request.method == "HEAD";
     CO_TRY(auto answered, co_await answer(handler, std::move(request)));
     if (answered.failed) ++stats.handler_failures;
@@ -332,7 +333,18 @@ rt::Task<bool> Server::State::read_request(Connection<S>& c, Request& request, b
   parser.body_limit(options.body_bytes_max);
   c.lowest().expires_after(options.header_timeout);
   co_await bhttp::async_read_header(c.stream, c.buffer, parser, into(error));
+  const auto take_head = [&](const auto& head) {
+    request.method = std::string_view(head.method_string());
+    request.target = std::string_view(head.target());
+    for (const auto& field : head) request.headers.add(std::string_view(field.name_string()), std::string_view(field.value()));
+  };
+  if (!error) take_head(parser.get());
   if (!error && !parser.is_done()) {
+    if (auto refusal = handler.refuse_body(request)) {
+      ++stats.requests_total;
+      CO_TRY_OK(co_await refuse(c, std::move(*refusal)));
+      co_return false;
+    }
     if (beast::iequals(parser.get()[bhttp::field::expect], "100-continue")) {
       constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
       co_await asio::async_write(c.stream, asio::buffer(kContinue), into(error));
@@ -350,20 +362,17 @@ rt::Task<bool> Server::State::read_request(Connection<S>& c, Request& request, b
     ++stats.requests_malformed;
     const auto too_large = [](std::string_view part, std::uint64_t max) { return std::format("the request's {} larger than {} bytes", part, max); };
     if (error == bhttp::error::body_limit) {
-      CO_TRY_OK(co_await refuse(c, 413, too_large("body is", options.body_bytes_max)));
+      CO_TRY_OK(co_await refuse(c, plain(413, too_large("body is", options.body_bytes_max))));
     } else if (error == bhttp::error::header_limit || error == bhttp::error::buffer_overflow) {
-      CO_TRY_OK(co_await refuse(c, 431, too_large("headers are", options.header_bytes_max)));
+      CO_TRY_OK(co_await refuse(c, plain(431, too_large("headers are", options.header_bytes_max))));
     } else {
-      CO_TRY_OK(co_await refuse(c, 400, "the request is not valid HTTP/1.1: " + error.message()));
+      CO_TRY_OK(co_await refuse(c, plain(400, "the request is not valid HTTP/1.1: " + error.message())));
     }
     co_return false;
   }
   auto message = parser.release();
   keep_alive = message.keep_alive();
   http10 = message.version() < 11;
-  request.method = std::string_view(message.method_string());
-  request.target = std::string_view(message.target());
-  for (const auto& field : message) request.headers.add(std::string_view(field.name_string()), std::string_view(field.value()));
   request.body = std::move(message.body());
   co_return true;
 }
@@ -385,11 +394,10 @@ rt::Task<> Server::State::write(Connection<S>& c, std::string_view head, std::st
 
 // Answers, then reads what the client still sends for a moment: closing at once would reset the answer away.
 template <class S>
-rt::Task<> Server::State::refuse(Connection<S>& c, int status, std::string text) {
+rt::Task<> Server::State::refuse(Connection<S>& c, Response response) {
   ErrorCode error;
-  const Response response = make_response(status, "text/plain", std::move(text) + "\n");
   CO_TRY(const std::string head, head_of(response, Framing::Length, false));
-  CO_TRY_OK(co_await write(c, head, *response.body, "", error));
+  CO_TRY_OK(co_await write(c, head, response.text(), "", error));
   c.lowest().socket().shutdown(asio::socket_base::shutdown_send, error);
   c.lowest().expires_after(1s);
   std::array<char, 4096> sink;
@@ -407,7 +415,7 @@ rt::Task<bool> Server::State::write_response(std::shared_ptr<Session> session, s
   if (!head) {
     LOG_ERROR("response refused", {"server", options.name}, {"error", head.error()});
     ++stats.handler_failures;
-    CO_TRY_OK(co_await refuse(*c, 500, "internal error; the server's log says more"));
+    CO_TRY_OK(co_await refuse(*c, plain(500, "internal error; the server's log says more")));
     co_return false;
   }
   if (http10 && keep_alive) head->insert(head->size() - 2, "Connection: keep-alive\r\n");

@@ -92,6 +92,11 @@ class Handled final : public Handler {
     co_return response;
   }
 
+  std::optional<Response> refuse_body(const Request& head) override {
+    if (head.headers.get("x-who") != "nobody") return std::nullopt;
+    return make_response(401, "text/plain", "who are you?");
+  }
+
   rt::Loop& loop_;
   rt::Event release;
   std::vector<Request> requests;
@@ -301,6 +306,22 @@ TEST_F(Http, RefusesWhatIsTooLargeOrMalformed) {
       EXPECT_THAT(answer, StartsWith("HTTP/1.1 400 ")) << bytes;
     }
     EXPECT_EQ(t.server->stats().requests_malformed, 8U);
+    co_return Result<>{};
+  });
+}
+
+// Goal: who may not send a body costs no memory for one. Method: the answer comes although not a byte of the body was sent.
+TEST_F(Http, RefusesABodyBeforeItIsRead) {
+  run([](Http& t) -> rt::Task<> {
+    for (const std::string how : {"Content-Length: 1000000\r\n", "Transfer-Encoding: chunked\r\n", "Expect: 100-continue\r\nContent-Length: 5\r\n"}) {
+      CO_TRY(const auto answer, co_await raw(t, "POST /echo HTTP/1.1\r\nHost: a\r\nX-Who: nobody\r\n" + how + "\r\n"));
+      EXPECT_THAT(answer, StartsWith("HTTP/1.1 401 ")) << how;
+      EXPECT_THAT(answer, HasSubstr("who are you?")) << how;
+    }
+    EXPECT_THAT(t.handler.requests, ::testing::IsEmpty());
+    CO_TRY(const auto without, co_await raw(t, "GET /b HTTP/1.1\r\nHost: a\r\nX-Who: nobody\r\nConnection: close\r\n\r\n"));
+    EXPECT_THAT(without, StartsWith("HTTP/1.1 200 "));
+    EXPECT_EQ(t.server->stats().requests_total, 4U);
     co_return Result<>{};
   });
 }

@@ -8,6 +8,7 @@
 
 #include <filesystem>
 
+#include "base/testing_needs.h"
 #include "net/testing.h"
 #include "net/testing_objects.h"
 
@@ -20,7 +21,7 @@ using testing::slice;
 class ServicesOnTheKernel : public testing::HostNamespace {
  protected:
   void SetUp() override {
-    if (!std::filesystem::exists("/usr/sbin/nft")) GTEST_SKIP() << "nft is not installed";
+    NEEDS(std::filesystem::exists("/usr/sbin/nft"), "nft is not installed");
     HostNamespace::SetUp();
   }
   void apply() {

@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 
+#include "base/testing_needs.h"
 #include "net/pod_network.h"
 #include "os/netlink.h"
 #include "os/netns.h"
@@ -24,7 +25,7 @@ inline Ipv4 address(const char* text) { return *Ipv4::parse(text); }
 class HostNamespace : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+    NEEDS(::geteuid() == 0, "needs root");
     char name[] = "/tmp/skerry-net-XXXXXX";
     ASSERT_NE(::mkdtemp(name), nullptr);
     folder_ = name;

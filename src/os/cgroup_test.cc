@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/testing_needs.h"
 #include "os/file.h"
 #include "os/spawn.h"
 
@@ -86,10 +87,7 @@ TEST(Cgroup, TreesWeighMoreOnMoreCores) {
 TEST(Cgroup, TheLimitHoldsOverABurst) {
   const auto name = std::format("skerry-test-{}-limit", ::getpid());
   auto tree = CgroupTree::open(name);
-  if (!tree) {
-    ASSERT_EQ(std::getenv("REQUIRE_PEERS"), nullptr) << tree.error().what;
-    GTEST_SKIP() << "no cgroups to write here: " << tree.error().what;
-  }
+  NEEDS(tree, "no cgroups to write here: " << tree.error().what);
   {
     auto cgroup = tree->create("one");
     ASSERT_TRUE(cgroup) << cgroup.error().what;
@@ -119,10 +117,7 @@ TEST(Cgroup, TheLimitHoldsOverABurst) {
 TEST(Cgroup, AProcessEntersItByItself) {
   const auto name = std::format("skerry-test-{}-self", ::getpid());
   auto tree = CgroupTree::open(name);
-  if (!tree) {
-    ASSERT_EQ(std::getenv("REQUIRE_PEERS"), nullptr) << tree.error().what;
-    GTEST_SKIP() << "no cgroups to write here: " << tree.error().what;
-  }
+  NEEDS(tree, "no cgroups to write here: " << tree.error().what);
   {
     auto cgroup = tree->create("one");
     ASSERT_TRUE(cgroup) << cgroup.error().what;
@@ -187,10 +182,7 @@ TEST(Cgroup, WritesTheV2FilesOnlyWhenSomethingChanged) {
 TEST(Cgroup, HoldsAProcessAndItsLimitsInTheKernel) {
   const auto name = std::format("skerry-test-{}", ::getpid());
   auto tree = CgroupTree::open(name);
-  if (!tree) {
-    ASSERT_EQ(std::getenv("REQUIRE_PEERS"), nullptr) << tree.error().what;
-    GTEST_SKIP() << "no cgroups to write here: " << tree.error().what;
-  }
+  NEEDS(tree, "no cgroups to write here: " << tree.error().what);
   {
     auto cgroup = tree->create("one");
     ASSERT_TRUE(cgroup) << cgroup.error().what;

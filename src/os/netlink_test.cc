@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "base/testing_needs.h"
 #include "os/netns.h"
 #include "os/nft.h"
 
@@ -18,7 +19,7 @@ namespace {
 class Network : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+    NEEDS(::geteuid() == 0, "needs root");
     char name[] = "/tmp/skerry-netlink-XXXXXX";
     ASSERT_NE(::mkdtemp(name), nullptr);
     folder_ = name;
@@ -113,7 +114,7 @@ TEST_F(Network, KeepsANamespaceByName) {
 }
 
 TEST_F(Network, AppliesABatchOrNothing) {
-  if (!std::filesystem::exists("/usr/sbin/nft")) GTEST_SKIP() << "nft is not installed";
+  NEEDS(std::filesystem::exists("/usr/sbin/nft"), "nft is not installed");
   const auto inside = NetnsScope::enter(first_.get());
   ASSERT_TRUE(inside);
   auto applied = apply_nft(R"({"nftables":[{"add":{"table":{"family":"ip","name":"t"}}}]})");

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -51,6 +52,12 @@ Result<ExitStatus> Child::wait() const {
   while (::waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED) != 0)
     if (errno != EINTR) return Fail(errno_error(errno, std::format("wait for process {}", pid_)));
   return status_of(info);
+}
+
+Result<> end_with(pid_t parent, int signal) {
+  if (::prctl(PR_SET_PDEATHSIG, signal) != 0) return Fail(errno_error(errno, "prctl PR_SET_PDEATHSIG"));
+  if (::getppid() != parent) ::raise(signal);
+  return {};
 }
 
 Result<UniqueFd> open_pidfd(pid_t pid) {
@@ -130,8 +137,14 @@ Result<Child> spawn(const SpawnOptions& options) {
                                   pointers_of(options.environment).data());
   if (error != 0) return Fail(errno_error(error, std::format("start {}", options.program.native())));
   // The child is ours and not reaped, so the pid cannot have been recycled.
-  TRY(auto pidfd, open_pidfd(pid));
-  return Child(pid, std::move(pidfd));
+  auto pidfd = open_pidfd(pid);
+  if (!pidfd) {
+    // Nobody could watch it: it goes, so that the caller may try again.
+    ::kill(pid, SIGKILL);
+    while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {}
+    return Fail(std::move(pidfd).error().with(std::format("start {}", options.program.native())));
+  }
+  return Child(pid, std::move(*pidfd));
 }
 
 }  // namespace skerry::os

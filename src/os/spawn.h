@@ -54,6 +54,9 @@ class [[nodiscard]] Child {
 // Signals are at their defaults and unblocked in the child. NotFound when the program does not exist.
 Result<Child> spawn(const SpawnOptions&);
 
+// This process gets the signal when `parent`, which must be who started it, ends; at once, if it has ended already.
+Result<> end_with(pid_t parent, int signal);
+
 // pidfd of any process; NotFound when there is none.
 Result<UniqueFd> open_pidfd(pid_t);
 Result<> signal_pidfd(int pidfd, int number);

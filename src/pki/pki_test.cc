@@ -11,7 +11,6 @@
 #include "pki/certificate.h"
 #include "pki/folder.h"
 #include "pki/kubeconfig.h"
-#include "pki/token.h"
 
 namespace skerry::pki {
 namespace {
@@ -160,37 +159,6 @@ users:
     token: "t\\o\u000a"
 )");
   EXPECT_THAT(to_yaml({.server = "s", .token = "t"}), Not(HasSubstr("client-key")));
-}
-
-TEST(Token, IsKeptAsAHashOnly) {
-  TokenTable table;
-  const std::string token = make_token();
-  EXPECT_EQ(token.size(), 64U);
-  EXPECT_NE(token, make_token());
-  ASSERT_TRUE(table.add(token, {.user = "admin", .groups = {"system:masters", "x"}}).has_value());
-  ASSERT_TRUE(table.add(make_token(), {.user = "plain"}).has_value());
-  EXPECT_EQ(table.find(token)->user, "admin");
-  EXPECT_FALSE(table.find(token + "0").has_value());
-  EXPECT_FALSE(table.find("").has_value());
-  const std::string text = table.to_text();
-  EXPECT_THAT(text, Not(HasSubstr(token)));
-  auto read = TokenTable::from_text(text).value();
-  EXPECT_EQ(read.size(), 2U);
-  EXPECT_EQ(read.find(token), table.find(token));
-  EXPECT_TRUE(read.remove_user("admin"));
-  EXPECT_FALSE(read.find(token).has_value());
-  EXPECT_FALSE(read.remove_user("admin"));
-}
-
-TEST(Token, RefusesWhatItCannotStore) {
-  TokenTable table;
-  EXPECT_EQ(table.add("short", {.user = "a"}).error().code, Errc::Invalid);
-  EXPECT_EQ(table.add(make_token(), {.user = "a b"}).error().code, Errc::Invalid);
-  EXPECT_EQ(table.add(make_token(), {.user = "a", .groups = {"x,y"}}).error().code, Errc::Invalid);
-  EXPECT_EQ(TokenTable::from_text("x y z\n").error().code, Errc::Corrupt);
-  EXPECT_EQ(TokenTable::from_text(sha256_hex("") + " u a,,b\n").error().code, Errc::Corrupt);
-  EXPECT_TRUE(TokenTable::from_text("").has_value());
-  EXPECT_EQ(sha256_hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
 }  // namespace

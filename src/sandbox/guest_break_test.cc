@@ -17,6 +17,7 @@
 #include <random>
 #include <sstream>
 
+#include "base/testing_needs.h"
 #include "sandbox/guest_test_kit.h"
 #include "sandbox/zero_map.h"
 #include "wasm/native_cache.h"
@@ -459,7 +460,7 @@ TEST_F(FullLog, AFileAtItsLimit) {
 }
 
 TEST_F(FullLog, AFullDiskAndThenRoomAgain) {
-  if (geteuid() != 0) GTEST_SKIP() << "mounts a file system, which takes root";
+  NEEDS(geteuid() == 0, "mounts a file system, which takes root");
   char folder[] = "/tmp/skerry-full-disk-XXXXXX";
   ASSERT_NE(mkdtemp(folder), nullptr);
   ASSERT_EQ(mount("skerry-test", folder, "tmpfs", 0, "size=64k"), 0) << std::strerror(errno);

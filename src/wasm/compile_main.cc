@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // skerry-compile: one wasm module in, one native library and its hash out. The only program that maps libLLVM.
 // It works on untrusted input for seconds with hundreds of megabytes, so the work happens in a child: niced, capped in
-// memory and CPU time, and, when started as root, under a uid of its own without capabilities, able to write only into a
+// memory and CPU time, and, when started as root, under an unprivileged uid (nobody) without capabilities, able to write only into a
 // folder made for it. The parent touches no module byte; it waits, hashes and publishes what the child left.
 #include <fcntl.h>
 #include <grp.h>

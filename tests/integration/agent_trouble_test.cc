@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/mount.h>
 
+#include "base/testing_needs.h"
 #include "rt/task_group.h"
 #include "tests/integration/agent_node.h"
 #include "tests/test_main.h"
@@ -102,7 +103,7 @@ TEST_F(AgentTrouble, GivesMemoryBackIdleAbleFirstThenByPriority) {
 // Method: two pods, one awake; a dozen calls go to that one alone. Then it works at its limit all the time: sooner or later a call
 // wakes the other.
 TEST_F(AgentTrouble, OffersIdlePodsWhenTheAwakeOneIsBusy) {
-  if (!fs::exists("/usr/sbin/nft")) GTEST_SKIP() << "nft is not installed";
+  NEEDS(fs::exists("/usr/sbin/nft"), "nft is not installed");
   stop_agent(OnStop::StopPods);
   rt::BlockingPool nft({.name = "nft"}), callers({.name = "callers"});
   net::ServiceProxy proxy(loop_, nft, {.rules = {.node = "edge-1", .pods = pods_.pods, .services = pods_.services}});
