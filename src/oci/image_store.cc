@@ -2,19 +2,17 @@
 #include "oci/image_store.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <format>
 
-#include "base/check.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "kube/json.h"
+#include "oci/digest.h"
 #include "os/file.h"
 
 namespace skerry::oci {
@@ -23,13 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 constexpr std::size_t kIndexBytesMax = 16 * 1024 * 1024;
 constexpr std::size_t kKindBytesMax = 64;
-
-std::string sha256_hex(std::string_view bytes) {
-  std::array<unsigned char, 32> digest{};
-  unsigned size = 0;
-  CHECK(EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size, EVP_sha256(), nullptr) == 1);
-  return to_hex({reinterpret_cast<const char*>(digest.data()), digest.size()});
-}
 
 fs::path blob_folder(const fs::path& folder) { return folder / "blobs" / "sha256"; }
 fs::path blob_path(const fs::path& folder, std::string_view digest) { return blob_folder(folder) / digest.substr(digest.find(':') + 1); }
@@ -143,7 +134,7 @@ Result<Image> ImageStore::add(const fs::path& file, std::string_view reference_t
   auto kind = inspect(bytes);
   if (!kind) return Fail(kind.error().with(file.string()));
   if (kind->empty() || kind->size() > kKindBytesMax) return Fail({Errc::Internal, "the inspection gave no kind"});
-  const std::string digest = "sha256:" + sha256_hex(bytes);
+  const std::string digest = digest_of(bytes);
   if (!reference.digest.empty() && reference.digest != digest)
     return Fail({Errc::Invalid, std::format("{} has the digest {}, and the reference asks for {}", file.string(), digest, reference.digest)});
   Image image{.reference = std::move(reference), .digest = digest, .path = blob_path(folder_, digest), .size = bytes.size(),
@@ -202,7 +193,7 @@ Result<std::vector<std::string>> ImageStore::collect(const std::function<bool(co
 
 Result<> ImageStore::verify(const Image& image) {
   const auto bytes = read_module(image.path);
-  if (bytes && "sha256:" + sha256_hex(*bytes) == image.digest) return {};
+  if (bytes && digest_of(*bytes) == image.digest) return {};
   return Fail({Errc::Corrupt, std::format("the stored module of {} is {}; add it again (skerry image add FILE {})", image.reference.text(),
                                           bytes ? "not what was added: its bytes changed on the disk" : "unreadable: " + bytes.error().what,
                                           image.reference.text())});
