@@ -9,6 +9,7 @@
 #include "agent/agent_state.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "metrics/page.h"
 #include "metrics/process.h"
 #include "os/file.h"
 
@@ -210,9 +211,9 @@ rt::Task<> Agent::State::meet_keeper() {
   for (KeeperDriver::Held& held : found.pods) {
     const auto known = by_keeper_id.find(held.pod.spec.id);
     PodEntry* entry = known == by_keeper_id.end() ? nullptr : known->second.first;
-    const bool alive = held.pod.state != sandbox::PodState::Stopping && held.pod.state != sandbox::PodState::Stopped;
+    const bool alive = held.pod.state != sandbox::PodState::Stopped, stopping = held.pod.state == sandbox::PodState::Stopping;
     next_keeper_id = std::max(next_keeper_id, held.pod.spec.id + 1);
-    if (entry == nullptr && alive && !checkpoint->restored().empty()) {
+    if (entry == nullptr && alive && !stopping && !checkpoint->restored().empty()) {
       strangers.push_back(held.pod.spec.id);  // with the checkpoint we forgot them: they serve on until the server was asked
       continue;
     }
@@ -229,14 +230,67 @@ rt::Task<> Agent::State::meet_keeper() {
     c.spec = held.pod.spec;
     c.placed = true;
     for (const auto& worker : held.pod.workers) c.pids.push_back(worker.pid);
-    entry->core.on_adopted(i, static_cast<std::uint32_t>(held.pod.workers.size()));
+    entry->core.on_adopted(i, static_cast<std::uint32_t>(held.pod.workers.size()), stopping ? PodCore::Held::Stopping : PodCore::Held::Serving);
     ++adopted;
+  }
+  for (auto& left : found.unclaimed) take_pod_back(left);
+  if (!found.unclaimed.empty()) {
+    images.refill();
+    for (auto& left : found.unclaimed)
+      if (const auto known = by_keeper_id.find(left.pod.id); known != by_keeper_id.end() && left.fds.empty()) send_put(known->second.first->containers[known->second.second]);
   }
   for (auto& [uid, entry] : entries) references.want(entry->core.plan());
   if (found.started || found.pods.empty()) refilled_at = deps.clock.instant() + kRefilledAfter;
   awake_changed = true;
-  LOG_INFO("keeper met", {"pid", keeper->welcome().pid}, {"adopted", adopted}, {"held", found.pods.size()});
+  LOG_INFO("keeper met", {"pid", keeper->welcome().pid}, {"adopted", adopted}, {"held", found.pods.size()}, {"unclaimed", found.unclaimed.size()});
   co_return Result<>{};
+}
+
+// What a sandbox of a dead keeper held is the pod's own: its listener in our network, its assignment, its page.
+Result<> Agent::State::check_taken(const PodEntry& entry, std::size_t i, const KeeperDriver::Found::Sandboxes& left) const {
+  const ContainerPlan& plan = entry.core.plan().containers[i];
+  const auto address = os::Ipv4::parse(entry.core.address());
+  if (!address) return Fail({Errc::Invalid, "the pod has no address"});
+  TRY_OK(deps.network.check_listener(left.fds[0].get(), *address, plan.port));
+  TRY(const auto assignment, sandbox::read_assignment(left.fds[1].get()));
+  if (assignment.pod_uid != entry.core.object()->uid() || assignment.container_name != plan.name || assignment.workers != plan.workers)
+    return Fail({Errc::Corrupt, std::format("the assignment is of pod {}, container {}", assignment.pod_uid, assignment.container_name)});
+  TRY(const auto page, metrics::Page::map(left.fds[2].get()));
+  if (page.workers() != plan.workers) return Fail({Errc::Corrupt, std::format("the metrics page is for {} workers instead of {}", page.workers(), plan.workers)});
+  const std::string key(entry.core.image_key(i));
+  std::error_code error;
+  if (key.empty() || !std::filesystem::exists(options.data_folder / "native" / (key + ".so"), error))
+    return Fail({Errc::NotFound, std::format("the native code of image {} is not on the disk", plan.image)});
+  return {};
+}
+
+// Agent and keeper died, its sandboxes serve on: the pod is adopted with what they held, and afterwards put into the new keeper.
+// What cannot be trusted is dropped, and its pod started as a new one. On success `left` is used up.
+void Agent::State::take_pod_back(KeeperDriver::Found::Sandboxes& left) {
+  next_keeper_id = std::max(next_keeper_id, left.pod.id + 1);
+  const auto known = by_keeper_id.find(left.pod.id);
+  const auto usable = known == by_keeper_id.end() ? Result<>(Fail({Errc::NotFound, "no pod of this node has it"}))
+                                                  : check_taken(*known->second.first, known->second.second, left);
+  if (!usable) {
+    LOG_WARN("sandboxes of an earlier keeper are dropped", {"id", left.pod.id}, {"sandboxes", left.pod.workers.size()}, {"reason", usable.error()});
+    keeper->send(sandbox::DropPod{left.pod.id});
+    return;
+  }
+  const auto [entry, i] = known->second;
+  const ContainerPlan& plan = entry->core.plan().containers[i];
+  ContainerRuntime& c = entry->containers[i];
+  c.listener = std::move(left.fds[0]);
+  c.assignment = std::move(left.fds[1]);
+  c.metrics = std::move(left.fds[2]);
+  left.fds.clear();
+  if (auto log = logs.open(place_of(*entry, i), entry->core.restarts(i))) c.log = std::move(*log);
+  else LOG_WARN("log not opened", {"reason", log.error()});
+  c.spec = spec_of(left.pod.id, std::string(entry->core.image_key(i)), plan);
+  c.placed = true;
+  for (const auto& worker : left.pod.workers) c.pids.push_back(worker.pid);
+  images.adopt(c.spec.image, plan.image, false);
+  entry->core.on_adopted(i, static_cast<std::uint32_t>(left.pod.workers.size()));
+  LOG_INFO("pod taken back from its sandboxes", {"pod", entry->core.object()->name()}, {"sandboxes", left.pod.workers.size()});
 }
 
 // After the first list: what the checkpoint had and the server has no more is ended.

@@ -26,6 +26,15 @@ std::size_t essence_of(const kube::Object& object) {
   return std::hash<std::string>{}(edit.dump());
 }
 
+sandbox::PodSpec spec_of(std::uint64_t id, std::string image_key, const ContainerPlan& plan) {
+  return {.id = id,
+          .image = std::move(image_key),
+          .memory_bytes_max = static_cast<std::uint64_t>(plan.memory_bytes_max),
+          .cpu_millis_max = static_cast<std::uint32_t>(std::min<std::int64_t>(plan.cpu_millis_max, 1'000'000)),
+          .cpu_millis_requested = static_cast<std::uint32_t>(std::min<std::int64_t>(plan.cpu_millis_request, 1'000'000)),
+          .workers = plan.workers};
+}
+
 // --- inputs -----------------------------------------------------------------------------------------------------------
 
 PodEntry* Agent::State::find(const std::string& uid) {
@@ -120,6 +129,16 @@ void Agent::State::on_keeper(sandbox::Event event) {
         }
     return;
   }
+  // Also of pods that are known no more, or are not the keeper's any more.
+  if (auto* exited = std::get_if<sandbox::PodExited>(&event)) {
+    requests_lost.add(exited->requests_lost);
+    connections_lost.add(exited->connections_lost);
+  }
+  if (auto* gone = std::get_if<sandbox::SandboxLost>(&event)) {
+    requests_lost.add(gone->requests_lost);
+    connections_lost.add(gone->connections_lost);
+    return;
+  }
   const std::uint64_t id = std::visit([](const auto& e) -> std::uint64_t {
     if constexpr (requires { e.id; }) return e.id;
     return 0;
@@ -144,12 +163,9 @@ void Agent::State::on_keeper(sandbox::Event event) {
     work.set();
   } else if (auto* exited = std::get_if<sandbox::PodExited>(&event)) {
     std::erase(c.pids, exited->row.pid);
-    requests_lost.add(exited->requests_lost);
-    connections_lost.add(exited->connections_lost);
     if (exited->code != 0 || exited->signal != 0) exits.add();
-    // code -1, signal 0: a sandbox of an earlier keeper whose end nobody saw. It is gone; that is all we know.
-    Exit exit{.code = exited->code == -1 && exited->signal == 0 ? 0 : std::max(exited->code, 0), .signal = exited->signal, .out_of_memory = exited->oom_killed,
-              .requests_lost = exited->requests_lost, .message = std::move(exited->text)};
+    Exit exit{.code = std::max(exited->code, 0), .signal = exited->signal, .out_of_memory = exited->oom_killed,
+              .unknown = exited->code == -1 && exited->signal == 0, .requests_lost = exited->requests_lost, .message = std::move(exited->text)};
     if (c.trimming && exit.signal == 9 && !exit.out_of_memory) exit.signal = 0;  // our own kill
     entry->core.on_exited(i, std::move(exit), now());
     awake_changed = true;
@@ -310,12 +326,7 @@ Result<> Agent::State::put(PodEntry& entry, command::Put& put) {
     c.metrics.reset(page);
   }
   TRY(c.log, logs.open(place_of(entry, put.container), put.attempt));
-  c.spec = {.id = put.id.value(),
-            .image = put.image_key,
-            .memory_bytes_max = put.assignment.memory_bytes_max,
-            .cpu_millis_max = static_cast<std::uint32_t>(std::min<std::int64_t>(put.cpu_millis_max, 1'000'000)),
-            .cpu_millis_requested = static_cast<std::uint32_t>(std::min<std::int64_t>(put.cpu_millis_request, 1'000'000)),
-            .workers = put.assignment.workers};
+  c.spec = spec_of(put.id.value(), put.image_key, entry.core.plan().containers[put.container]);
   c.placed = true;
   c.trimming = false;
   send_put(c);

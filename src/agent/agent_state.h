@@ -62,6 +62,8 @@ struct Agent::State final : public NodeView {
   rt::Task<> stop(OnStop);
   rt::Task<> restore();
   rt::Task<> meet_keeper();
+  void take_pod_back(KeeperDriver::Found::Sandboxes&);
+  Result<> check_taken(const PodEntry&, std::size_t container, const KeeperDriver::Found::Sandboxes&) const;
   rt::Task<> reconcile_after_list();
   void on_service(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
   void on_slice(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
@@ -159,5 +161,7 @@ struct Agent::State final : public NodeView {
 
 // Hash of what of an object matters to the node: all but status, resourceVersion and managedFields.
 std::size_t essence_of(const kube::Object&);
+// A container as the keeper is told of it.
+sandbox::PodSpec spec_of(std::uint64_t id, std::string image_key, const ContainerPlan&);
 
 }  // namespace skerry::agent

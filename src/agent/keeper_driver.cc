@@ -114,6 +114,7 @@ rt::Task<KeeperDriver::Found> KeeperDriver::start() {
   for (;;) {
     CO_TRY(auto received, co_await receive());
     if (auto* pod = std::get_if<sandbox::DumpedPod>(&received->event)) found.pods.push_back({std::move(*pod), std::move(received->fds)});
+    else if (auto* left = std::get_if<sandbox::FoundPod>(&received->event)) found.unclaimed.push_back({std::move(*left), std::move(received->fds)});
     else if (auto* image = std::get_if<sandbox::DumpedImage>(&received->event)) found.images.push_back(std::move(*image));
     else if (std::holds_alternative<sandbox::DumpEnd>(received->event)) break;
     // Others are changes while it dumps; the rows that follow tell them too, and the owner is not ready for them.

@@ -40,8 +40,13 @@ class KeeperDriver {
   };
   struct Found {
     std::vector<Held> pods;
+    struct Sandboxes {
+      sandbox::FoundPod pod;
+      std::vector<os::UniqueFd> fds;  // listener, assignment, metrics page, taken from a sandbox: not to be trusted
+    };
+    std::vector<Sandboxes> unclaimed;  // of a keeper that died with its agent
     std::vector<sandbox::DumpedImage> images;
-    bool started = false;  // a new keeper: it holds nothing
+    bool started = false;  // a new keeper: it holds nothing but what is unclaimed
   };
 
   KeeperDriver(rt::Loop&, Options, Callbacks);

@@ -174,12 +174,11 @@ void PodCore::on_place_failed(std::size_t i, std::string message, Now now) {
   c.until = now.mono + next_retry(c);
 }
 
-void PodCore::on_adopted(std::size_t i, std::uint32_t awake) {
+void PodCore::on_adopted(std::size_t i, std::uint32_t awake, Held held) {
   Container& c = containers_[i];
-  if (c.stage == Stage::Ended) return;
-  c.stage = Stage::Serving;
   c.listening = c.in_keeper = true;
   c.awake = awake;
+  if (held == Held::Serving && c.stage == Stage::Start) c.stage = Stage::Serving;  // else poll() takes it out
 }
 
 void PodCore::on_idle(std::size_t i) { containers_[i].awake = 0; }
@@ -200,11 +199,17 @@ void PodCore::on_exited(std::size_t i, Exit exit, Now now) {
   if (c.awake > 0) --c.awake;
   if (c.stage == Stage::Stopping || c.stage == Stage::Ended) return;
   if (c.stage != Stage::Serving) return;  // an exit of an attempt that is over
-  if (exit.code == 0 && exit.signal == 0 && !exit.out_of_memory) return;  // it had nothing to do
+  if (exit.code == 0 && exit.signal == 0 && !exit.out_of_memory && !exit.unknown) return;  // it had nothing to do
   // Workers of one container that die together are one failure.
   if (plan_.containers[i].workers > 1 && c.backoff != Duration{0} && now.mono - c.running_since < 1s) return;
-  const std::string_view reason = exit.out_of_memory ? "OOMKilled" : exit.code == 65 ? "StartError" : "Error";
+  const bool unknown = exit.unknown && !exit.out_of_memory && exit.signal == 0;
+  const std::string_view reason = exit.out_of_memory ? "OOMKilled" : unknown ? "ContainerStatusUnknown" : exit.code == 65 ? "StartError" : "Error";
   if (exit.out_of_memory && exit.signal == 0 && exit.code == 0) exit.signal = 9;
+  if (unknown) {
+    exit.code = 137;
+    exit.message = "How the container ended is not known: it outlived the keeper that had started it, this kernel keeps no exit status for the next one, "
+                   "and it did not end in order";
+  }
   const std::string name = plan_.containers[i].name;
   std::string text = exit.signal != 0 ? std::format("signal {}", exit.signal) : std::format("exit code {}", exit.code);
   if (exit.out_of_memory) text += ", out of memory: raise limits.memory or let the module use less";
@@ -233,13 +238,14 @@ void PodCore::on_exited(std::size_t i, Exit exit, Now now) {
        std::format("back-off {} restarting failed container={} pod={}_{}({})", to_human(c.backoff), name, object_->name(), object_->namespace_(), object_->uid()));
   event(Type::Warning, i, "BackOff", std::format("Back-off {} restarting failed container {}: {}", to_human(c.backoff), name, text));
   c.backoff = std::min(c.backoff * 2, options_->backoff_max);
-  c.awake = 0;
 }
 
 void PodCore::on_stopped(std::size_t i, Exit exit, Now now) {
   Container& c = containers_[i];
   c.awake = 0;
+  if (c.drop_at) c.drop_at = now.mono;
   if (c.stage != Stage::Stopping) return;
+  c.drop_at.reset();
   c.in_keeper = true;  // it is still in the keeper's table, stopped: end_pod() drops it
   set_ended(c, exit, now, exit.signal != 0 || exit.code != 0 ? "Error" : "Completed");
   c.end = c.last;
@@ -288,6 +294,7 @@ std::vector<Command> PodCore::poll(Now now, const References& references) {
       if (containers_[i].in_keeper) {
         out.push_back(command::Drop{i, containers_[i].id});
         containers_[i].in_keeper = false;
+        containers_[i].drop_at.reset();
       }
     if (!released_ && !address_.empty()) {
       released_ = true;
@@ -317,8 +324,8 @@ std::vector<Command> PodCore::poll(Now now, const References& references) {
     }
     for (std::size_t i = 0; i < containers_.size(); ++i) step(i, now, references, out);
     config_retry_ = false;
-    const bool all_ended = std::ranges::all_of(containers_, [](const Container& c) { return c.stage == Stage::Ended; });
-    if (all_ended && !released_ && !address_.empty()) {
+    const bool all_gone = std::ranges::all_of(containers_, [](const Container& c) { return c.stage == Stage::Ended && !c.in_keeper; });
+    if (all_gone && !released_ && !address_.empty()) {
       released_ = true;
       out.push_back(command::Release{});
     }
@@ -341,10 +348,16 @@ std::vector<Command> PodCore::poll(Now now, const References& references) {
 void PodCore::step(std::size_t i, Now now, const References& references, std::vector<Command>& out) {
   Container& c = containers_[i];
   const ContainerPlan& plan = plan_.containers[i];
-  // Out of the keeper while it must not run: nobody wakes it.
-  if (c.in_keeper && (c.stage == Stage::CrashBackoff || c.stage == Stage::Ended || c.stage == Stage::Start)) {
+  // Out of the keeper while it must not run: nobody wakes it. What is inside its other workers, or in one that a connection has
+  // woken since, is finished first, within the grace; an evicted pod has none.
+  const bool must_not_run = c.stage == Stage::CrashBackoff || c.stage == Stage::Ended || c.stage == Stage::Start;
+  if (c.in_keeper && !c.drop_at && must_not_run && evicted_.empty()) {
+    out.push_back(command::Stop{i, c.id, plan_.grace});
+    c.drop_at = now.mono + plan_.grace + options_->stop_slack;
+  } else if (c.in_keeper && (c.drop_at && evicted_.empty() ? now.mono >= *c.drop_at : must_not_run)) {
     out.push_back(command::Drop{i, c.id});
     c.in_keeper = false;
+    c.drop_at.reset();
     c.awake = 0;
   }
   if (c.stage == Stage::Serving && c.relog) {
@@ -374,7 +387,7 @@ void PodCore::step(std::size_t i, Now now, const References& references, std::ve
     out.push_back(command::PrepareImage{i, plan.image, plan.pull, plan_.annotations.wagi});
     return;
   }
-  if (c.stage == Stage::Prepared) open_and_put(i, now, references, out);
+  if (c.stage == Stage::Prepared && !c.drop_at) open_and_put(i, now, references, out);
 }
 
 bool PodCore::open_and_put(std::size_t i, Now now, const References& references, std::vector<Command>& out) {
@@ -442,14 +455,20 @@ void PodCore::end_pod(Now now, std::vector<Command>& out) {
   for (std::size_t i = 0; i < containers_.size(); ++i) {
     Container& c = containers_[i];
     if (c.stage == Stage::Ended) {
+      if (c.in_keeper && c.drop_at && now.mono < *c.drop_at) {
+        all_ended = false;  // its other workers are being drained
+        continue;
+      }
       if (c.in_keeper) out.push_back(command::Drop{i, c.id});
       c.in_keeper = false;
+      c.drop_at.reset();
       continue;
     }
     const bool held = c.in_keeper || c.stage == Stage::Putting;
     if (c.stage != Stage::Stopping) {
       if (held) {
         c.stage = Stage::Stopping;
+        c.drop_at.reset();
         c.until = now.mono + plan_.grace + options_->stop_slack;
         out.push_back(command::Stop{i, c.id, plan_.grace});
         event(Type::Normal, i, "Killing", std::format("Stopping container {}", plan_.containers[i].name));
@@ -490,7 +509,8 @@ std::optional<Instant> PodCore::deadline() const {
     if (!first || t < *first) first = t;
   };
   if (forgotten_) return first;
-  for (const Container& c : containers_)
+  for (const Container& c : containers_) {
+    if (c.drop_at && !plan_.refusal) consider(*c.drop_at);
     switch (c.stage) {
       case Stage::ImageBackoff:
       case Stage::ConfigError:
@@ -501,6 +521,7 @@ std::optional<Instant> PodCore::deadline() const {
       case Stage::Stopping: consider(c.until); break;
       default: break;
     }
+  }
   if (address_retry_ && address_.empty() && !plan_.deleting) consider(*address_retry_);
   if (stop_at_ && std::ranges::any_of(containers_, [](const Container& c) { return c.stage == Stage::Serving; })) consider(*stop_at_);
   return first;

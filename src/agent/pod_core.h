@@ -50,6 +50,7 @@ struct Exit {
   int code = 0;
   int signal = 0;
   bool out_of_memory = false;
+  bool unknown = false;  // nobody saw how it ended, and it did not say that it left in order: a failure
   std::uint64_t requests_lost = 0;
   std::string message = {};  // the sandbox's own words, if any
 };
@@ -113,7 +114,9 @@ class PodCore {
   void on_listen_failed(std::size_t container, std::string message, Now);
   void on_placed(std::size_t container, Now);
   void on_place_failed(std::size_t container, std::string message, Now);
-  void on_adopted(std::size_t container, std::uint32_t awake);
+  // The keeper has it since an earlier agent. Serving: it goes on, unless it must not run now. Stopping: it is awaited, then started.
+  enum class Held : std::uint8_t { Serving, Stopping };
+  void on_adopted(std::size_t container, std::uint32_t awake, Held = Held::Serving);
   void on_awake(std::size_t container) { ++containers_[container].awake; }
   void on_idle(std::size_t container);
   void on_exited(std::size_t container, Exit, Now);
@@ -164,6 +167,7 @@ class PodCore {
     Duration retry{0};                    // the last back-off of image or listener
     Instant running_since{};
     std::optional<Time> started;          // of the present attempt
+    std::optional<Instant> drop_at;       // it is being drained out of the keeper; the end of the wait for that
     std::shared_ptr<const Ended> last, end;       // last: before the present attempt; end: it will not run again
     bool relog = false;
   };

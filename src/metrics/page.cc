@@ -109,6 +109,10 @@ Losses account_for_death(Page& page, std::uint16_t worker) {
   return lost;
 }
 
+bool left_in_order(Page& page, std::uint16_t worker) {
+  return worker < page.workers() && page.block(worker).left_in_order.load(std::memory_order_relaxed) == 1;
+}
+
 PageSnapshot read_snapshot(const Page& page) {
   PageSnapshot out;
   for (std::uint16_t w = 0; w < page.workers(); ++w) {

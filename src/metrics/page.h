@@ -73,6 +73,9 @@ struct alignas(64) Block {
   std::array<std::atomic<std::uint64_t>, kCounterCount> counters;
   std::array<std::atomic<std::uint64_t>, kLatencyBucketCount> latency;
   std::atomic<std::uint64_t> latency_sum_ns;
+  // 0 from the sandbox's start on, 1 from just before it ends in order: who takes a sandbox over, and cannot ask the kernel how
+  // it ended, looks here. Whoever lies in it only calls its own crash an orderly end.
+  std::atomic<std::uint64_t> left_in_order;
 
   // Single writer: a plain add without a lock prefix.
   void add(Counter c, std::uint64_t n = 1) {
@@ -121,6 +124,8 @@ struct Losses {
 // Called by the keeper when worker `worker` of the page is gone: what was started and never finished is counted as lost
 // and as finished, open connections as lost. Returns what was lost now.
 Losses account_for_death(Page&, std::uint16_t worker);
+// What that worker's sandbox said of its end. Hostile, as all of the page; false when there is no such worker.
+bool left_in_order(Page&, std::uint16_t worker);
 
 // All workers added up; plain numbers. Sums saturate, so that a hostile page cannot overflow.
 struct PageSnapshot {

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "net/pod_network.h"
 
+#include <linux/sockios.h>
 #include <netinet/in.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <ctime>
@@ -178,6 +181,33 @@ Result<os::UniqueFd> PodNetwork::listen(Ipv4 address, std::uint16_t port, int ba
     return Fail(errno_error(errno, operation));
   }
   return socket;
+}
+
+Result<> PodNetwork::check_listener(int fd, Ipv4 address, std::uint16_t port) const {
+  const auto wrong = [&](std::string_view why) {
+    return Fail({Errc::Corrupt, std::format("not the listener of {}:{}: {}", address.str(), port, why)});
+  };
+  const auto is = [fd](int option, int wanted) {
+    int value = 0;
+    socklen_t size = sizeof value;
+    return ::getsockopt(fd, SOL_SOCKET, option, &value, &size) == 0 && value == wanted;
+  };
+  if (!is(SO_DOMAIN, AF_INET) || !is(SO_TYPE, SOCK_STREAM) || !is(SO_PROTOCOL, IPPROTO_TCP) || !is(SO_ACCEPTCONN, 1)) {
+    return wrong("no TCP socket that listens");
+  }
+  sockaddr_in name{};
+  socklen_t size = sizeof name;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size) != 0 || name.sin_port != htons(port) ||
+      name.sin_addr.s_addr != htonl(address.value)) {
+    return wrong("it has another address");
+  }
+  const os::UniqueFd theirs(::ioctl(fd, SIOCGSKNS));
+  struct stat ours{}, other{};
+  if (!theirs || ::fstat(theirs.get(), &other) != 0 || ::fstat(netns_.get(), &ours) != 0 ||
+      ours.st_dev != other.st_dev || ours.st_ino != other.st_ino) {
+    return wrong("it is not in the pods' network");
+  }
+  return {};
 }
 
 Result<> PodNetwork::remove() {

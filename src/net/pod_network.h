@@ -43,6 +43,10 @@ class PodNetwork {
   // AlreadyExists: that address and port have a listener. Invalid: not an address of the pod range.
   Result<os::UniqueFd> listen(Ipv4 address, std::uint16_t port, int backlog = 4096) const;
 
+  // That `fd`, which somebody else handed over, is such a socket as listen() makes for this address and port, and lives
+  // in this network. Corrupt: it is something else.
+  Result<> check_listener(int fd, Ipv4 address, std::uint16_t port) const;
+
   // Takes link, routes and name away. Sockets and sandboxes in it keep the namespace itself alive, cut off.
   Result<> remove();
 

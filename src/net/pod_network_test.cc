@@ -35,6 +35,32 @@ TEST_F(PodNetworkTest, ConnectsTheHostToAPod) {
   ASSERT_TRUE(network->remove());
 }
 
+// Goal: a listener that comes from a sandbox is believed only if it is the pod's. Method: one of ours, and what is like it but for one thing.
+TEST_F(PodNetworkTest, KnowsItsOwnListenersFromOthers) {
+  auto network = PodNetwork::open(options());
+  ASSERT_TRUE(network) << network.error().what;
+  const auto address = testing::address("10.42.0.7");
+  const auto pod = network->listen(address, 8080);
+  ASSERT_TRUE(pod);
+  EXPECT_TRUE(network->check_listener(pod->get(), address, 8080));
+  const auto why = [&](int fd, std::uint16_t port = 8080) {
+    const auto checked = network->check_listener(fd, address, port);
+    return checked ? "" : checked.error().what;
+  };
+  EXPECT_THAT(why(pod->get(), 8081), ::testing::HasSubstr("another address"));
+  EXPECT_THAT(why(network->listen(testing::address("10.42.0.8"), 8080)->get()), ::testing::HasSubstr("another address"));
+  EXPECT_THAT(why(os::UniqueFd(::socket(AF_INET, SOCK_STREAM, 0)).get()), ::testing::HasSubstr("no TCP socket that listens"));
+  EXPECT_THAT(why(network->netns()), ::testing::HasSubstr("no TCP socket that listens"));
+  const os::UniqueFd elsewhere(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));  // the host may bind what it does not have
+  const int on = 1;
+  sockaddr_in name{.sin_family = AF_INET, .sin_port = htons(8080), .sin_addr = {htonl(address.value)}, .sin_zero = {}};
+  ASSERT_EQ(::setsockopt(elsewhere.get(), IPPROTO_IP, IP_FREEBIND, &on, sizeof on), 0);
+  ASSERT_EQ(::bind(elsewhere.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name), 0);
+  ASSERT_EQ(::listen(elsewhere.get(), 1), 0);
+  EXPECT_THAT(why(elsewhere.get()), ::testing::HasSubstr("not in the pods' network"));
+  ASSERT_TRUE(network->remove());
+}
+
 // Goal: a restarted agent finds the network, and its pods have gone on serving.
 TEST_F(PodNetworkTest, AdoptsWhatExists) {
   auto first = PodNetwork::open(options());

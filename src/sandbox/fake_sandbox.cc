@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // skerry-sandbox-fake: the real keeper, template and slot with a guest side of a few lines instead of the engine. For
 // the process side's own tests and for measuring it alone. GET /PATH answers 200 with one line; some paths misbehave:
-//   /abort  /segv  /hang  /eat (memory until killed)  /forbidden (a system call that is not allowed)  /pid  /root
+//   /abort  /segv  /hang  /eat (memory until killed)  /forbidden (a system call that is not allowed)  /exec (a mapping that is not)
+//   /forge (its assignment where its listener was)
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
@@ -50,6 +51,7 @@ std::string answer(std::string_view path) {
   if (path == "/hang") for (;;) ::clock_nanosleep(CLOCK_MONOTONIC, 0, std::array<timespec, 1>{{{1, 0}}}.data(), nullptr);
   if (path == "/forbidden") ::syscall(SYS_socket, AF_INET, SOCK_STREAM, 0);
   if (path == "/exec") ::mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (path == "/forge") ::close(kSlotListener), ::fcntl(kSlotAssignment, F_DUPFD, kSlotListener);
   if (path == "/eat")
     for (;;) {
       constexpr std::size_t kBytes = 1 << 20;
@@ -122,7 +124,10 @@ void fake_serve(GuestImage&, const SlotLimits& limits, ServeFds fds) {
   const int idle_ms = assignment->idle_after == Duration{0}
                           ? -1
                           : static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(assignment->idle_after).count());
-  serve_until_idle(fds, idle_ms, page ? &page->block(limits.worker) : nullptr);
+  metrics::Block* const block = page ? &page->block(limits.worker) : nullptr;
+  if (block != nullptr) block->left_in_order.store(0, std::memory_order_relaxed);
+  serve_until_idle(fds, idle_ms, block);
+  if (block != nullptr) block->left_in_order.store(1, std::memory_order_relaxed);
   ::_exit(kExitDone);
 }
 

@@ -135,6 +135,7 @@ wasm::HostStatus nested_loop(wasm::Frame&, const std::uint64_t*, std::uint64_t*)
   serving.log->flush();
   block.add(metrics::Counter::SandboxExits);
   block.set(metrics::Counter::ConnectionsOpen, 0);
+  block.left_in_order.store(1, std::memory_order_relaxed);
   _exit(kExitDone);
 }
 constexpr wasm::HostFunction kLoop[] = {{"loop", "", "", nested_loop}};
@@ -217,7 +218,6 @@ void serve(GuestImage& image, const SlotLimits& limits, ServeFds fds) {
   sigprocmask(SIG_SETMASK, &blocked, nullptr);
 
   const auto assignment = read_assignment(fds.assignment);
-  if (fds.assignment >= 0) close(fds.assignment);
   if (!assignment) give_up(kExitAssignmentRefused, assignment.error().what);
   const auto& a = *assignment;
   if (limits.worker >= a.workers) give_up(kExitAssignmentRefused, std::format("worker {} of {} does not exist", limits.worker, a.workers));
@@ -229,7 +229,7 @@ void serve(GuestImage& image, const SlotLimits& limits, ServeFds fds) {
     if (limits.worker >= mapped->workers()) give_up(kExitAssignmentRefused, std::format("the metrics page has no block for worker {}", limits.worker));
     page.emplace(std::move(*mapped));
     serving.metrics = &page->block(limits.worker);
-    close(fds.metrics);
+    serving.metrics->left_in_order.store(0, std::memory_order_relaxed);
   }
   GuestLog log(fds.log, *serving.metrics);
   serving.log = &log;

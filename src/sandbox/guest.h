@@ -42,7 +42,8 @@ struct SlotLimits {
   std::uint16_t worker = 0;            // index among Assignment::workers; selects the block in the metrics page
 };
 
-// serve() owns all of them from the call on. -1 where allowed.
+// serve() owns all of them from the call on, and leaves listener, assignment and metrics page open at these numbers until it
+// ends: the next keeper takes them from there. -1 where allowed.
 struct ServeFds {
   int listener = -1;    // bound and listening TCP socket, shared with the keeper and other workers; made non-blocking
   int assignment = -1;  // sealed memfd (assignment.h)

@@ -124,6 +124,7 @@ Result<> Keeper::find_sandboxes() {
     resources.cgroup = std::move(cgroup);
     if (resources.cgroup) resources.oom_kills_before = resources.cgroup->oom_kills();
     TRY_OK(watch(resources.pidfd.get(), EPOLLIN, Tag::Adopted, slot));
+    take_over(slot);
   }
   if (!tree_) return {};
   // What is in our groups and not in the table was never given to a pod: parked slots of the earlier keeper.
@@ -137,6 +138,30 @@ Result<> Keeper::find_sandboxes() {
       for (const pid_t pid : *pids) ::kill(pid, SIGKILL);
   }
   return {};
+}
+
+// Its pod's descriptors, for an agent that has lost them too, and to count what is lost with it. Who hands over something else
+// than what it was given is killed.
+void Keeper::take_over(SlotId slot) {
+  auto& resources = slots_[slot];
+  auto taken = take_descriptors(resources.pidfd.get());
+  if (taken) {
+    resources.taken = std::move(*taken);
+    return;
+  }
+  if (taken.error().code == Errc::NotFound) return;
+  if (taken.error().code == Errc::Corrupt) {
+    LOG_WARN("a sandbox of an earlier keeper is killed", {"slot", slot}, {"pid", resources.pid}, {"reason", taken.error()});
+    run_action(action::Signal{slot, SIGKILL});
+  } else if (!std::exchange(refusal_told_, true)) {
+    LOG_WARN("sandboxes of an earlier keeper serve on only if the agent still has their listeners: the kernel does not let them be taken over",
+             {"error", taken.error()});
+  }
+}
+
+void Keeper::take_over_found() {
+  for (SlotId slot = 0; slot < slots_.size(); ++slot)
+    if (core_.is_found(slot) && !slots_[slot].taken) take_over(slot);
 }
 
 Result<> Keeper::run() {
@@ -238,17 +263,25 @@ void Keeper::on_ended(pid_t pid, int status) {
   if (ended_early_.size() > 1024) ended_early_.pop_front();
 }
 
+int Keeper::metrics_page_of(SlotId slot) const {
+  if (const auto owner = core_.owner(slot)) return pods_[owner->pod].metrics.get();
+  return slots_[slot].taken ? slots_[slot].taken->metrics.get() : -1;
+}
+
 void Keeper::slot_ended(SlotId slot, SlotExit exit) {
   auto& resources = slots_[slot];
+  const bool unknown = exit.code == -1 && exit.signal == 0;
   // Its last words may still be unread.
   if (resources.control) on_slot(slot, EPOLLIN);
-  if (exit.signal == SIGKILL && resources.cgroup) {
+  if ((exit.signal == SIGKILL || unknown) && resources.cgroup) {
     const auto kills = resources.cgroup->oom_kills();
     exit.oom_killed = kills > resources.oom_kills_before;
+    if (exit.oom_killed) exit.signal = SIGKILL;
     resources.oom_kills_before = kills;
   }
-  if (const auto owner = core_.owner(slot); owner && pods_[owner->pod].metrics)
-    exit.lost = take_losses(pods_[owner->pod].metrics.get(), owner->worker);
+  if (const int page = metrics_page_of(slot); page >= 0) exit.lost = take_losses(page, (*table_)[slot].worker);
+  resources.taken.reset();
+  resources.killed = false;
   exit.text = std::move(resources.text);
   resources.text.clear();
   resources.control.reset();
@@ -262,8 +295,11 @@ void Keeper::on_adopted_ended(SlotId slot) {
   auto& resources = slots_[slot];
   if (!resources.pidfd) return;
   // Ours by CLONE_PARENT only while our predecessor lived: another process reaps it, and the kernel keeps the status.
+  const auto status = options_.exit_info == ExitInfo::Kernel ? exit_status_of_stranger(resources.pidfd.get()) : std::nullopt;
   SlotExit exit;
-  if (const auto status = exit_status_of_stranger(resources.pidfd.get())) exit = exit_of_wait_status(*status);
+  if (status) exit = exit_of_wait_status(*status);
+  else if (says_left_in_order(metrics_page_of(slot), (*table_)[slot].worker)) exit.code = 0;
+  else if (resources.killed) exit.signal = SIGKILL;
   slot_ended(slot, std::move(exit));
 }
 
@@ -363,6 +399,12 @@ void Keeper::sample_busy_pods() {
     if (used > kBusyShare * interval * share * static_cast<double>(workers.size())) core_.worker_missing(row, at);
   }
   act();
+}
+
+bool says_left_in_order(int metrics_page, std::uint16_t worker) {
+  if (metrics_page < 0) return false;
+  auto page = metrics::Page::map(metrics_page);
+  return page && metrics::left_in_order(*page, worker);
 }
 
 metrics::Losses take_losses(int metrics_page, std::uint16_t worker) {

@@ -146,7 +146,8 @@ void Keeper::run_action(const action::Unpoll& a) {
 }
 
 void Keeper::run_action(const action::Signal& a) {
-  const auto& slot = slots_[a.slot];
+  auto& slot = slots_[a.slot];
+  if (a.number == SIGKILL) slot.killed = true;
   if (slot.pidfd) [[maybe_unused]] const auto sent = os::signal_pidfd(slot.pidfd.get(), a.number);
   else if (slot.pid > 0) ::kill(slot.pid, a.number);  // not reaped yet, so the pid is its own
 }
@@ -162,7 +163,7 @@ void Keeper::run_action(const action::Report& a) {
              {"oom", exited->oom_killed}, {"lost", exited->requests_lost}, {"text", exited->text});
   if (const auto* held = std::get_if<PodHeld>(&a.event))
     LOG_WARN("pod held: its sandboxes keep dying", {"pod", held->id}, {"failures", held->failures}, {"delay_ms", held->delay_ms});
-  queue({encode(a.event), {}});
+  queue({.bytes = encode(a.event)});
 }
 
 void Keeper::run_action(const action::Exit&) {

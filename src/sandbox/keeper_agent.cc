@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstring>
 #include <format>
+#include <map>
 
 #include "base/log.h"
 #include "os/seqpacket.h"
@@ -91,6 +92,7 @@ void Keeper::on_command(Command command, std::vector<os::UniqueFd> fds) {
   } else if (std::holds_alternative<Dump>(command)) {
     dump();
   } else if (std::holds_alternative<Refilled>(command)) {
+    take_over_found();  // what is lost with those that nobody claimed is counted in their pages
     core_.refilled();
   } else if (auto* shutdown = std::get_if<Shutdown>(&command)) {
     core_.shutdown(std::chrono::milliseconds(shutdown->grace_ms), now());
@@ -137,6 +139,7 @@ Result<> Keeper::handle(const PutPod& put, std::vector<os::UniqueFd>& fds) {
   if (fds.size() == 4) pod.log = std::move(fds[3]);
   else pod.log.reset();
   pod.registered = false;
+  for (const auto& worker : core_.workers(row)) slots_[worker.slot].taken.reset();
   return {};
 }
 
@@ -158,12 +161,34 @@ Result<> Keeper::handle(const Relog& relog, std::vector<os::UniqueFd>& fds) {
 }
 
 void Keeper::dump() {
-  for (const auto& [key, ready] : core_.images()) queue({encode(Event(DumpedImage{key, ready})), {}});
+  for (const auto& [key, ready] : core_.images()) queue({.bytes = encode(Event(DumpedImage{key, ready}))});
   for (const auto row : core_.rows()) {
     const auto& spec = core_.spec(row);
-    queue({encode(Event(DumpedPod{spec, core_.state(row), core_.workers(row)})), spec.id});
+    queue({.bytes = encode(Event(DumpedPod{spec, core_.state(row), core_.workers(row)})), .pod = spec.id});
   }
-  queue({encode(Event(DumpEnd{})), {}});
+  dump_found();
+  queue({.bytes = encode(Event(DumpEnd{}))});
+}
+
+// A pod's workers share their descriptors: one that has others is killed.
+void Keeper::dump_found() {
+  take_over_found();
+  std::map<std::uint64_t, std::pair<SlotId, FoundPod>> pods;
+  for (SlotId slot = 0; slot < slots_.size(); ++slot) {
+    const auto& taken = slots_[slot].taken;
+    if (!taken || !core_.is_found(slot)) continue;
+    const auto& row = (*table_)[slot];
+    auto& [first, pod] = pods.try_emplace(row.pod, slot, FoundPod{.id = row.pod, .workers = {}}).first->second;
+    const auto& of_first = *slots_[first].taken;
+    if (!same_file(taken->listener.get(), of_first.listener.get()) || !same_file(taken->metrics.get(), of_first.metrics.get()) ||
+        pod.workers.size() == kWorkersMax) {
+      LOG_WARN("a sandbox of an earlier keeper is killed: it holds other descriptors than its pod's first", {"pod", row.pod}, {"slot", slot});
+      run_action(action::Signal{slot, SIGKILL});
+      continue;
+    }
+    pod.workers.push_back({row.pid, row.worker, slot});
+  }
+  for (auto& [id, found] : pods) queue({.bytes = encode(Event(std::move(found.second))), .found = found.first});
 }
 
 void Keeper::queue(Outgoing message) {
@@ -189,6 +214,13 @@ void Keeper::flush_agent() {
       }
       for (const auto* fd : {&pods_[*row].listener, &pods_[*row].assignment, &pods_[*row].metrics, &pods_[*row].log})
         if (*fd) fds[count++] = fd->get();
+    } else if (message.found) {
+      const auto& taken = slots_[*message.found].taken;
+      if (!taken) {  // it ended, or was claimed
+        outgoing_.pop_front();
+        continue;
+      }
+      for (const auto* fd : {&taken->listener, &taken->assignment, &taken->metrics}) fds[count++] = fd->get();
     }
     const auto sent = os::send_message(agent_.get(), std::as_bytes(std::span(message.bytes)), std::span(fds.data(), count));
     if (!sent) return close_agent();

@@ -147,23 +147,36 @@ void KeeperCore::begin_stop(PodRow row, Duration grace, Instant now) {
 
 Result<> KeeperCore::drop_pod(std::uint64_t id, Instant) {
   const auto known = rows_.find(id);
-  if (known == rows_.end()) return {};
+  if (known == rows_.end()) {
+    for (SlotId slot = 0; slot < slots_.size(); ++slot)
+      if (slots_[slot].state == Slot::State::Found && slots_[slot].found_pod == id) actions_.push_back(action::Signal{slot, SIGKILL});
+    return {};
+  }
   const PodRow row = known->second;
   auto& pod = pods_[row];
   if (pod.state == PodState::Idle) actions_.push_back(action::Unpoll{row});
   forget_waiters(row);
   for (const auto slot : pod.live) {
-    slots_[slot].pod = kNone;
     slots_[slot].state = Slot::State::Closing;
     actions_.push_back(action::Signal{slot, SIGKILL});
   }
   --images_[pod.image].pods;
   many_worker_pods_ -= pod.spec.workers > 1 ? 1u : 0u;
-  actions_.push_back(action::ForgetPod{row});
-  pod = Pod{};
   rows_.erase(known);
-  free_rows_.push_back(row);
+  pod.dropped = true;
+  pod.state = PodState::Stopping;
+  if (pod.live.empty()) forget(row);
   return {};
+}
+
+void KeeperCore::forget(PodRow row) {
+  actions_.push_back(action::ForgetPod{row});
+  pods_[row] = Pod{};
+  free_rows_.push_back(row);
+}
+
+void KeeperCore::report_lost(std::uint64_t id, const metrics::Losses& lost) {
+  if (lost != metrics::Losses{}) report(SandboxLost{id, lost.requests, lost.connections});
 }
 
 void KeeperCore::refilled() {
@@ -327,11 +340,22 @@ void KeeperCore::on_slot_exited(SlotId slot, SlotExit exit, Instant now) {
   if (s.state == Slot::State::Forking) --images_[s.image].forking;
   if (s.state == Slot::State::Parked) std::erase(images_[s.image].parked, slot);
   free_slot(slot);
+  if (s.state == Slot::State::Found) {
+    report_lost(s.found_pod, exit.lost);
+    const bool others = std::ranges::any_of(slots_, [&s](const Slot& other) { return other.state == Slot::State::Found && other.found_pod == s.found_pod; });
+    if (!others) report(PodIdle{s.found_pod});  // an agent that was told of them may count them as awake
+    return;
+  }
   if (s.pod == kNone) return;
   const PodRow row = s.pod;
   auto& pod = pods_[row];
   std::erase(pod.live, slot);
-  const bool failed = exit.signal != 0 || exit.code > 0;
+  if (pod.dropped) {
+    report_lost(pod.spec.id, exit.lost);
+    if (pod.live.empty()) forget(row);
+    return;
+  }
+  const bool failed = exit.signal != 0 || exit.code != 0;
   if (!failed) pod.failures = 0;
   else pod.failures = now - s.since < options_.healthy_after ? pod.failures + 1 : 1;
   report(PodExited{pod.spec.id, {s.pid, s.worker, slot}, exit.code, exit.signal, exit.oom_killed, exit.lost.requests, exit.lost.connections, std::move(exit.text)});
@@ -533,7 +557,7 @@ std::optional<PodRow> KeeperCore::row_of(std::uint64_t id) const {
 std::vector<PodRow> KeeperCore::rows() const {
   std::vector<PodRow> rows;
   for (PodRow row = 0; row < pods_.size(); ++row)
-    if (pods_[row].used) rows.push_back(row);
+    if (pods_[row].used && !pods_[row].dropped) rows.push_back(row);
   return rows;
 }
 std::vector<WorkerRow> KeeperCore::workers(PodRow row) const {

@@ -5,13 +5,14 @@
 //   pod:   Idle ──readable──▶ Waiting ──serving──▶ Awake ──last worker left──▶ Idle (or Held, after repeated failures)
 //          any ──stop──▶ Stopping ──last worker left──▶ Stopped ──put──▶ Idle
 //   slot:  Free ──spawn──▶ Forking ──parked──▶ Parked ──assign──▶ Assigned ──serving──▶ Serving ──exit──▶ Free
-//          Found (a sandbox of an earlier keeper) ──put_pod──▶ Serving; unclaimed at refilled(): killed
+//          Found (a sandbox of an earlier keeper) ──put_pod──▶ Serving; unclaimed at refilled(), or dropped: killed
 //   image: Starting ──ready──▶ Ready ──template died──▶ Down (back-off) ──▶ Starting; Starting ──failed──▶ Failed
 //
 // The pool of parked slots of an image has a target: doubled when a wake-up empties it, cut by a quarter after
 // shrink_after without need, between parked_min and parked_max.
 // All workers of a pod are started at its wake-up. One that leaves idle stays away until the pod was idle as a whole, or
 // until worker_missing() says that the others are busy; one that fails is started again at once while another lives.
+// A dropped pod keeps its row until its last sandbox is gone, so that what was lost inside is counted in its page and told.
 // Invariants (CHECKed): a slot has one owner; a pod is polled only while Idle; a worker index is held once.
 #pragma once
 #include <cstdint>
@@ -37,7 +38,7 @@ using ImageId = std::uint32_t;  // dense; reused after DropImage
 using PodRow = std::uint32_t;   // dense; reused after DropPod
 
 struct SlotExit {
-  int code = -1, signal = 0;  // -1 and 0: unknown
+  int code = -1, signal = 0;  // -1 and 0: unknown, and not in order
   bool oom_killed = false;
   metrics::Losses lost = {};
   std::string text = {};
@@ -119,7 +120,8 @@ class KeeperCore {
   std::vector<PodRow> rows() const;
   std::vector<WorkerRow> workers(PodRow) const;
   std::vector<PodRow> short_of_workers() const;  // awake with fewer workers than its spec says
-  std::optional<SlotOwner> owner(SlotId) const;  // of an assigned, serving or adopted slot
+  std::optional<SlotOwner> owner(SlotId) const;  // of an assigned, serving or adopted slot; the row may be a dropped pod's
+  bool is_found(SlotId slot) const { return slot < slots_.size() && slots_[slot].state == Slot::State::Found; }
   std::optional<ImageId> image_of(const std::string& key) const;
   std::vector<std::pair<std::string, bool>> images() const;  // key, ready
   std::uint32_t pods() const { return static_cast<std::uint32_t>(rows_.size()); }
@@ -154,7 +156,7 @@ class KeeperCore {
     Instant shrink_at{}, restart_at{}, started_at{}, refill_at{};
   };
   struct Pod {
-    bool used = false;
+    bool used = false, dropped = false;
     PodState state = PodState::Idle;
     PodSpec spec;
     ImageId image = kNone;
@@ -179,6 +181,8 @@ class KeeperCore {
   bool waits(PodRow) const;
   void rest(PodRow, Instant now);  // no worker is left: Idle, Held or Stopped
   void begin_stop(PodRow, Duration grace, Instant now);
+  void forget(PodRow);  // a dropped pod, when it has no sandbox any more
+  void report_lost(std::uint64_t id, const metrics::Losses&);
   void grow(Image&, ImageId, Instant now);
   bool short_of_slots(const Image&, Instant now) const;
   bool spawn(ImageId, Instant now);

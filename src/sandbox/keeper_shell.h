@@ -19,6 +19,7 @@
 #include "os/fd.h"
 #include "sandbox/keeper.h"
 #include "sandbox/slot_table.h"
+#include "sandbox/take_over.h"
 
 namespace skerry::sandbox {
 
@@ -39,6 +40,8 @@ class Keeper {
     std::uint64_t oom_kills_before = 0;
     pid_t pid = 0;
     unsigned packets = 0;  // received on the control socket
+    bool killed = false;   // by us
+    std::optional<SandboxDescriptors> taken;  // of one of an earlier keeper, until its pod is put
     std::string text;  // its last words
   };
   struct ImageResources {
@@ -55,12 +58,15 @@ class Keeper {
   };
   struct Outgoing {
     std::string bytes;
-    std::optional<std::uint64_t> pod;  // whose descriptors go with it
+    std::optional<std::uint64_t> pod = {};  // whose descriptors go with it
+    std::optional<SlotId> found = {};       // or those taken from it
   };
 
   Instant now() const { return clock_.instant(); }
   Result<> watch(int fd, std::uint32_t events, Tag tag, std::uint64_t index);
   Result<> find_sandboxes();
+  void take_over(SlotId);
+  void take_over_found();
   bool confirm_found(SlotId, const SlotTable::Row&, const std::vector<pid_t>& in_cgroup) const;
 
   void on_event(const epoll_event&);
@@ -73,12 +79,14 @@ class Keeper {
   void on_slot(SlotId, std::uint32_t events);
   void on_adopted_ended(SlotId);
   void slot_ended(SlotId, SlotExit);
+  int metrics_page_of(SlotId) const;  // -1: not known
 
   void on_command(Command, std::vector<os::UniqueFd> fds);
   Result<> handle(const PutImage&, std::vector<os::UniqueFd>&);
   Result<> handle(const PutPod&, std::vector<os::UniqueFd>&);
   Result<> handle(const Relog&, std::vector<os::UniqueFd>&);
   void dump();
+  void dump_found();
 
   void act();
   void run_action(const action::StartTemplate&);
@@ -109,7 +117,7 @@ class Keeper {
   std::optional<os::CgroupTree> tree_;
   std::optional<SlotTable> table_;
   os::UniqueFd lock_, epoll_, signals_, listener_, agent_;
-  bool agent_wants_write_ = false, exiting_ = false;
+  bool agent_wants_write_ = false, exiting_ = false, refusal_told_ = false;
   std::deque<Outgoing> outgoing_;
   std::vector<SlotResources> slots_;
   std::vector<ImageResources> images_;

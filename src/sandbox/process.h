@@ -25,6 +25,8 @@ struct GuestApi {
 };
 
 inline constexpr int kTemplateSocket = 3;  // in the template; in the slot it is the control socket
+// In a sandbox, from its assignment to its end: the next keeper takes them from there (take_over.h).
+inline constexpr int kSlotListener = 4, kSlotAssignment = 5, kSlotMetrics = 6, kSlotLog = 7;
 inline constexpr char kTemplateReady = 'T', kSlotParked = 'P';
 
 struct LoadMessage {

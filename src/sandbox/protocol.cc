@@ -139,6 +139,10 @@ void visit(C& c, M& m) {
   else if constexpr (std::same_as<T, DumpedPod>) {
     visit_spec(c, m.spec), c.choice(m.state, PodState::Stopped);
     c.list(m.workers, kWorkersMax, [&c](auto& row) { visit_row(c, row); });
+  } else if constexpr (std::same_as<T, SandboxLost>) c.number(m.id), c.number(m.requests_lost), c.number(m.connections_lost);
+  else if constexpr (std::same_as<T, FoundPod>) {
+    c.number(m.id);
+    c.list(m.workers, kWorkersMax, [&c](auto& row) { visit_row(c, row); });
   } else if constexpr (requires { m.id; }) c.number(m.id);  // DropPod, Relog, PodIdle, PodStopped
   // Dump, Refilled, DumpEnd have no fields.
 }
@@ -213,8 +217,10 @@ Result<Command> decode_command(std::span<const std::byte> bytes, std::size_t fds
 
 Result<Event> decode_event(std::span<const std::byte> bytes, std::size_t fds) {
   TRY(auto event, decode_typed<Event>(bytes, kFirstEvent, "keeper"));
-  const bool dumped = std::holds_alternative<DumpedPod>(event);
-  if (dumped ? fds < 3 || fds > 4 : fds != 0)
+  std::size_t fds_min = 0, fds_max = 0;
+  if (std::holds_alternative<DumpedPod>(event)) fds_min = 3, fds_max = 4;
+  if (std::holds_alternative<FoundPod>(event)) fds_min = fds_max = 3;
+  if (fds < fds_min || fds > fds_max)
     return Fail({Errc::Invalid, std::format("event {}: {} descriptors came with it", event.index() + kFirstEvent, fds)});
   return event;
 }

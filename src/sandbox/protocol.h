@@ -64,7 +64,7 @@ struct StopPod {  // no more wake-ups; SIGTERM, after the grace SIGKILL; then Po
   std::uint32_t grace_ms = 0;
   friend bool operator==(const StopPod&, const StopPod&) = default;
 };
-struct DropPod {  // kills what still lives and forgets the pod and its descriptors
+struct DropPod {  // kills what still lives, of an earlier keeper too, and forgets the pod and its descriptors
   std::uint64_t id = 0;
   friend bool operator==(const DropPod&, const DropPod&) = default;
 };
@@ -119,7 +119,7 @@ struct PodIdle {
 struct PodExited {  // one a worker
   std::uint64_t id = 0;
   WorkerRow row;
-  std::int32_t code = -1;    // -1 with signal 0: not known (an adopted sandbox on a kernel before 6.15)
+  std::int32_t code = -1;    // -1 with signal 0: not known, and not in order (an adopted sandbox on a kernel before 6.15)
   std::int32_t signal = 0;
   bool oom_killed = false;
   std::uint64_t requests_lost = 0, connections_lost = 0;
@@ -156,8 +156,22 @@ struct DumpedPod {  // with the descriptors of PutPod
 struct DumpEnd {
   friend bool operator==(const DumpEnd&, const DumpEnd&) = default;
 };
+// What was lost with a sandbox that belonged to no pod any more when it ended: DropPod killed it, or it was of an earlier
+// keeper and no pod claimed it. Comes only if something was lost.
+struct SandboxLost {
+  std::uint64_t id = 0;  // of the pod that it had
+  std::uint64_t requests_lost = 0, connections_lost = 0;
+  friend bool operator==(const SandboxLost&, const SandboxLost&) = default;
+};
+// Answer to Dump, with 3 descriptors: listener, assignment, metrics page. Sandboxes of an earlier keeper that serve a pod which is
+// not in the table. The descriptors were taken from a sandbox: they are of the right kind, and hostile in all else.
+struct FoundPod {
+  std::uint64_t id = 0;
+  std::vector<WorkerRow> workers;
+  friend bool operator==(const FoundPod&, const FoundPod&) = default;
+};
 using Event = std::variant<Welcome, ImageReady, ImageFailed, PodAwake, PodIdle, PodExited, PodStopped, PodHeld, Refused,
-                           DumpedImage, DumpedPod, DumpEnd>;
+                           DumpedImage, DumpedPod, DumpEnd, SandboxLost, FoundPod>;
 
 // Never longer than kKeeperMessageMax: texts beyond their bound are cut.
 std::string encode(const Command&);

@@ -23,7 +23,8 @@ const std::vector<std::pair<Event, std::size_t>> kEvents = {
     {Welcome{1, 42, Hardening::Full, CgroupKind::V1, 3, 2}, 0}, {ImageReady{"k", 9, 1234}, 0}, {ImageFailed{"k", "why"}, 0},
     {PodAwake{5, {99, 1, 7}, 650}, 0}, {PodIdle{5}, 0}, {PodExited{5, {99, 1, 7}, -1, 9, true, 3, 4, "text"}, 0}, {PodStopped{5}, 0},
     {PodHeld{5, 2000, 4}, 0}, {Refused{4, 5, "no"}, 0}, {DumpedImage{"k", true}, 0},
-    {DumpedPod{kSpec, PodState::Awake, {{99, 0, 7}, {100, 1, 8}}}, 3}, {DumpEnd{}, 0}};
+    {DumpedPod{kSpec, PodState::Awake, {{99, 0, 7}, {100, 1, 8}}}, 3}, {DumpEnd{}, 0},
+    {SandboxLost{7, 2, 3}, 0}, {FoundPod{7, {{99, 0, 7}, {100, 1, 8}}}, 3}};
 
 TEST(Protocol, EveryMessageComesBackAsItWas) {
   for (const auto& [command, fds] : kCommands) {

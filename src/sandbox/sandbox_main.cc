@@ -26,14 +26,15 @@ constexpr std::string_view kUsage =
     "  --slots-max N      sandboxes and parked slots in all (8192)\n"
     "  --pods-max N       pods in all (20000)\n"
     "  --parent PID       end in order when that process, the one that started this, ends\n"
+    "  --exit-info WHERE  kernel, or none: how adopted sandboxes ended is then not known, as before Linux 6.15 (kernel)\n"
     "  --log-level LEVEL  debug, info, warn or error (info)\n"
     "\n"
     "`skerry-sandbox template` is what the keeper starts itself, one for each image.\n";
 
 Result<KeeperOptions> parse(int argc, char** argv) {
   KeeperOptions options;
-  std::string socket, state, level = "info";
-  const std::map<std::string_view, std::string*> texts{{"--socket", &socket}, {"--state", &state}, {"--cgroup", &options.cgroup}, {"--log-level", &level}};
+  std::string socket, state, level = "info", exit_info = "kernel";
+  const std::map<std::string_view, std::string*> texts{{"--socket", &socket}, {"--state", &state}, {"--cgroup", &options.cgroup}, {"--log-level", &level}, {"--exit-info", &exit_info}};
   const std::map<std::string_view, std::uint32_t*> numbers{{"--uid-base", &options.uid_base},
                                                            {"--parent", &options.parent},
                                                            {"--parked-min", &options.core.parked_min},
@@ -62,6 +63,8 @@ Result<KeeperOptions> parse(int argc, char** argv) {
   const std::map<std::string_view, LogLevel> levels{{"debug", LogLevel::Debug}, {"info", LogLevel::Info}, {"warn", LogLevel::Warn}, {"error", LogLevel::Error}};
   if (!levels.contains(level)) return Fail({Errc::Invalid, "--log-level must be debug, info, warn or error"});
   set_log_level(levels.at(level));
+  if (exit_info != "kernel" && exit_info != "none") return Fail({Errc::Invalid, "--exit-info must be kernel or none"});
+  options.exit_info = exit_info == "none" ? ExitInfo::None : ExitInfo::Kernel;
   options.socket = socket;
   options.state = state;
   return options;

@@ -61,12 +61,14 @@ void slot_main(const GuestApi& guest, GuestImage& image, Hardening hardening, co
   if (received->bytes.size() != sizeof assign || received->fds.size() < 3 || received->fds.size() > 4)
     give_up({Errc::Corrupt, "the keeper's assignment is malformed"});
   std::memcpy(&assign, received->bytes.data(), sizeof assign);
+  // Only the control socket and what lies below it is open, so they come at the numbers at which the next keeper looks for them.
   auto& passed = received->fds;
-  const ServeFds serve_fds{.listener = passed[0].release(),
-                           .assignment = passed[1].release(),
-                           .log = passed.size() == 4 ? passed[3].release() : -1,
-                           .metrics = passed[2].release(),
-                           .control = kControl};
+  const bool has_log = passed.size() == 4;
+  for (int i = 0; i < static_cast<int>(passed.size()); ++i)
+    if (passed[static_cast<std::size_t>(i)].release() != kSlotListener + i)
+      give_up({Errc::Internal, "the descriptors of the assignment are not at their numbers"});
+  const ServeFds serve_fds{
+      .listener = kSlotListener, .assignment = kSlotAssignment, .log = has_log ? kSlotLog : -1, .metrics = kSlotMetrics, .control = kControl};
   guest.serve(image, {.memory_bytes_max = assign.memory_bytes_max, .worker = assign.worker}, serve_fds);
   ::_exit(kExitDone);
 }

@@ -85,10 +85,11 @@ address=$(k get service edge-service -o jsonpath='{.spec.clusterIP}')
 mapfile -t targets < <(k get pods -l app=edge-service -o jsonpath='{range .items[*]}{.status.podIP}:8080{"\n"}{end}')
 uids >"$work/before"
 
-# under_load COMMAND… : runs it one second into a load of six, over the Service; sets failures.
+# under_load COMMAND… : runs it one second into a load of six (load_seconds), over the Service (load_on); sets failures.
+load_seconds=6 load_on=("$address:80")
 under_load() {
   local loader
-  "$load" "$address:80" --mode open --rate 200 --connections 40 --seconds 6 --errors-max 1000000 >"$work/load" 2>/dev/null &
+  "$load" "${load_on[@]}" --mode open --rate 200 --connections 40 --seconds "$load_seconds" --errors-max 1000000 >"$work/load" 2>/dev/null &
   loader=$!
   sleep 1
   "$@"
@@ -120,6 +121,24 @@ under_load kill_9 keeper
 expect 0 "$failures"
 wait_until 30 another keeper || fail "no other keeper was started"
 for target in "${targets[@]}"; do wait_until 10 answers "$target" || fail "$target does not answer after the keeper's death: $(said)"; done
+uids | diff "$work/before" - || fail "the pods changed"
+
+# Goal: what nobody but sandboxes holds any more is not lost. Method: the load goes to five pods, which are awake by then; agent and
+# keeper are killed at once. (Idle pods have no process: their listeners go with the two, and come again with the next agent.)
+test_case "kill -9 of the agent and the keeper at once: awake pods serve on and are taken back"
+kill_agent_and_keeper() {
+  kill -KILL "$(pid_of node)" "$(pid_of keeper)"
+  wait_until 30 pid_of keeper || fail "no other keeper was started"
+}
+load_seconds=12 load_on=("${targets[@]:0:5}")
+under_load kill_agent_and_keeper
+load_seconds=6 load_on=("$address:80")
+expect 0 "$failures"
+wait_until 30 node_is_ready || fail "the node did not become Ready again"
+wait_until 30 pods_ready 20 || fail "$(k get deployment edge-service)"
+expect 0 "$(agent_lost requests)"
+expect 0 "$(agent_lost connections)"
+for target in "${targets[@]}"; do wait_until 20 answers "$target" || fail "$target does not answer after the death of agent and keeper: $(said)"; done
 uids | diff "$work/before" - || fail "the pods changed"
 
 test_case "kill -9 of a template: the next wake-up has another one"
@@ -205,10 +224,17 @@ wait_until 60 pods_ready 20 || fail "$(k get deployment edge-service)"
 wait_until 60 pods_left 20 || fail "there are pods too many or too few: $(k get pods -l app=edge-service)"
 wait_until 10 answers "$address:80" || fail "the Service does not answer"
 
-test_case "kill -9 of the server and the agent during a rollout"
-k rollout restart deployment/edge-service
-kill_9 server
-kill_9 node
+test_case "kill -9 of the server and the agent during a rollout: no request fails"
+kill_server_and_agent() {
+  k rollout restart deployment/edge-service
+  wait_until 10 somebody_awake || fail "no sandbox runs under load"
+  kill_9 server
+  kill_9 node
+}
+load_seconds=20
+under_load kill_server_and_agent
+say "   $failures of $((200 * load_seconds)) requests failed: $(jq -c . "$work/load")"
+expect 0 "$failures"
 wait_until 30 api_answers || fail "the API did not come back"
 k rollout status deployment/edge-service --timeout=120s || fail "the rollout did not end"
 wait_until 60 pods_ready 20 || fail "$(k get deployment edge-service)"

@@ -84,6 +84,108 @@ TEST_F(AgentNode, FillsANewKeeperAfterTheOldOneWasKilled) {
   EXPECT_EQ(field("web", "status.containerStatuses").find("\"restartCount\":0") == std::string::npos, false);
 }
 
+// Goal: agent and keeper die together, and awake pods serve on. Method: no agent is there when the keeper is killed, a request is inside
+// a sandbox; another agent takes the pod back as it was, answers what was asked, and the idle pod is made ready again.
+TEST_F(AgentNode, TakesAwakePodsBackAfterAgentAndKeeperDiedTogether) {
+  create_pod("web", R"("skerry.dev/idle-after":"never")", R"(,"resources":{"limits":{"cpu":"2"}})");
+  create_pod("sleeper");
+  ASSERT_TRUE(until([&] { return is_ready("web") && is_ready("sleeper"); })) << field("web", "status");
+  const std::string ip = field("web", "status.podIP"), sleeper = field("sleeper", "status.podIP"), statuses = field("web", "status.containerStatuses");
+  EXPECT_THAT(call(ip), HasSubstr("200 OK"));
+  ASSERT_TRUE(until([&] { return metric("skerry_pods_awake") == "1"; }));
+  const os::UniqueFd open(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(net::testing::try_connect(open.get(), ip.c_str(), 8080), 0);
+  ASSERT_TRUE(os::write_all(open.get(), "GET / HTTP/1.1\r\nHost: x\r\n"));  // half of a request
+  const auto keeper = agent_->summary().keeper_pid;
+  stop_agent(OnStop::KeepPods);
+  ASSERT_EQ(::kill(keeper, SIGKILL), 0);
+  EXPECT_THAT(call(ip), HasSubstr("200 OK"));
+  start_agent();
+  EXPECT_NE(agent_->summary().keeper_pid, keeper);
+  EXPECT_GE(agent_->summary().ready, 1u) << "it was never gone";
+  EXPECT_EQ(agent_->summary().awake, 1u);
+  ASSERT_TRUE(until([&] { return is_ready("sleeper") && call(sleeper).contains("200 OK"); })) << field("sleeper", "status");
+  EXPECT_FALSE(until([] { return false; }, 6s));  // past the moment when what nobody claims is killed
+  ASSERT_TRUE(os::write_all(open.get(), "\r\n"));
+  pollfd answered{.fd = open.get(), .events = POLLIN, .revents = 0};
+  ASSERT_EQ(::poll(&answered, 1, 10'000), 1);
+  char text[13] = {};
+  EXPECT_EQ(::recv(open.get(), text, 12, 0), 12);
+  EXPECT_STREQ(text, "HTTP/1.1 200");
+  EXPECT_THAT(call(ip), HasSubstr("200 OK"));
+  EXPECT_EQ(field("web", "status.containerStatuses"), statuses);
+  EXPECT_EQ(metric("skerry_agent_requests_lost_total"), "0");
+  EXPECT_EQ(metric("skerry_agent_connections_lost_total"), "0");
+}
+
+// Goal: what cannot be taken back is dropped, its losses are counted, and the pod is started as a new one. Method: as above, but the native
+// code that the pod's next sandbox needs is gone; a connection is open.
+TEST_F(AgentNode, DropsWhatItCannotTakeBackAndCountsWhatWasInside) {
+  create_pod("web", R"("skerry.dev/idle-after":"never")");
+  ASSERT_TRUE(until([&] { return is_ready("web"); })) << field("web", "status");
+  const std::string ip = field("web", "status.podIP");
+  const os::UniqueFd open(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(net::testing::try_connect(open.get(), ip.c_str(), 8080), 0);
+  EXPECT_THAT(call(ip), HasSubstr("200 OK"));
+  const auto keeper = agent_->summary().keeper_pid;
+  stop_agent(OnStop::KeepPods);
+  ASSERT_EQ(::kill(keeper, SIGKILL), 0);
+  for (const auto& file : fs::directory_iterator(folder_ / "node" / "native"))
+    if (file.path().extension() == ".so") fs::remove(file.path());
+  start_agent();
+  ASSERT_TRUE(until([&] { return metric("skerry_agent_connections_lost_total") == "1"; }));
+  ASSERT_TRUE(until([&] { return agent_->summary().ready == 1 && call(ip).contains("200 OK"); })) << field("web", "status");
+}
+
+// Goal: what was taken back is as any other pod: it falls idle, wakes, restarts after a crash, and ends when it is deleted.
+TEST_F(AgentNode, WhatWasTakenBackLivesOnAsAnyOther) {
+  create_pod("web", R"("skerry.dev/idle-after":"2s")");
+  ASSERT_TRUE(until([&] { return is_ready("web"); })) << field("web", "status");
+  const std::string ip = field("web", "status.podIP");
+  EXPECT_THAT(call(ip), HasSubstr("200 OK"));
+  const auto keeper = agent_->summary().keeper_pid;
+  stop_agent(OnStop::KeepPods);
+  ASSERT_EQ(::kill(keeper, SIGKILL), 0);
+  start_agent();
+  ASSERT_TRUE(until([&] { return metric("skerry_pods_awake") == "0"; })) << "it falls idle";
+  EXPECT_TRUE(until([&] { return call(ip).contains("200 OK"); })) << "and wakes";
+  ASSERT_TRUE(until([&] { return metric("skerry_pods_awake") == "1"; }));
+  EXPECT_THAT(field("web", "status.containerStatuses"), HasSubstr("\"restartCount\":0"));
+  ASSERT_TRUE(kill_sandboxes());
+  ASSERT_TRUE(until([&] { return field("web", "status.containerStatuses").contains("\"restartCount\":1"); })) << field("web", "status");
+  ASSERT_TRUE(run_on(loop_, admin_->remove(client::kPods, "default", "web")));
+  ASSERT_TRUE(until([&] { return get(client::kPods, "default", "web") == nullptr; }));
+  EXPECT_THAT(call(ip), HasSubstr("connect"));
+}
+
+// Goal: on a kernel that keeps no exit status, a taken-over sandbox that leaves idle is no failure and one that is killed is. Method:
+// the keeper's option plays such a kernel; the keeper is killed while the pod is awake.
+TEST_F(AgentNode, AnAdoptedSandboxOfUnknownEndIsAFailureUnlessItLeftInOrder) {
+  stop_agent(OnStop::StopPods);
+  start_agent([](AgentOptions& options) { options.keeper_arguments.insert(options.keeper_arguments.end(), {"--exit-info", "none"}); });
+  create_pod("web", R"("skerry.dev/idle-after":"2s")");
+  ASSERT_TRUE(until([&] { return is_ready("web"); })) << field("web", "status");
+  const std::string ip = field("web", "status.podIP");
+  const auto adopt = [&] {
+    EXPECT_THAT(call(ip), HasSubstr("200 OK"));
+    ASSERT_TRUE(until([&] { return metric("skerry_pods_awake") == "1"; }));
+    const auto keeper = agent_->summary().keeper_pid;
+    ASSERT_EQ(::kill(keeper, SIGKILL), 0);
+    ASSERT_TRUE(until([&] { return agent_->summary().keeper_pid != keeper && metric("skerry_pods_awake") == "1"; }));
+  };
+  adopt();
+  ASSERT_TRUE(until([&] { return metric("skerry_pods_awake") == "0"; })) << "it leaves idle";
+  EXPECT_THAT(field("web", "status.containerStatuses"), HasSubstr("\"restartCount\":0"));
+  EXPECT_EQ(metric("skerry_agent_container_failures_total"), "0");
+  adopt();
+  ASSERT_TRUE(kill_sandboxes());
+  ASSERT_TRUE(until([&] { return field("web", "status.containerStatuses").contains("\"restartCount\":1"); })) << field("web", "status");
+  EXPECT_THAT(field("web", "status.containerStatuses"), HasSubstr("\"exitCode\":137"));
+  EXPECT_THAT(field("web", "status.containerStatuses"), HasSubstr("\"reason\":\"ContainerStatusUnknown\""));
+  EXPECT_EQ(metric("skerry_agent_container_failures_total"), "1");
+  ASSERT_TRUE(until([&] { return std::ranges::contains(events_about("web"), "Restarted"); }));
+}
+
 TEST_F(AgentNode, AKilledSandboxIsARestartAndTheNextRequestIsServed) {
   create_pod("web", R"("skerry.dev/idle-after":"never")");
   ASSERT_TRUE(until([&] { return is_ready("web"); })) << field("web", "status");
@@ -94,6 +196,52 @@ TEST_F(AgentNode, AKilledSandboxIsARestartAndTheNextRequestIsServed) {
   ASSERT_TRUE(until([&] { return field("web", "status.containerStatuses").contains("\"restartCount\":1"); })) << field("web", "status");
   EXPECT_THAT(field("web", "status.containerStatuses"), HasSubstr("\"exitCode\":137"));
   ASSERT_TRUE(until([&] { return call(ip).contains("200 OK"); }));
+}
+
+// Goal: a worker that keeps crashing fails no request of the others. Method: two workers; one has half of a request, the other is killed
+// until the container is in back-off, which drains what is left; then the other half is sent.
+TEST_F(AgentNode, FinishesTheRequestsOfHealthyWorkersBeforeACrashBackoff) {
+  create_pod("web", R"("skerry.dev/idle-after":"never")", R"(,"resources":{"limits":{"cpu":"2"}})");
+  ASSERT_TRUE(until([&] { return is_ready("web"); })) << field("web", "status");
+  const std::string ip = field("web", "status.podIP");
+  os::UniqueFd open(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(net::testing::try_connect(open.get(), ip.c_str(), 8080), 0);
+  ASSERT_TRUE(os::write_all(open.get(), "GET / HTTP/1.1\r\nHost: x\r\n"));
+  // A worker holds its control socket and the listener, and one socket more for each connection.
+  const auto workers_with = [&](std::ptrdiff_t sockets) {
+    std::vector<int> out;
+    for (const auto& slot : fs::directory_iterator("/sys/fs/cgroup/memory/" + cgroup_)) {
+      if (!slot.is_directory()) continue;
+      const auto text = os::read_small_file(slot.path() / "cgroup.procs").value_or("");
+      for (const auto line : split(text, '\n')) {
+        const auto pid = parse_int<int>(line);
+        std::error_code error;
+        std::ptrdiff_t count = 0;
+        if (pid)
+          for (const auto& fd : fs::directory_iterator(std::format("/proc/{}/fd", *pid), error))
+            count += fs::read_symlink(fd, error).native().starts_with("socket:") ? 1 : 0;
+        if (pid && count == sockets) out.push_back(*pid);
+      }
+    }
+    return out;
+  };
+  ASSERT_TRUE(until([&] { return workers_with(3).size() == 1 && workers_with(2).size() == 1; }));
+  ASSERT_EQ(::kill(workers_with(2).at(0), SIGKILL), 0);
+  ASSERT_TRUE(until([&] { return field("web", "status.containerStatuses").contains("\"restartCount\":1"); })) << field("web", "status");
+  EXPECT_FALSE(until([] { return false; }, 1100ms));  // sooner, it would be taken for the same failure
+  ASSERT_TRUE(until([&] { return workers_with(2).size() == 1; }));
+  ASSERT_EQ(::kill(workers_with(2).at(0), SIGKILL), 0);
+  ASSERT_TRUE(until([&] { return field("web", "status.containerStatuses").contains("CrashLoopBackOff"); })) << field("web", "status");
+  EXPECT_FALSE(until([] { return false; }, 200ms));
+  ASSERT_TRUE(os::write_all(open.get(), "\r\n"));
+  pollfd answered{.fd = open.get(), .events = POLLIN, .revents = 0};
+  ASSERT_EQ(::poll(&answered, 1, 10'000), 1);
+  char text[13] = {};
+  EXPECT_EQ(::recv(open.get(), text, 12, 0), 12);
+  EXPECT_STREQ(text, "HTTP/1.1 200");
+  open.reset();
+  EXPECT_EQ(metric("skerry_agent_requests_lost_total"), "0");
+  ASSERT_TRUE(until([&] { return call(ip).contains("200 OK"); })) << "after the back-off it serves again";
 }
 
 TEST_F(AgentNode, SaysWhyItRefuses) {
