@@ -88,6 +88,7 @@ struct Agent::State final : public NodeView {
   void add_pod(const kube::ObjectPtr&);
   void refuse_pod(const kube::ObjectPtr&, std::string reason, std::string message);
   void on_keeper(sandbox::Event);
+  void on_exited(PodEntry&, std::size_t container, sandbox::PodExited);
   void on_image(const std::string& uid, std::size_t container, const ImageManager::Outcome&);
   void refill();
   void mark(const std::string& uid);
