@@ -140,6 +140,18 @@ void Agent::State::on_image(const std::string& uid, std::size_t container, const
   mark(uid);
 }
 
+void Agent::State::on_exited(PodEntry& entry, std::size_t i, sandbox::PodExited exited) {
+  ContainerRuntime& c = entry.containers[i];
+  std::erase(c.pids, exited.row.pid);
+  if (exited.code != 0 || exited.signal != 0) exits.add();
+  Exit exit{.code = std::max(exited.code, 0), .signal = exited.signal, .out_of_memory = exited.oom_killed,
+            .unknown = exited.code == -1 && exited.signal == 0, .requests_lost = exited.requests_lost, .message = std::move(exited.text)};
+  if (c.trimming && exit.signal == 9 && !exit.out_of_memory) exit.signal = 0;  // our own kill
+  entry.core.on_exited(i, std::move(exit), now());
+  awake_changed = true;
+  mark(entry.core.object()->uid());
+}
+
 void Agent::State::on_keeper(sandbox::Event event) {
   if (auto* x = std::get_if<sandbox::ImageReady>(&event)) return images.on_ready(x->key);
   if (auto* x = std::get_if<sandbox::ImageFailed>(&event)) {
@@ -185,14 +197,7 @@ void Agent::State::on_keeper(sandbox::Event event) {
     awake_changed = true;
     work.set();
   } else if (auto* exited = std::get_if<sandbox::PodExited>(&event)) {
-    std::erase(c.pids, exited->row.pid);
-    if (exited->code != 0 || exited->signal != 0) exits.add();
-    Exit exit{.code = std::max(exited->code, 0), .signal = exited->signal, .out_of_memory = exited->oom_killed,
-              .unknown = exited->code == -1 && exited->signal == 0, .requests_lost = exited->requests_lost, .message = std::move(exited->text)};
-    if (c.trimming && exit.signal == 9 && !exit.out_of_memory) exit.signal = 0;  // our own kill
-    entry->core.on_exited(i, std::move(exit), now());
-    awake_changed = true;
-    mark(uid);
+    on_exited(*entry, i, std::move(*exited));
   } else if (std::get_if<sandbox::PodStopped>(&event) != nullptr) {
     c.pids.clear();
     if (c.trimming) {

@@ -90,6 +90,7 @@ struct Agent::State final : public NodeView {
   void on_keeper(sandbox::Event);
   std::vector<std::string> docker_configs(const PodEntry&) const;
   void on_pulling(const std::string& uid, std::size_t container);
+  void on_exited(PodEntry&, std::size_t container, sandbox::PodExited);
   void on_image(const std::string& uid, std::size_t container, const ImageManager::Outcome&);
   void refill();
   void mark(const std::string& uid);

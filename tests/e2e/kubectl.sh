@@ -215,6 +215,7 @@ k delete pod volumes --timeout=30s
 k run missing --image=registry.example.com/nobody:1 --image-pull-policy=Never --overrides='{"spec":{"runtimeClassName":"wasmedge"}}'
 wait_until 20 waits_with missing ErrImageNeverPull || fail "the pod without an image shows: $(k get pod missing -o json | jq -c .status)"
 k delete pod missing --timeout=30s
+pod=$(first_pod)
 if k exec "$pod" -- ls 2>"$work/error"; then fail "exec did something"; fi
 expect_match 'exec, attach and port-forward are not served yet' "$work/error"
 sed 's/runtimeClassName: wasmedge/runtimeClassName: nobody/; s/name: edge-service/name: classless/; s/app: edge-service/app: classless/' "$work/manifests/deployment.yaml" | k apply -f -
