@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `skerry image pull|push|inspect`: between this machine's images and the registries.
-#include <sys/stat.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cstdio>
