@@ -50,7 +50,9 @@ std::string answer(std::string_view path) {
   if (path == "/segv") ::raise(SIGSEGV), ::_exit(9);
   if (path == "/hang") for (;;) ::clock_nanosleep(CLOCK_MONOTONIC, 0, std::array<timespec, 1>{{{1, 0}}}.data(), nullptr);
   if (path == "/forbidden") ::syscall(SYS_socket, AF_INET, SOCK_STREAM, 0);
-  if (path == "/exec") static_cast<void>(::mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  if (path == "/exec") {
+    [[maybe_unused]] const void* mapped = ::mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  }
   if (path == "/forge") ::close(kSlotListener), ::fcntl(kSlotAssignment, F_DUPFD, kSlotListener);
   if (path == "/eat")
     for (;;) {
