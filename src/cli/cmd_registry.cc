@@ -33,7 +33,10 @@ class ProgressLine {
     const auto tenth = p.of == 0 ? 0 : p.bytes * 10 / p.of;
     if (!terminal_ && tenth == told_) return;
     told_ = tenth;
-    std::fprintf(stderr, "%s%s  %.1f of %.1f MB%s", terminal_ ? "\r" : "", what_.c_str(), static_cast<double>(p.bytes) / 1e6, static_cast<double>(p.of) / 1e6, terminal_ ? "" : "\n");
+    const bool small = p.of < 1'000'000;
+    const double unit = small ? 1e3 : 1e6;
+    std::fprintf(stderr, "%s%s  %.1f of %.1f %s%s", terminal_ ? "\r" : "", what_.c_str(), static_cast<double>(p.bytes) / unit, static_cast<double>(p.of) / unit, small ? "kB" : "MB",
+                 terminal_ ? "" : "\n");
     open_ = terminal_;
   }
   ~ProgressLine() {

@@ -33,17 +33,19 @@ class Teller {
   explicit Teller(const OnProgress& tell) : tell_(tell) {}
   void expect(std::uint64_t bytes) { at_.of += bytes; }
   void came(std::uint64_t bytes) {
-    at_.bytes += bytes;
+    total_ += bytes;
+    at_.bytes = std::min(total_, at_.of);  // a manifest and a configuration come along
     const auto now = std::chrono::steady_clock::now();
     if (now - last_ < std::chrono::milliseconds(100) && at_.bytes < at_.of) return;
     last_ = now;
     if (tell_) tell_(at_);
   }
-  std::uint64_t bytes() const { return at_.bytes; }
+  std::uint64_t bytes() const { return total_; }
 
  private:
   const OnProgress& tell_;
   answer::Progress at_;
+  std::uint64_t total_ = 0;
   std::chrono::steady_clock::time_point last_{};
 };
 
@@ -77,7 +79,7 @@ Result<Named> find_manifest(Transfer& transfer, const RegistryJob& job) {
   std::string wanted = r.digest;
   if (wanted.empty() && !job.have.empty()) {
     // An unchanged tag costs a few hundred bytes. Who does not tell the digest is asked for the manifest itself.
-    TRY(const auto head, transfer.head(path(r.tag)));
+    TRY(const auto head, transfer.head(path(r.tag), kAccept));
     if (head.digest == job.have) return Named{.digest = job.have, .same = true};
   }
   Named out;
@@ -219,7 +221,7 @@ Result<RegistryAnswer> push(const RegistryJob& job, const OnProgress& progress) 
     if (module.size() > job.module_bytes_max) return Fail({Errc::Exhausted, "the module is too large"});
   }
   Teller teller(progress);
-  teller.expect(module.size());
+  teller.expect(module.size() + kEmptyConfig.size());
   Transfer transfer(endpoint, job.reference.repository, "pull,push", job.stall_timeout, [&](std::uint64_t bytes) { teller.came(bytes); });
   const std::string layer = digest_of(module), config = digest_of(kEmptyConfig);
   TRY_OK(put_blob(transfer, job, endpoint, module, layer));

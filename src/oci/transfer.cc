@@ -314,8 +314,10 @@ Transfer::~Transfer() { curl_easy_cleanup(state_->curl); }
 Result<Transfer::Answer> Transfer::get(const std::string& path, std::string_view accept) {
   return state_->whole({.url = state_->endpoint.url + path, .headers = {std::format("Accept: {}", accept)}});
 }
-Result<Transfer::Answer> Transfer::head(const std::string& path) {
-  return state_->whole({.method = "HEAD", .url = state_->endpoint.url + path});
+Result<Transfer::Answer> Transfer::head(const std::string& path, std::string_view accept) {
+  State::Ask ask{.method = "HEAD", .url = state_->endpoint.url + path};
+  if (!accept.empty()) ask.headers.push_back(std::format("Accept: {}", accept));
+  return state_->whole(std::move(ask));
 }
 Result<Transfer::Answer> Transfer::send(std::string_view method, const std::string& where, std::string_view media_type, std::string_view body) {
   const bool absolute = where.starts_with("http://") || where.starts_with("https://");

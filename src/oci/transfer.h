@@ -34,7 +34,7 @@ class Transfer {
   // A whole answer of at most kManifestBytesMax. Statuses from 200 to 299 are answers; 401, 403: Denied; 404: NotFound;
   // others, and a line that does not carry: Unavailable. `path` begins with "/v2/".
   Result<Answer> get(const std::string& path, std::string_view accept);
-  Result<Answer> head(const std::string& path);
+  Result<Answer> head(const std::string& path, std::string_view accept = {});
   Result<Answer> send(std::string_view method, const std::string& url_or_path, std::string_view media_type, std::string_view body);
   // The blob at `to`, whole, verified and synced; what is there already is not fetched again. Corrupt: not the digest.
   Result<> download(const std::string& path, const Descriptor&, const std::filesystem::path& to);

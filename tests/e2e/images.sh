@@ -136,6 +136,8 @@ printf 'configs: {"%s": {tls: {ca_file: %s}}}\n' "$secure" "$work/cert.pem" >>"$
 start_cluster "$build" --registries "$work/both.yaml"
 k apply -f "$SKERRY_TOP/deploy/examples/edge-service/runtimeclass.yaml" >/dev/null
 pod() { # NAME IMAGE POLICY [SECRET]
+  local secrets=
+  [ -z "${4:-}" ] || secrets="imagePullSecrets: [{name: $4}]"
   k apply -f - >/dev/null <<YAML
 apiVersion: v1
 kind: Pod
@@ -143,7 +145,7 @@ metadata: {name: $1}
 spec:
   runtimeClassName: wasmedge
   terminationGracePeriodSeconds: 1
-  ${4:+imagePullSecrets: [{name: $4}]}
+  $secrets
   containers: [{name: main, image: "$2", imagePullPolicy: $3, ports: [{containerPort: 8080}]}]
 YAML
 }
@@ -168,8 +170,9 @@ k delete pod closed never --wait=false >/dev/null
 test_case "a registry that is away stops nothing that is here"
 asked_before=$(k get events -o json | jq '[.items[] | select(.reason == "RegistryUnavailable")] | length')
 expect 0 "$asked_before"
+"$SKERRY" image pull "$plain/hello:untyped" --registries "$work/both.yaml" --data-dir "$CLUSTER_DIR/data" >/dev/null 2>&1
 stop_pid "$plain_pid" 10
-for n in 1 2 3 4; do pod "away$n" "$plain/hello:1" Always; done
+for n in 1 2 3 4; do pod "away$n" "$plain/hello:untyped" Always; done
 for n in 1 2 3 4; do ready "away$n"; done
 expect_text "Warning RegistryUnavailable .*cannot be asked, so the image on this node is used: .*cannot be reached" "$(events_of away1)"
 pod gone "$plain/ordinary:1" IfNotPresent
