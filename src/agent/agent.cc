@@ -44,7 +44,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
       events(loop, deps.api, deps.clock, deps.random, {.node = options.node_name}),
       references(loop, deps.api, deps.clock, {}, [this] { for (auto& [uid, entry] : entries) { entry->core.on_references_changed(); mark(uid); } },
                  [this](std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr object) { store_object(kind, ns, name, std::move(object)); }),
-      images(loop, {.image_folder = options.image_folder, .build = native_build(options)},
+      images(loop, deps.clock, deps.random, {.image_folder = options.image_folder, .build = native_build(options), .registry = options.registry, .registries = options.registries},
              [this](const sandbox::Command& command, std::span<const int> fds) { keeper->send(command, fds); }),
       pod_informer(loop, deps.api, deps.random, {.resource = client::kPods, .namespace_ = "", .selectors = {.label = "", .field = "spec.nodeName=" + options.node_name}},
                    [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_pod(before, after); }),

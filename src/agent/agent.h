@@ -21,6 +21,8 @@
 #include "base/random.h"
 #include "base/time.h"
 #include "http/message.h"
+#include "oci/puller.h"
+#include "oci/registries.h"
 #include "rt/loop.h"
 
 namespace skerry::client {
@@ -51,6 +53,8 @@ struct AgentOptions {
   std::vector<std::string> keeper_environment;    // NAME=value, e.g. LD_LIBRARY_PATH for the compiler's stand-in
   std::filesystem::path keeper_socket;            // empty: data_folder/keeper.sock
   std::filesystem::path compile_program;          // skerry-compile
+  oci::RegistryProgram registry;                  // skerry-registry
+  oci::Registries registries;
   std::string version = "v0.1.0";                 // of skerry, in nodeInfo
   Overcommit overcommit;
   std::int64_t reserve_cpu_millis = 100, reserve_memory_bytes = 256LL << 20;  // not offered to pods

@@ -6,6 +6,7 @@
 #include "agent/agent_state.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "metrics/page.h"
 #include "os/fd.h"
 
@@ -109,10 +110,32 @@ void Agent::State::add_pod(const kube::ObjectPtr& object) {
   mark(object->uid());
 }
 
+// Of the Secrets that the pod pulls with; what is none of the two types is left out, as kubelet does.
+std::vector<std::string> Agent::State::docker_configs(const PodEntry& entry) const {
+  std::vector<std::string> out;
+  for (const std::string& name : entry.core.plan().pull_secrets) {
+    const auto found = references.secret(entry.core.object()->namespace_(), name);
+    if (!found.object) continue;
+    const kube::JsonDoc doc = found.object->parse();
+    const std::string_view type = doc.root()["type"].str();
+    const std::string_view key = type == "kubernetes.io/dockerconfigjson" ? ".dockerconfigjson" : type == "kubernetes.io/dockercfg" ? ".dockercfg" : "";
+    if (key.empty()) continue;
+    if (auto text = from_base64(doc.root()["data"][key].str())) out.push_back(std::move(*text));
+  }
+  return out;
+}
+
+void Agent::State::on_pulling(const std::string& uid, std::size_t container) {
+  PodEntry* entry = find(uid);
+  if (entry == nullptr) return;
+  entry->core.on_image_pulling(container);
+  mark(uid);
+}
+
 void Agent::State::on_image(const std::string& uid, std::size_t container, const ImageManager::Outcome& outcome) {
   PodEntry* entry = find(uid);
   if (entry == nullptr) return;
-  if (outcome.image) entry->core.on_image_ready(container, *outcome.image, outcome.event_text);
+  if (outcome.image) entry->core.on_image_ready(container, *outcome.image, outcome.event_text, outcome.warning);
   else entry->core.on_image_failed(container, outcome.reason, outcome.image.error().what, now());
   mark(uid);
 }
@@ -343,7 +366,9 @@ void Agent::State::execute(const std::string& uid, Command& command) {
   if (entry == nullptr) return;
   if (auto* x = std::get_if<command::PrepareImage>(&command)) {
     references.want(entry->core.plan());
-    images.prepare(x->image, x->pull, x->wagi, [this, uid, container = x->container](const ImageManager::Outcome& outcome) { on_image(uid, container, outcome); });
+    images.prepare({.reference = x->image, .pull = x->pull, .wagi = x->wagi, .docker_configs = docker_configs(*entry)},
+                   {.pulling = [this, uid, container = x->container] { on_pulling(uid, container); },
+                    .done = [this, uid, container = x->container](const ImageManager::Outcome& outcome) { on_image(uid, container, outcome); }});
   } else if (auto* open = std::get_if<command::OpenListener>(&command)) {
     ContainerRuntime& c = entry->containers[open->container];
     const auto address = os::Ipv4::parse(open->address);

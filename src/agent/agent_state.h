@@ -88,6 +88,8 @@ struct Agent::State final : public NodeView {
   void add_pod(const kube::ObjectPtr&);
   void refuse_pod(const kube::ObjectPtr&, std::string reason, std::string message);
   void on_keeper(sandbox::Event);
+  std::vector<std::string> docker_configs(const PodEntry&) const;
+  void on_pulling(const std::string& uid, std::size_t container);
   void on_exited(PodEntry&, std::size_t container, sandbox::PodExited);
   void on_image(const std::string& uid, std::size_t container, const ImageManager::Outcome&);
   void refill();
@@ -145,9 +147,9 @@ struct Agent::State final : public NodeView {
   std::vector<kube::ObjectPtr> restored_services, restored_slices;
   std::uint64_t next_keeper_id = 1, saved_keeper_id = 0;
   std::vector<std::uint64_t> strangers;  // keeper ids of an earlier agent's pods of which nothing is known here
-  bool awake_changed = false, pods_listed = false;
+  bool awake_changed = false, pods_listed = false, was_reachable = false;
   std::vector<NodeImage> node_images;
-  Instant slow_at{}, minute_at{}, relieve_at{}, rotate_at{}, refilled_at{};
+  Instant slow_at{}, minute_at{}, collect_at{}, relieve_at{}, rotate_at{}, refilled_at{};
   MemoryRelief relief;
   BusyPods busy;
   std::set<std::string> busy_now;  // uids

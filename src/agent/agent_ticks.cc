@@ -11,7 +11,7 @@
 
 namespace skerry::agent {
 namespace {
-constexpr Duration kTick = 1s, kSlowWrites = 5s;
+constexpr Duration kTick = 1s, kSlowWrites = 5s, kCollectPeriod = 5min;
 constexpr std::uint32_t kTrimGraceMillis = 5000;
 // Reading a process costs about 20 µs: where many are awake, less often.
 constexpr Duration kLoadPeriod = 250ms, kLoadPeriodOfMany = 1s;
@@ -29,6 +29,8 @@ rt::Task<> Agent::State::run_ticks() {
 
 void Agent::State::tick(Instant t) {
   references.tick(t);
+  if (reporter.reachable() && !was_reachable) images.on_line_back();
+  was_reachable = reporter.reachable();
   if (images.changed()) {
     node_images.clear();
     for (const oci::Image& image : images.list()) node_images.push_back({image.reference.text(), static_cast<std::int64_t>(image.size)});
@@ -84,6 +86,15 @@ void Agent::State::tick_minute() {
   }
   references.keep_only(plans);
   images.sweep([&](const std::string& key) { return keys.contains(key); }, deps.clock.instant());
+  if (deps.clock.instant() >= collect_at) {
+    collect_at = deps.clock.instant() + kCollectPeriod;
+    std::vector<std::string> named;
+    for (const PodPlan* plan : plans)
+      for (const ContainerPlan& c : plan->containers) named.push_back(c.image);
+    std::ranges::sort(named);
+    named.erase(std::unique(named.begin(), named.end()), named.end());
+    images.collect(std::move(named), {keys.begin(), keys.end()});
+  }
 }
 
 // The pods that have a process now and could give its memory back.

@@ -67,14 +67,17 @@ enum class Source { ConfigMap, Secret };
 
 class Resolver {
  public:
-  Resolver(const kube::Object& pod, Json root, Json container, const References& references, const PodFacts& facts)
-      : pod_(pod), root_(root), container_(container), references_(references), facts_(facts) {}
+  Resolver(const kube::Object& pod, Json root, Json container, const References& references, const PodFacts& facts, const ImageDefaults& image)
+      : pod_(pod), root_(root), container_(container), references_(references), facts_(facts), image_(image) {}
 
   Result<ResolvedEnvironment> run() {
+    for (const std::string& variable : image_.env)
+      if (const auto equals = variable.find('='); equals != std::string::npos) set(env_, variable.substr(0, equals), variable.substr(equals + 1));
     for (Json entry : container_["envFrom"].items()) TRY_OK(add_all(entry));
     for (Json entry : container_["env"].items()) TRY_OK(add_one(entry));
     ResolvedEnvironment out;
     for (Json arg : container_["args"].items()) out.args.push_back(expand(arg.str(), env_));
+    if (out.args.empty()) out.args = image_.arguments;
     out.env = std::move(env_);
     return out;
   }
@@ -203,17 +206,18 @@ class Resolver {
   Json root_, container_;
   const References& references_;
   const PodFacts& facts_;
+  const ImageDefaults& image_;
   Env env_;
 };
 
 }  // namespace
 
 Result<ResolvedEnvironment> resolve_environment(const kube::Object& pod, std::string_view container, const References& references,
-                                                const PodFacts& facts) {
+                                                const PodFacts& facts, const ImageDefaults& image) {
   const kube::JsonDoc doc = pod.parse();
   for (Json c : doc.root()["spec"]["containers"].items())
     if (c["name"].str() == container) {
-      auto out = Resolver(pod, doc.root(), c, references, facts).run();
+      auto out = Resolver(pod, doc.root(), c, references, facts, image).run();
       if (!out) return Fail(std::move(out).error());
       return out;
     }

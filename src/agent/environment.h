@@ -31,6 +31,13 @@ struct PodFacts {
   std::string node_name, pod_ip, host_ip;
 };
 
+// What the image's configuration brings: variables that the pod's own replace, and arguments after the entrypoint, which the
+// pod's `args` replace.
+struct ImageDefaults {
+  std::vector<std::string> env{}, arguments{};
+  bool operator==(const ImageDefaults&) const = default;
+};
+
 struct ResolvedEnvironment {
   std::vector<std::pair<std::string, std::string>> env;
   std::vector<std::string> args;
@@ -39,6 +46,6 @@ struct ResolvedEnvironment {
 // Unavailable: a reference is not known yet (wait). NotFound: an object or key does not exist, with kubelet's words
 // (CreateContainerConfigError). Invalid, Unsupported: the pod says something that cannot be resolved.
 Result<ResolvedEnvironment> resolve_environment(const kube::Object& pod, std::string_view container, const References&,
-                                                const PodFacts&);
+                                                const PodFacts&, const ImageDefaults& = {});
 
 }  // namespace skerry::agent

@@ -4,8 +4,10 @@
 #include <fcntl.h>
 #include <sys/file.h>
 
+#include <algorithm>
 #include <chrono>
 #include <format>
+#include <set>
 
 #include "base/log.h"
 #include "os/file.h"
@@ -31,10 +33,18 @@ void mark_used(const os::UniqueFd& native, bool used) {
   if (native && ::flock(native.get(), (used ? LOCK_SH : LOCK_UN) | LOCK_NB) != 0) LOG_DEBUG("image not marked", {"errno", errno}, {"used", used});
 }
 
+#if defined(__aarch64__)
+constexpr std::string_view kArchitecture = "arm64";
+#else
+constexpr std::string_view kArchitecture = "amd64";
+#endif
+constexpr std::uint64_t kLayerBytesMax = 512ULL << 20, kUnpackedBytesMax = 2ULL << 30;
+
 }  // namespace
 
-ImageManager::ImageManager(rt::Loop& loop, Options options, Send send)
-    : loop_(loop), options_(std::move(options)), send_(std::move(send)), tasks_(loop), pool_({.name = "images", .threads = 1}) {
+ImageManager::ImageManager(rt::Loop& loop, const Clock& clock, Random& random, Options options, Send send)
+    : loop_(loop), clock_(clock), options_(std::move(options)), send_(std::move(send)), pulls_(options_.pulls, random), pull_ended_(loop), tasks_(loop),
+      pool_({.name = "images", .threads = 1}) {
   std::error_code ignored;
   index_seen_ = std::filesystem::last_write_time(options_.image_folder / "index.json", ignored);
 }
@@ -59,33 +69,117 @@ Result<ImageManager::Built> ImageManager::build(const oci::ImageStore& store, co
   return out;
 }
 
-void ImageManager::prepare(const std::string& reference, PullPolicy pull, bool wagi, Done done) {
-  auto& waiters = waiting_[{reference, wagi}];
-  waiters.push_back(std::move(done));
-  if (waiters.size() == 1) tasks_.spawn("prepare image", prepare_one(reference, pull, wagi));
+void ImageManager::prepare(Wanted wanted, Callbacks callbacks) {
+  // Who has other credentials asks for himself: what one may have another may not.
+  std::string who = wanted.reference;
+  for (const auto& config : wanted.docker_configs) who += " " + std::to_string(std::hash<std::string>{}(config));
+  Key key{std::move(who), wanted.wagi, wanted.pull};
+  auto& waiting = waiting_[key];
+  if (waiting.pulling && callbacks.pulling) callbacks.pulling();
+  waiting.callbacks.push_back(std::move(callbacks));
+  if (waiting.callbacks.size() == 1) tasks_.spawn("prepare image", prepare_one(std::move(wanted), std::move(key)));
 }
 
-rt::Task<> ImageManager::prepare_one(std::string reference, PullPolicy pull, bool wagi) {
-  auto outcome = co_await work(reference, pull, wagi);
-  auto node = waiting_.extract({reference, wagi});
+rt::Task<> ImageManager::prepare_one(Wanted wanted, Key key) {
+  auto outcome = co_await work(std::move(wanted), key);
+  auto node = waiting_.extract(key);
   if (node.empty() || !outcome) co_return Result<>{};
-  for (const Done& done : node.mapped()) done(*outcome);
+  for (const Callbacks& callbacks : node.mapped().callbacks) callbacks.done(*outcome);
   co_return Result<>{};
 }
 
-rt::Task<ImageManager::Outcome> ImageManager::work(std::string reference, PullPolicy pull, bool wagi) {
+rt::Task<std::optional<oci::Image>> ImageManager::find(std::string reference) {
+  co_return co_await pool_.run<std::optional<oci::Image>>([folder = options_.image_folder, reference]() -> Result<std::optional<oci::Image>> {
+    TRY(const auto store, oci::ImageStore::open(folder));
+    auto found = store.resolve(reference);
+    if (found) return std::optional(std::move(*found));
+    if (found.error().code == Errc::NotFound) return std::optional<oci::Image>();
+    return Fail(std::move(found).error());
+  });
+}
+
+rt::Task<std::string> ImageManager::pull(Wanted wanted, Key key, std::string have) {
+  while (pulls_running_ >= options_.pulls_max) {
+    pull_ended_.reset();
+    CO_TRY_OK(co_await pull_ended_.wait());
+  }
+  struct Running {
+    explicit Running(std::size_t& count, rt::Event& ended) : count_(count), ended_(ended) { ++count_; }
+    ~Running() {
+      --count_;
+      ended_.set();
+    }
+    Running(const Running&) = delete;
+    Running& operator=(const Running&) = delete;
+    std::size_t& count_;
+    rt::Event& ended_;
+  } running(pulls_running_, pull_ended_);
+  if (const auto waiting = waiting_.find(key); waiting != waiting_.end()) {
+    waiting->second.pulling = true;
+    for (const Callbacks& callbacks : waiting->second.callbacks)
+      if (callbacks.pulling) callbacks.pulling();
+  }
+  CO_TRY(const auto reference, oci::Reference::parse(wanted.reference));
+  std::vector<oci::Credential> secrets;
+  for (const auto& config : wanted.docker_configs) {
+    auto found = oci::credentials_for(config, reference);
+    if (!found) LOG_WARN("pull secret left out", {"image", wanted.reference}, {"reason", found.error()});
+    else secrets.insert(secrets.end(), found->begin(), found->end());
+  }
+  const Instant begin = clock_.instant();
+  oci::RegistryJob job{.task = oci::RegistryTask::Pull, .reference = reference, .endpoints = options_.registries.endpoints(reference, std::move(secrets)),
+                       .folder = options_.image_folder / "partial", .have = std::move(have), .architecture = std::string(kArchitecture),
+                       .module_bytes_max = oci::ImageStore::kModuleBytesMax, .layer_bytes_max = kLayerBytesMax, .unpacked_bytes_max = kUnpackedBytesMax};
+  CO_TRY(auto answer, co_await oci::run_registry(options_.registry, std::move(job), {}));
+  const auto* pulled = std::get_if<oci::answer::Pulled>(&answer);
+  if (pulled == nullptr) co_return std::string();  // the one that is here
+  const oci::Provenance from{.module = pulled->module, .manifest = pulled->manifest, .arguments = pulled->arguments, .env = pulled->env};
+  CO_TRY(const auto image, co_await pool_.run<oci::Image>([folder = options_.image_folder, file = pulled->file, reference, from, now = clock_.now()]() -> Result<oci::Image> {
+    TRY(auto store, oci::ImageStore::open(folder));
+    return store.add_pulled(file, reference, from, wasm::inspect_image, now);
+  }));
+  LOG_INFO("image pulled", {"image", reference.text()}, {"manifest", image.manifest}, {"bytes", pulled->fetched}, {"took", clock_.instant() - begin});
+  const auto took = to_human(clock_.instant() - begin);
+  co_return std::format("Successfully pulled image \"{}\" in {} ({} including waiting). Image size: {} bytes.", wanted.reference, took, took, image.size);
+}
+
+rt::Task<ImageManager::Outcome> ImageManager::work(Wanted wanted, Key key) {
   Outcome out;
-  auto built = co_await pool_.run<Built>([folder = options_.image_folder, native = options_.build, reference, wagi]() -> Result<Built> {
+  const std::string& reference = wanted.reference;
+  const auto failed = [&](Error error, std::string reason) {
+    out.reason = std::move(reason);
+    out.image = Fail(std::move(error));
+    return out;
+  };
+  auto stored = co_await find(reference);
+  if (!stored) co_return failed(stored.error(), std::string(reason_of(stored.error(), wanted.pull)));
+  const oci::Image* const there = *stored ? &**stored : nullptr;
+  const auto decision = pulls_.decide(std::get<0>(key), wanted.pull, there, clock_.instant());
+  if (decision.act == PullCore::Act::Refuse) co_return failed({Errc::NotFound, decision.text}, decision.reason);
+  const auto unreachable = [&](std::string_view why) {
+    return std::format("The registry of image \"{}\" cannot be asked, so the image on this node is used: {}", reference, why);
+  };
+  if (!decision.text.empty()) out.warning = unreachable(decision.text);
+  if (decision.act == PullCore::Act::Ask) {
+    auto pulled = co_await pull(wanted, key, there != nullptr ? there->manifest : std::string());
+    if (pulled) {
+      pulls_.on_answer(std::get<0>(key), clock_.instant());
+      out.event_text = std::move(*pulled);
+    } else {
+      pulls_.on_failure(std::get<0>(key), pulled.error(), clock_.instant());
+      if (there == nullptr || !PullCore::away(pulled.error()))
+        co_return failed(pulled.error().with(std::format("Failed to pull image \"{}\"", reference)), std::string(reason_of(pulled.error(), wanted.pull)));
+      LOG_WARN("registry cannot be asked: the image on the disk serves", {"image", reference}, {"reason", pulled.error()});
+      out.warning = unreachable(pulled.error().what);
+    }
+  }
+  auto built = co_await pool_.run<Built>([folder = options_.image_folder, native = options_.build, reference, wagi = wanted.wagi]() -> Result<Built> {
     TRY(const auto store, oci::ImageStore::open(folder));
     auto made = build(store, native, reference, wagi);
     if (!made) return Fail(std::move(made).error());
     return made;
   });
-  if (!built) {
-    out.reason = reason_of(built.error(), pull);
-    out.image = Fail(std::move(built).error());
-    co_return out;
-  }
+  if (!built) co_return failed(built.error(), std::string(reason_of(built.error(), wanted.pull)));
   Loaded& loaded = loaded_[built->key];
   loaded.unused_since.reset();
   mark_used(loaded.native, true);
@@ -113,11 +207,12 @@ rt::Task<ImageManager::Outcome> ImageManager::work(std::string reference, PullPo
     co_return out;
   }
   const oci::Reference& r = built->image.reference;
-  PreparedImage prepared{.image_id = std::format("{}/{}@{}", r.registry, r.repository, built->image.digest), .key = built->key, .kind = built->kind};
+  PreparedImage prepared{.image_id = std::format("{}/{}@{}", r.registry, r.repository, built->image.identity()), .key = built->key, .kind = built->kind,
+                         .defaults = {.env = built->image.env, .arguments = built->image.arguments}};
   PreparedImagePtr& last = found->second.prepared;
   if (!last || *last != prepared) last = std::make_shared<const PreparedImage>(std::move(prepared));
   out.image = last;
-  out.event_text = std::format("Container image \"{}\" already present on machine; ready after {}", reference, to_human(built->took));
+  if (out.event_text.empty()) out.event_text = std::format("Container image \"{}\" already present on machine; ready after {}", reference, to_human(built->took));
   co_return out;
 }
 
@@ -185,6 +280,42 @@ void ImageManager::sweep(const std::function<bool(const std::string&)>& used, In
     }
     ++it;
   }
+}
+
+void ImageManager::collect(std::vector<std::string> references, std::vector<std::string> keys) {
+  tasks_.spawn("collect images", collect_now(std::move(references), std::move(keys)));
+}
+
+rt::Task<> ImageManager::collect_now(std::vector<std::string> references, std::vector<std::string> keys) {
+  // Not while something is fetched or compiled: it has no name yet.
+  if (!waiting_.empty()) co_return Result<>{};
+  co_return co_await pool_.run<void>([options = options_, references = std::move(references), keys = std::move(keys), now = clock_.now()]() -> Result<> {
+    TRY(auto store, oci::ImageStore::open(options.image_folder));
+    std::set<std::string> digests;
+    for (const auto& reference : references)
+      if (const auto image = store.resolve(reference)) digests.insert(image->digest);
+    const auto in_use = [&](const std::string& digest) {
+      if (digests.contains(digest)) return true;
+      const auto hash = wasm::parse_sha256(std::string_view(digest).substr(digest.find(':') + 1));
+      return hash && std::ranges::find(keys, wasm::cache_key(*hash, options.build.options)) != keys.end();
+    };
+    bool freeing = false;
+    const auto too_full = [&](std::uint64_t freed) {
+      std::error_code error;
+      const auto space = std::filesystem::space(options.image_folder, error);
+      if (error || space.capacity == 0) return false;
+      const double used = 1.0 - (static_cast<double>(space.available) + static_cast<double>(freed)) / static_cast<double>(space.capacity);
+      freeing = used > (freeing ? options.full_below : options.full_above);
+      return freeing;
+    };
+    TRY(const auto gone, store.evict(in_use, now, too_full));
+    for (const auto& reference : gone) LOG_WARN("image removed: the disk runs full and no pod uses it", {"image", reference.text()});
+    TRY(const auto deleted, store.collect(in_use));
+    for (const auto& digest : deleted)
+      if (const auto hash = wasm::parse_sha256(std::string_view(digest).substr(digest.find(':') + 1))) wasm::remove_native(options.build, *hash);
+    store.remove_partial(options.partial_kept, now);
+    return {};
+  });
 }
 
 bool ImageManager::changed() {

@@ -111,9 +111,14 @@ bool PodCore::leaving() const {
   return plan_.deleting && std::ranges::any_of(containers_, [](const Container& c) { return c.stage == Stage::Serving; });
 }
 
-void PodCore::on_image_ready(std::size_t i, PreparedImagePtr image, std::string_view event_text) {
+void PodCore::on_image_pulling(std::size_t i) {
+  if (containers_[i].stage == Stage::Preparing) event(Type::Normal, i, "Pulling", std::format("Pulling image \"{}\"", plan_.containers[i].image));
+}
+
+void PodCore::on_image_ready(std::size_t i, PreparedImagePtr image, std::string_view event_text, std::string_view warning) {
   Container& c = containers_[i];
   if (c.stage != Stage::Preparing) return;
+  if (!warning.empty()) event(Type::Warning, i, "RegistryUnavailable", std::string(warning));
   c.image = std::move(image);
   c.retry = Duration{0};
   wait(c, Stage::Prepared, "ContainerCreating", "");
@@ -322,6 +327,9 @@ std::vector<Command> PodCore::poll(Now now, const References& references) {
                                          plan_.runtime_class, handler);
       }
     }
+    pull_secret_unknown_ = std::ranges::any_of(plan_.pull_secrets, [&](const std::string& name) {
+      return references.secret(object_->namespace_(), name).state == References::State::Unknown;
+    });
     for (std::size_t i = 0; i < containers_.size(); ++i) step(i, now, references, out);
     config_retry_ = false;
     const bool all_gone = std::ranges::all_of(containers_, [](const Container& c) { return c.stage == Stage::Ended && !c.in_keeper; });
@@ -377,7 +385,7 @@ void PodCore::step(std::size_t i, Now now, const References& references, std::ve
       wait(c, Stage::Start, "Unsupported", refused_by_node_);
       return;
     }
-    if (runtime_unknown_) {  // the answer is on its way
+    if (runtime_unknown_ || (pull_secret_unknown_ && plan.pull != PullPolicy::Never)) {  // the answer is on its way
       wait(c, Stage::Start, "ContainerCreating", "");
       return;
     }
@@ -408,7 +416,7 @@ bool PodCore::open_and_put(std::size_t i, Now now, const References& references,
     out.push_back(command::OpenListener{i, address_, plan.port});
     return false;
   }
-  auto environment = resolve_environment(*object_, plan.name, references, {options_->node_name, address_, options_->host_ip});
+  auto environment = resolve_environment(*object_, plan.name, references, {options_->node_name, address_, options_->host_ip}, c.image->defaults);
   if (!environment) {
     const Error& error = environment.error();
     if (error.code == Errc::Unavailable) {

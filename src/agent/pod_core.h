@@ -41,6 +41,7 @@ struct PreparedImage {
   std::string image_id = {};  // registry.example.com/a@sha256:…
   std::string key = {};       // what the keeper calls it
   sandbox::GuestKind kind = sandbox::GuestKind::HttpHandler;
+  ImageDefaults defaults = {};
   friend bool operator==(const PreparedImage&, const PreparedImage&) = default;
 };
 using PreparedImagePtr = std::shared_ptr<const PreparedImage>;  // shared by the pods that run it
@@ -105,7 +106,9 @@ class PodCore {
   void on_references_changed() { config_retry_ = true; }
   void on_unrouted(Now);                      // it is being deleted, and no Service sends it connections any more
 
-  void on_image_ready(std::size_t container, PreparedImagePtr, std::string_view event_text);
+  void on_image_pulling(std::size_t container);
+  // `warning`: why the image of the disk serves although the registry could not be asked, or empty.
+  void on_image_ready(std::size_t container, PreparedImagePtr, std::string_view event_text, std::string_view warning = {});
   void on_image_failed(std::size_t container, std::string_view reason, std::string message, Now);
   void on_image_maybe_changed();              // an image was added to the node: try those that failed again
   void on_address(std::string address);
@@ -197,7 +200,7 @@ class PodCore {
   bool address_asked_ = false, released_ = false, delete_sent_ = false, forgotten_ = false, vanished_ = false;
   bool config_retry_ = false, refusal_reported_ = false;
   std::string refused_by_node_;  // runtime class and the like; waits
-  bool runtime_unknown_ = false;
+  bool runtime_unknown_ = false, pull_secret_unknown_ = false;
   bool tells_scheduled_;  // the pod came with its node: no scheduler has said so
   std::optional<Instant> address_retry_, stop_at_;
   std::string evicted_;

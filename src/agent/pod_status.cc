@@ -177,6 +177,11 @@ std::string PodCore::save() const {
       image.set("id", c.image->image_id);
       image.set("key", c.image->key);
       image.set("kind", static_cast<std::int64_t>(c.image->kind));
+      for (const auto& [name, words] : {std::pair{"env", &c.image->defaults.env}, {"arguments", &c.image->defaults.arguments}}) {
+        if (words->empty()) continue;
+        MutJson to = image.array(name);
+        for (const auto& word : *words) to.push(word);
+      }
     }
     if (c.last) put_ended(out.object("last"), *c.last);
     if (c.end) put_ended(out.object("end"), *c.end);
@@ -218,9 +223,13 @@ Result<PodCore> PodCore::restore(const Options& options, kube::ObjectPtr object,
     c.backoff = std::clamp<Duration>(std::chrono::milliseconds(j["backoffMs"].i64()), Duration{0}, options.backoff_max);
     c.started = from_rfc3339(j["started"].str());
     c.running_since = now.mono;
-    if (const Json image = j["image"])
-      c.image = std::make_shared<const PreparedImage>(PreparedImage{.image_id = std::string(image["id"].str()), .key = std::string(image["key"].str()),
-                              .kind = image["kind"].i64() == 2 ? sandbox::GuestKind::Wagi : sandbox::GuestKind::HttpHandler});
+    if (const Json image = j["image"]) {
+      PreparedImage prepared{.image_id = std::string(image["id"].str()), .key = std::string(image["key"].str()),
+                             .kind = image["kind"].i64() == 2 ? sandbox::GuestKind::Wagi : sandbox::GuestKind::HttpHandler};
+      for (Json word : image["env"].items()) prepared.defaults.env.emplace_back(word.str());
+      for (Json word : image["arguments"].items()) prepared.defaults.arguments.emplace_back(word.str());
+      c.image = std::make_shared<const PreparedImage>(std::move(prepared));
+    }
     if (j["last"]) c.last = std::make_shared<const Ended>(get_ended(j["last"]));
     if (j["end"]) c.end = std::make_shared<const Ended>(get_ended(j["end"]));
     const std::string_view stage = j["stage"].str();

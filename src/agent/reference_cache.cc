@@ -41,7 +41,8 @@ void ReferenceCache::want_one(Kind k, const std::string& ns, const std::string& 
 
 void ReferenceCache::want(const PodPlan& plan) {
   for (const std::string& name : plan.config_maps) want_one(Kind::ConfigMap, plan.pod->namespace_, name);
-  for (const std::string& name : plan.secrets) want_one(Kind::Secret, plan.pod->namespace_, name);
+  for (const auto* names : {&plan.secrets, &plan.pull_secrets})
+    for (const std::string& name : *names) want_one(Kind::Secret, plan.pod->namespace_, name);
   if (!plan.runtime_class.empty()) want_one(Kind::RuntimeClass, "", plan.runtime_class);
   fetch_wanted();
 }
@@ -110,7 +111,8 @@ void ReferenceCache::keep_only(const std::vector<const PodPlan*>& plans) {
   std::set<Key> used;
   for (const PodPlan* plan : plans) {
     for (const std::string& name : plan->config_maps) used.insert({Kind::ConfigMap, plan->pod->namespace_, name});
-    for (const std::string& name : plan->secrets) used.insert({Kind::Secret, plan->pod->namespace_, name});
+    for (const auto* names : {&plan->secrets, &plan->pull_secrets})
+      for (const std::string& name : *names) used.insert({Kind::Secret, plan->pod->namespace_, name});
     if (!plan->runtime_class.empty()) used.insert({Kind::RuntimeClass, "", plan->runtime_class});
   }
   for (auto it = entries_.begin(); it != entries_.end();) {

@@ -12,6 +12,9 @@ int cmd_run(const RunOptions&);
 int cmd_image_add(const ImageAddOptions&);
 int cmd_image_list(const ImageListOptions&);
 int cmd_image_remove(const ImageRemoveOptions&);
+int cmd_image_pull(const ImagePullOptions&);
+int cmd_image_push(const ImagePushOptions&);
+int cmd_image_inspect(const ImageInspectOptions&);
 
 // "skerry: <sentence>" on standard error, and kExitFailed.
 int fail(const Error&);

@@ -18,13 +18,6 @@
 namespace skerry::cli {
 namespace {
 
-// A command may be a WAGI guest, which only a pod's annotation tells; a socket server or a library is served by nothing yet.
-Result<std::string> inspect_image(std::string_view bytes) {
-  TRY(const auto inspection, wasm::inspect(bytes));
-  TRY_OK(wasm::refuse_kind(inspection.kind, wasm::Handler::Any));
-  return std::string(wasm::to_string(inspection.kind));
-}
-
 // Modules that no reference names and no pod uses, with their native code.
 Result<> collect(const DataLayout& layout, oci::ImageStore& store) {
   TRY(const auto deleted, store.collect([&](const std::string& digest) { return is_loaded(layout, digest); }));
@@ -37,7 +30,7 @@ void restore(oci::ImageStore& store, const std::string& reference, const Result<
   const auto said = [&](const auto& result) {
     if (!result) LOG_WARN("image not put back", {"reference", reference}, {"error", result.error()});
   };
-  if (former && former->reference.digest.empty()) said(store.add(former->path, reference, inspect_image, former->added));
+  if (former && former->reference.digest.empty()) said(store.add(former->path, reference, wasm::inspect_image, former->added));
   else said(store.remove(reference));
 }
 
@@ -47,7 +40,7 @@ Result<> add(const ImageAddOptions& o) {
   TRY_OK(make_data_folder(o.data_dir));
   TRY(auto store, oci::ImageStore::open(layout.images()));
   const auto former = store.resolve(o.reference);
-  TRY(const auto image, store.add(o.file, o.reference, inspect_image, SystemClock().now()));
+  TRY(const auto image, store.add(o.file, o.reference, wasm::inspect_image, SystemClock().now()));
   // Native code is made now, so that no pod waits for it.
   TRY(const auto bytes, os::read_small_file(image.path, oci::ImageStore::kModuleBytesMax));
   const auto before = SystemClock().instant();

@@ -17,6 +17,7 @@
 #include "cli/daemon.h"
 #include "cli/kubeconfig.h"
 #include "cli/layout.h"
+#include "cli/registries_file.h"
 #include "client/client.h"
 #include "http/client.h"
 #include "http/server.h"
@@ -62,6 +63,7 @@ std::string config_text(const NodeOptions& o) {
   root.set("serviceCidr", o.service_cidr);
   root.set("podNamespace", o.pod_namespace);
   root.set("cgroup", o.cgroup);
+  root.set("registries", o.registries.empty() ? kRegistriesFile : o.registries.string());
   root.set("podsMax", static_cast<std::int64_t>(o.pods_max));
   root.set("onExit", o.on_exit == OnExit::Stop ? "stop" : "keep");
   return edit.dump();
@@ -75,6 +77,8 @@ class NodeProcess {
   Result<> open() {
     const DataLayout layout{options_.data_dir};
     TRY(const auto programs, find_programs());
+    TRY(auto registry, find_registry_program());
+    TRY(auto registries, read_registries(options_.registries));
     TRY_OK(os::make_folders(layout.node(), 0700));
     TRY_OK(open_network());
     TRY(credentials_, read_node_credentials(layout, options_, clock_.now()));
@@ -90,6 +94,8 @@ class NodeProcess {
         .keeper_environment = {},
         .keeper_socket = {},
         .compile_program = programs.compiler,
+        .registry = std::move(registry),
+        .registries = std::move(registries),
         .version = "v" SKERRY_VERSION,
         .overcommit = {options_.overcommit.cpu, options_.overcommit.memory},
         .pods_max = options_.pods_max,

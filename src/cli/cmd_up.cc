@@ -42,6 +42,7 @@ std::vector<std::string> node_arguments(const UpOptions& o) {
                                "--port", std::to_string(n.port), "--pods-max", std::to_string(n.pods_max),
                                "--pod-namespace", n.pod_namespace, "--cgroup", n.cgroup,
                                "--pod-cidr", n.pod_cidr, "--service-cidr", n.service_cidr, "--on-exit", "stop", "--parent", std::to_string(::getpid())};
+  if (!n.registries.empty()) out.insert(out.end(), {"--registries", n.registries.string()});
   if (!n.node_address.empty()) out.insert(out.end(), {"--node-address", n.node_address});
   if (n.verbose) out.emplace_back("--verbose");
   return out;

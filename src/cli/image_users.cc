@@ -17,17 +17,8 @@
 namespace skerry::cli {
 namespace {
 
-// The file of a module's native code; empty for what is no digest.
-std::filesystem::path native_file(const DataLayout& layout, const std::string& digest) {
-  const std::string_view hex = std::string_view(digest).substr(digest.find(':') + 1);
-  wasm::Sha256 hash{};
-  if (hex.size() != 2 * hash.size()) return {};
-  for (std::size_t i = 0; i < hash.size(); ++i) {
-    const auto* at = hex.data() + 2 * i;
-    if (const auto [end, error] = std::from_chars(at, at + 2, hash[i], 16); error != std::errc{} || end != at + 2) return {};
-  }
-  return wasm::native_path({.compiler = {}, .folder = layout.native()}, hash);
-}
+wasm::NativeBuild build_of(const DataLayout& layout) { return {.compiler = {}, .folder = layout.native()}; }
+std::optional<wasm::Sha256> hash_of(const std::string& digest) { return wasm::parse_sha256(std::string_view(digest).substr(digest.find(':') + 1)); }
 
 // "NAMESPACE/NAME" of a pod of the checkpoint that names the image; empty: none does. A checkpoint that is in use belongs to
 // a running agent, whose locks have told already.
@@ -54,10 +45,8 @@ Result<std::string> pod_of_checkpoint(const DataLayout& layout, const oci::Refer
 }  // namespace
 
 bool is_loaded(const DataLayout& layout, const std::string& digest) {
-  const auto file = native_file(layout, digest);
-  if (file.empty()) return false;
-  const auto fd = os::open_file(file, O_RDONLY);
-  return fd && ::flock(fd->get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  const auto hash = hash_of(digest);
+  return hash && wasm::is_native_used(build_of(layout), *hash);
 }
 
 Result<> refuse_if_used(const DataLayout& layout, const oci::Image& image) {
@@ -72,11 +61,7 @@ Result<> refuse_if_used(const DataLayout& layout, const oci::Image& image) {
 }
 
 void remove_native_code(const DataLayout& layout, const std::string& digest) {
-  const auto file = native_file(layout, digest);
-  if (file.empty() || is_loaded(layout, digest)) return;
-  std::error_code ignored;
-  std::filesystem::remove(file, ignored);
-  std::filesystem::remove(file.string() + ".sha256", ignored);
+  if (const auto hash = hash_of(digest)) wasm::remove_native(build_of(layout), *hash);
 }
 
 }  // namespace skerry::cli

@@ -22,7 +22,10 @@ int run(const Command& command) {
                                [](const RunOptions& o) { return cmd_run(o); },
                                [](const ImageAddOptions& o) { return cmd_image_add(o); },
                                [](const ImageListOptions& o) { return cmd_image_list(o); },
-                               [](const ImageRemoveOptions& o) { return cmd_image_remove(o); }},
+                               [](const ImageRemoveOptions& o) { return cmd_image_remove(o); },
+                               [](const ImagePullOptions& o) { return cmd_image_pull(o); },
+                               [](const ImagePushOptions& o) { return cmd_image_push(o); },
+                               [](const ImageInspectOptions& o) { return cmd_image_inspect(o); }},
                     command);
 }
 

@@ -106,6 +106,19 @@ void add_server_options(CLI::App& app, ServerOptions& o, Texts& texts) {
   add_ranges(app, o.pod_cidr, o.service_cidr);
 }
 
+void add_registries(CLI::App& app, std::filesystem::path& path) {
+  app.add_option("--registries", path, "Mirrors, authorities and credentials of registries, as K3s' registries.yaml [/etc/skerry/registries.yaml]")
+      ->check(CLI::ExistingFile.description(""))
+      ->type_name("FILE");
+}
+
+void add_registry_options(CLI::App& app, std::filesystem::path& registries, std::filesystem::path& auth_file) {
+  add_registries(app, registries);
+  app.add_option("--auth-file", auth_file, "Credentials, as `docker login` keeps them (~/.docker/config.json is not read by itself)")
+      ->check(CLI::ExistingFile.description(""))
+      ->type_name("FILE");
+}
+
 void add_node_options(CLI::App& app, NodeOptions& o, Texts& texts, std::string_view overcommit_default) {
   app.add_option("--node-name", o.node_name, "Name of this node [the host name]")->type_name("NAME");
   app.add_option("--node-address", o.node_address, "Address that the node reports [the one that routes to the server]")
@@ -123,6 +136,7 @@ void add_node_options(CLI::App& app, NodeOptions& o, Texts& texts, std::string_v
   app.add_option("--pod-namespace", o.pod_namespace, "Network namespace of the pods' sockets; another name also names the host's link and the nftables table")
       ->type_name("NAME")
       ->capture_default_str();
+  add_registries(app, o.registries);
   app.add_option("--cgroup", o.cgroup, "Control group that holds the sandboxes")->type_name("NAME")->capture_default_str();
 }
 
@@ -141,8 +155,11 @@ struct Builder {
   ImageAddOptions image_add;
   ImageListOptions image_list;
   ImageRemoveOptions image_remove;
+  ImagePullOptions image_pull;
+  ImagePushOptions image_push;
+  ImageInspectOptions image_inspect;
   Texts texts;
-  CLI::App *up_app, *server_app, *node_app, *run_app, *image_app, *image_add_app, *image_list_app, *image_remove_app;
+  CLI::App *up_app, *server_app, *node_app, *run_app, *image_app, *image_add_app, *image_list_app, *image_remove_app, *image_pull_app, *image_push_app, *image_inspect_app;
 
   Builder() {
     app.set_version_flag("--version", "skerry " SKERRY_VERSION);
@@ -219,13 +236,25 @@ struct Builder {
   }
 
   void add_image() {
-    image_app = app.add_subcommand("image", "Add, list and remove the images on this machine");
+    image_app = app.add_subcommand("image", "The images on this machine: add, pull, push, list, inspect and remove");
     image_app->require_subcommand(1);
     image_app->footer("Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong usage.");
     image_add_app = image_app->add_subcommand("add", "Side-load a Wasm module under an image reference");
     image_add_app->add_option("FILE", image_add.file, "A core WebAssembly module")->required()->check(CLI::ExistingFile.description(""))->type_name("");
     image_add_app->add_option("REFERENCE", image_add.reference, "The name that pods use, e.g. registry.example.com/app:1")->required()->type_name("");
     add_data_dir(*image_add_app, image_add.data_dir);
+    image_pull_app = image_app->add_subcommand("pull", "Fetch an image from its registry, so that pods find it here");
+    image_pull_app->add_option("REFERENCE", image_pull.reference, "e.g. registry.example.com/app:1, or …@sha256:…")->required()->type_name("");
+    add_registry_options(*image_pull_app, image_pull.registries, image_pull.auth_file);
+    add_data_dir(*image_pull_app, image_pull.data_dir);
+    image_push_app = image_app->add_subcommand("push", "Push an image of this machine to a registry, as an OCI artifact (layer application/wasm)");
+    image_push_app->add_option("REFERENCE", image_push.reference, "As `skerry image ls` shows it")->required()->type_name("");
+    image_push_app->add_option("TO", image_push.to, "Another name for it there")->type_name("");
+    add_registry_options(*image_push_app, image_push.registries, image_push.auth_file);
+    add_data_dir(*image_push_app, image_push.data_dir);
+    image_inspect_app = image_app->add_subcommand("inspect", "Say all that is known of an image, as one JSON object");
+    image_inspect_app->add_option("REFERENCE", image_inspect.reference, "As `skerry image ls` shows it")->required()->type_name("");
+    add_data_dir(*image_inspect_app, image_inspect.data_dir);
     image_list_app = image_app->add_subcommand("ls", "List the images");
     image_list_app->add_flag("--json", image_list.json, "One JSON object a line");
     add_data_dir(*image_list_app, image_list.data_dir);
@@ -239,10 +268,12 @@ struct Builder {
 
   // Only after a successful parse: every text has passed its validator.
   Command command() {
-    for (auto* folder : {&up.server.data_dir, &server.data_dir, &node.data_dir, &image_add.data_dir, &image_list.data_dir, &image_remove.data_dir}) {
+    for (auto* folder : {&up.server.data_dir, &server.data_dir, &node.data_dir, &image_add.data_dir, &image_list.data_dir, &image_remove.data_dir, &image_pull.data_dir, &image_push.data_dir,
+                         &image_inspect.data_dir}) {
       std::error_code none;  // there is no working folder: the path stays as it is
       if (auto whole = std::filesystem::absolute(*folder, none); !none) *folder = std::move(whole);
     }
+    if (!up.node.registries.empty()) up.node.registries = std::filesystem::absolute(up.node.registries);
     if (!up.server.token_file.empty()) up.server.token_file = std::filesystem::absolute(up.server.token_file);
     if (up_app->parsed()) {
       if (!texts.listen.empty()) up.server.listen = *parse_endpoint(texts.listen);
@@ -275,6 +306,9 @@ struct Builder {
     }
     if (image_add_app->parsed()) return image_add;
     if (image_list_app->parsed()) return image_list;
+    if (image_pull_app->parsed()) return image_pull;
+    if (image_push_app->parsed()) return image_push;
+    if (image_inspect_app->parsed()) return image_inspect;
     return image_remove;
   }
 };

@@ -56,6 +56,7 @@ struct NodeOptions {
   std::string service_cidr = "10.43.0.0/16";
   std::string pod_namespace = "skerry-pods";  // the network namespace of pod sockets
   std::string cgroup = "skerry";
+  std::filesystem::path registries;  // empty: /etc/skerry/registries.yaml, if it is there
   std::uint32_t pods_max = 1100;
   OnExit on_exit = OnExit::Keep;
   std::int32_t parent = 0;  // as the server's
@@ -96,7 +97,22 @@ struct ImageRemoveOptions {
   friend bool operator==(const ImageRemoveOptions&, const ImageRemoveOptions&) = default;
 };
 
-using Command = std::variant<UpOptions, ServerOptions, NodeOptions, RunOptions, ImageAddOptions, ImageListOptions, ImageRemoveOptions>;
+struct ImagePullOptions {
+  std::filesystem::path data_dir = "/var/lib/skerry";
+  std::string reference;
+  std::filesystem::path registries, auth_file;
+};
+struct ImagePushOptions {
+  std::filesystem::path data_dir = "/var/lib/skerry";
+  std::string reference, to;  // to: empty: the same
+  std::filesystem::path registries, auth_file;
+};
+struct ImageInspectOptions {
+  std::filesystem::path data_dir = "/var/lib/skerry";
+  std::string reference;
+};
+
+using Command = std::variant<UpOptions, ServerOptions, NodeOptions, RunOptions, ImageAddOptions, ImageListOptions, ImageRemoveOptions, ImagePullOptions, ImagePushOptions, ImageInspectOptions>;
 
 // Exit codes of every subcommand.
 inline constexpr int kExitOk = 0, kExitFailed = 1, kExitUsage = 2;

@@ -50,8 +50,8 @@ TEST(Options, MistakesExitWithTwoAndSayWhatIsMeant) {
            {{"run", "/etc/hostname", "--bogus"}, "--bogus"},
            {{}, "a command is missing; the commands are up, server, node, run and image"},
            {{"upp"}, "\"upp\" is not a command; the commands are up, server, node, run and image"},
-           {{"image"}, "\"image\" needs a command; the commands are add, ls and rm"},
-           {{"image", "list"}, "\"list\" is not a command of image; the commands are add, ls and rm"}}) {
+           {{"image"}, "\"image\" needs a command; the commands are add, pull, push, inspect, ls and rm"},
+           {{"image", "list"}, "\"list\" is not a command of image; the commands are add, pull, push, inspect, ls and rm"}}) {
     SCOPED_TRACE(text);
     const auto out = parse(arguments);
     EXPECT_FALSE(out.command);

@@ -2,19 +2,17 @@
 #include "oci/image_store.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <format>
 
-#include "base/check.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "kube/json.h"
+#include "oci/digest.h"
 #include "os/file.h"
 
 namespace skerry::oci {
@@ -23,13 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 constexpr std::size_t kIndexBytesMax = 16 * 1024 * 1024;
 constexpr std::size_t kKindBytesMax = 64;
-
-std::string sha256_hex(std::string_view bytes) {
-  std::array<unsigned char, 32> digest{};
-  unsigned size = 0;
-  CHECK(EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size, EVP_sha256(), nullptr) == 1);
-  return to_hex({reinterpret_cast<const char*>(digest.data()), digest.size()});
-}
 
 fs::path blob_folder(const fs::path& folder) { return folder / "blobs" / "sha256"; }
 fs::path blob_path(const fs::path& folder, std::string_view digest) { return blob_folder(folder) / digest.substr(digest.find(':') + 1); }
@@ -46,6 +37,13 @@ std::string to_text(const std::vector<Image>& images) {
     one.set("kind", image.kind);
     one.set("source", image.source);
     one.set("added", to_rfc3339_nano(image.added));
+    if (!image.manifest.empty()) one.set("manifest", image.manifest);
+    for (const auto& [name, words] : {std::pair{"arguments", &image.arguments}, {"env", &image.env}}) {
+      if (words->empty()) continue;
+      kube::MutJson to = one.array(name);
+      for (const auto& word : *words) to.push(word);
+    }
+    if (image.used != Time{}) one.set("used", to_rfc3339(image.used));
   }
   return edit.dump() + "\n";
 }
@@ -70,6 +68,11 @@ Result<std::vector<Image>> parse_index(const fs::path& folder, std::string_view 
     image.kind = item["kind"].str();
     image.source = item["source"].str();
     image.added = *added;
+    image.manifest = item["manifest"].str();
+    if (!image.manifest.empty() && !is_digest(image.manifest)) return bad("an image's manifest has no digest");
+    for (const kube::Json word : item["arguments"].items()) image.arguments.emplace_back(word.str());
+    for (const kube::Json word : item["env"].items()) image.env.emplace_back(word.str());
+    image.used = from_rfc3339(item["used"].str()).value_or(Time{});
     out.push_back(std::move(image));
     if (out.size() > ImageStore::kImagesMax) return bad("it names too many images");
   }
@@ -134,22 +137,23 @@ Result<ImageStore> ImageStore::open(fs::path folder) {
   return ImageStore(std::move(folder));
 }
 
-Result<Image> ImageStore::add(const fs::path& file, std::string_view reference_text, const Inspect& inspect, Time now) {
-  TRY(auto reference, Reference::parse(reference_text));
-  TRY(const std::string bytes, read_module(file));
+// What `add` and `add_pulled` have in common; `image` says all but what follows from the bytes.
+Result<Image> ImageStore::store(const std::string& bytes, Image image, const Inspect& inspect, std::string_view what) {
   constexpr std::string_view kMagic("\0asm", 4);
   if (!bytes.starts_with(kMagic))
-    return Fail({Errc::Invalid, std::format("{} is not a WebAssembly module (it does not begin with \\0asm); build it for wasm32-wasi", file.string())});
+    return Fail({Errc::Invalid, std::format("{} is not a WebAssembly module (it does not begin with \\0asm); build it for wasm32-wasi", what)});
   auto kind = inspect(bytes);
-  if (!kind) return Fail(kind.error().with(file.string()));
+  if (!kind) return Fail(kind.error().with(what));
   if (kind->empty() || kind->size() > kKindBytesMax) return Fail({Errc::Internal, "the inspection gave no kind"});
-  const std::string digest = "sha256:" + sha256_hex(bytes);
-  if (!reference.digest.empty() && reference.digest != digest)
-    return Fail({Errc::Invalid, std::format("{} has the digest {}, and the reference asks for {}", file.string(), digest, reference.digest)});
-  Image image{.reference = std::move(reference), .digest = digest, .path = blob_path(folder_, digest), .size = bytes.size(),
-              .kind = std::move(*kind), .source = "sideload", .added = now};
+  image.kind = std::move(*kind);
+  image.path = blob_path(folder_, image.digest);
+  image.size = bytes.size();
   TRY(const auto held, lock(folder_));
   TRY(auto images, read_index(folder_));
+  const auto former = std::ranges::find(images, image.reference, &Image::reference);
+  if (former != images.end() && former->sideloaded() && !image.sideloaded())
+    return Fail({Errc::Conflict, std::format("{} was side-loaded, and no registry replaces it; remove it first: skerry image rm {}", image.reference.text(), image.reference.text())});
+  if (former != images.end() && !image.sideloaded()) image.used = former->used;
   // A blob of that size is not taken on trust: bytes that rotted are replaced.
   const auto present = os::read_small_file(image.path, kModuleBytesMax);
   if (!present || *present != bytes) TRY_OK(os::write_file_atomically(image.path, bytes, 0644));
@@ -161,6 +165,32 @@ Result<Image> ImageStore::add(const fs::path& file, std::string_view reference_t
   return image;
 }
 
+Result<Image> ImageStore::add(const fs::path& file, std::string_view reference_text, const Inspect& inspect, Time now) {
+  TRY(auto reference, Reference::parse(reference_text));
+  TRY(const std::string bytes, read_module(file));
+  const std::string digest = digest_of(bytes);
+  if (!reference.digest.empty() && reference.digest != digest)
+    return Fail({Errc::Invalid, std::format("{} has the digest {}, and the reference asks for {}", file.string(), digest, reference.digest)});
+  return store(bytes, {.reference = std::move(reference), .digest = digest, .source = "sideload", .added = now}, inspect, file.string());
+}
+
+Result<Image> ImageStore::add_pulled(const std::string& file, const Reference& reference, const Provenance& from, const Inspect& inspect, Time now) {
+  const fs::path path = partial_folder() / file;
+  // A plain file, and no link that its writer left to somewhere else.
+  const os::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  struct stat info {};
+  if (!fd || ::fstat(fd.get(), &info) != 0) return Fail(errno_error(errno, std::format("open {}", path.string())));
+  if (!S_ISREG(info.st_mode)) return Fail({Errc::Corrupt, std::format("{} is no plain file", path.string())});
+  TRY(const std::string bytes, read_module(std::format("/proc/self/fd/{}", fd.get())));
+  if (digest_of(bytes) != from.module)
+    return Fail({Errc::Corrupt, std::format("what was pulled for {} is not {}: its bytes have another digest", reference.text(), from.module)});
+  auto stored = store(bytes,
+                      {.reference = reference, .digest = from.module, .source = "registry", .added = now, .manifest = from.manifest, .arguments = from.arguments, .env = from.env, .used = now},
+                      inspect, reference.text());
+  TRY_OK(unlink_if_there(path));
+  return stored;
+}
+
 Result<std::vector<Image>> ImageStore::list() const { return read_index(folder_); }
 
 Result<Image> ImageStore::resolve(std::string_view reference_text) const {
@@ -170,9 +200,9 @@ Result<Image> ImageStore::resolve(std::string_view reference_text) const {
     const bool same_name = image.reference.registry == wanted.registry && image.reference.repository == wanted.repository;
     if (!same_name) continue;
     // A digest decides alone, as in every registry.
-    if (wanted.digest.empty() ? image.reference.tag == wanted.tag : image.digest == wanted.digest) return image;
+    if (wanted.digest.empty() ? image.reference.tag == wanted.tag : image.identity() == wanted.digest || image.digest == wanted.digest) return image;
   }
-  return Fail({Errc::NotFound, std::format("the image {} is not on this node; add it with: skerry image add FILE {}", wanted.text(), wanted.text())});
+  return Fail({Errc::NotFound, std::format("the image {} is not on this node; add it with: skerry image add FILE {}, or skerry image pull {}", wanted.text(), wanted.text(), wanted.text())});
 }
 
 Result<> ImageStore::remove(std::string_view reference_text) {
@@ -200,9 +230,45 @@ Result<std::vector<std::string>> ImageStore::collect(const std::function<bool(co
   return deleted;
 }
 
+Result<std::vector<Reference>> ImageStore::evict(const std::function<bool(const std::string&)>& in_use, Time now,
+                                                 const std::function<bool(std::uint64_t freed)>& too_full) {
+  constexpr Duration kDay = std::chrono::hours(24);
+  TRY(const auto held, lock(folder_));
+  TRY(auto images, read_index(folder_));
+  std::vector<Reference> gone;
+  bool noted = false;
+  for (Image& image : images)
+    if (in_use(image.digest) && (now - image.used >= kDay || image.used > now)) {
+      image.used = now;
+      noted = true;
+    }
+  for (std::uint64_t freed = 0; too_full(freed);) {
+    auto oldest = images.end();
+    for (auto at = images.begin(); at != images.end(); ++at)
+      if (!at->sideloaded() && !in_use(at->digest) && (oldest == images.end() || at->used < oldest->used)) oldest = at;
+    if (oldest == images.end()) break;
+    const Image out = *oldest;
+    images.erase(oldest);
+    gone.push_back(out.reference);
+    if (std::ranges::none_of(images, [&](const Image& other) { return other.digest == out.digest; })) freed += out.size;
+  }
+  if (noted || !gone.empty()) TRY_OK(write_index(folder_, std::move(images)));
+  return gone;
+}
+
+void ImageStore::remove_partial(Duration older_than, Time now) const {
+  std::error_code error;
+  for (fs::directory_iterator at(partial_folder(), error), end; !error && at != end; at.increment(error)) {
+    struct stat info {};
+    if (::lstat(at->path().c_str(), &info) != 0) continue;
+    const Time written{std::chrono::seconds(info.st_mtim.tv_sec)};
+    if (now - written >= older_than) ::unlink(at->path().c_str());
+  }
+}
+
 Result<> ImageStore::verify(const Image& image) {
   const auto bytes = read_module(image.path);
-  if (bytes && "sha256:" + sha256_hex(*bytes) == image.digest) return {};
+  if (bytes && digest_of(*bytes) == image.digest) return {};
   return Fail({Errc::Corrupt, std::format("the stored module of {} is {}; add it again (skerry image add FILE {})", image.reference.text(),
                                           bytes ? "not what was added: its bytes changed on the disk" : "unreadable: " + bytes.error().what,
                                           image.reference.text())});

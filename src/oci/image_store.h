@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The images on this node's disk, shared by the agent and `skerry image`:
 //   DIR/blobs/sha256/<hex>   the bytes, named by their hash, never changed once there
-//   DIR/index.json           {"version":1,"images":[{"ref","digest","size","kind","source","added"}]}, replaced atomically
+//   DIR/index.json           {"version":1,"images":[{"ref","digest","size","kind","source","added",…}]}, replaced atomically
 //   DIR/index.json.old       the index before the last change: read when index.json is broken
+//   DIR/partial/             what skerry-registry downloads; its own, and not to be trusted
 //   DIR/lock                 held by whoever changes something (flock; waits)
 // A blob is on disk and synced before an index names it, and is deleted after no index names it: a crash at any point
 // leaves a good index, and at worst an unnamed blob, which collect() removes: after each change that `skerry image` makes.
@@ -28,8 +29,20 @@ struct Image {
   std::filesystem::path path{};
   std::uint64_t size = 0;
   std::string kind{};    // what the inspection said: "http-wasm", "wagi", …
-  std::string source{};  // "sideload": authoritative for its reference; no registry replaces it
+  std::string source{};  // "sideload": authoritative for its reference; no registry replaces it. "registry"
   Time added{};
+  std::string manifest{};  // of a registry's image: the digest that its reference named; else ""
+  std::vector<std::string> arguments{}, env{};  // of the image's configuration
+  Time used{};             // when a pod was last known to use it, to the day
+  bool sideloaded() const { return source == "sideload"; }
+  // What a digest in a reference, and a pod's imageID, name.
+  const std::string& identity() const { return manifest.empty() ? digest : manifest; }
+};
+
+// What came from a registry with a module.
+struct Provenance {
+  std::string module{}, manifest{};  // digests: of the bytes, which must have it, and of what the reference named
+  std::vector<std::string> arguments{}, env{};
 };
 
 // What the bytes are (a kind), or why they are refused. Called with the whole module.
@@ -46,17 +59,29 @@ class ImageStore {
   // Copies the file in under the reference, replacing what the reference named. Invalid: no Wasm module, or refused by
   // `inspect`; Exhausted: too large, or too many images; NotFound: no such file.
   Result<Image> add(const std::filesystem::path& file, std::string_view reference, const Inspect& inspect, Time now);
+  // The same with what a registry client left in partial_folder() under this name: nothing of it is trusted, and it is copied,
+  // since whoever wrote it may still hold it open. Corrupt: it has another digest; Conflict: the reference was side-loaded.
+  Result<Image> add_pulled(const std::string& file, const Reference&, const Provenance&, const Inspect& inspect, Time now);
+  std::filesystem::path partial_folder() const { return folder_ / "partial"; }
   Result<std::vector<Image>> list() const;                 // by reference; Corrupt: neither index can be read
   Result<Image> resolve(std::string_view reference) const;  // by tag, or by digest; NotFound: with the remedy
   Result<> remove(std::string_view reference);              // NotFound; the blob stays for collect()
   // Deletes blobs that no reference names (and temporary files of dead writers), but for those that `in_use` knows: an image
   // that was replaced under its name may have pods still. The digests of what went.
   Result<std::vector<std::string>> collect(const std::function<bool(const std::string& digest)>& in_use);
+  // Notes that these modules are used, once a day. Then, while `too_full` says so, forgets registries' images that are not in
+  // use, those first that were not used for longest: side-loaded ones cannot be had again and stay. The references that went;
+  // collect() frees their bytes, so `too_full` is asked with the bytes that went so far.
+  Result<std::vector<Reference>> evict(const std::function<bool(const std::string& digest)>& in_use, Time now,
+                                       const std::function<bool(std::uint64_t freed)>& too_full);
+  // Downloads that nobody went on with for that long.
+  void remove_partial(Duration older_than, Time now) const;
   // Reads the blob and compares its hash. Corrupt: names the image and the remedy.
   static Result<> verify(const Image&);
 
  private:
   explicit ImageStore(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  Result<Image> store(const std::string& bytes, Image image, const Inspect& inspect, std::string_view what);
   std::filesystem::path folder_;
 };
 

@@ -70,6 +70,33 @@ Task<> wait_readable(int fd) {
   co_return Result<>{};
 }
 
+Task<bool> wait_readable_for(int fd, Duration timeout) {
+  // Shared: the timer's handler may come after this coroutine has gone on.
+  struct Borrowed {
+    Borrowed(const asio::any_io_executor& executor, int number) : descriptor(executor, number) {}
+    ~Borrowed() { descriptor.release(); }
+    asio::posix::stream_descriptor descriptor;
+    bool late = false, done = false;
+  };
+  const auto executor = co_await asio::this_coro::executor;
+  const auto borrowed = std::make_shared<Borrowed>(executor, fd);
+  asio::steady_timer timer(executor, timeout);
+  timer.async_wait([weak = std::weak_ptr(borrowed)](const boost::system::error_code& cancelled) {
+    const auto b = weak.lock();
+    if (cancelled || !b || b->done) return;
+    b->late = true;
+    b->descriptor.cancel();
+  });
+  boost::system::error_code error;
+  co_await borrowed->descriptor.async_wait(asio::posix::stream_descriptor::wait_read, asio::redirect_error(asio::use_awaitable, error));
+  borrowed->done = true;
+  timer.cancel();
+  if (error == asio::error::operation_aborted && borrowed->late) co_return false;
+  if (error == asio::error::operation_aborted) co_await asio::post(asio::use_awaitable);  // cancelled: this throws
+  if (error) co_return Fail({Errc::Internal, "wait for a descriptor: " + error.message()});
+  co_return true;
+}
+
 struct Event::Waiters {
   std::vector<std::weak_ptr<asio::steady_timer>> timers;
 };

@@ -55,6 +55,7 @@ Task<> sleep_for(Duration);
 
 // Waits until `fd` (socket, pipe, pidfd) can be read, or has ended. The caller keeps it, open until the task returns.
 Task<> wait_readable(int fd);
+Task<bool> wait_readable_for(int fd, Duration);  // false: the time ran out
 
 // Something to wait for that one party sets and others await, on one loop. Level-triggered: stays set until reset().
 class Event {

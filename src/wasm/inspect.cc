@@ -518,6 +518,13 @@ Result<Inspection> inspect(std::string_view wasm) {
   return std::move(out);
 }
 
+// A command may be a WAGI guest, which only a pod's annotation tells; a socket server or a library is served by nothing yet.
+Result<std::string> inspect_image(std::string_view wasm) {
+  TRY(const auto inspection, inspect(wasm));
+  TRY_OK(refuse_kind(inspection.kind, Handler::Any));
+  return std::string(to_string(inspection.kind));
+}
+
 std::string strip_foreign_native_code(std::string_view wasm) {
   if (!wasm.starts_with(kHeader)) return std::string(wasm);
   std::string out(kHeader);

@@ -66,6 +66,9 @@ enum class Handler : std::uint8_t { Any, Detected, HttpWasm, Wagi };
 // Unsupported: a module of this kind is not served so; the text says why and what to do.
 Result<> refuse_kind(Kind, Handler);
 
+// What an image store keeps of a module: its kind, if any pod could be served by it. Errors as above.
+Result<std::string> inspect_image(std::string_view wasm);
+
 // The same bytes without custom sections that hold another compiler's native code. Malformed input comes back unchanged
 // (inspect refuses it).
 std::string strip_foreign_native_code(std::string_view wasm);

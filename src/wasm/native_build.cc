@@ -2,8 +2,10 @@
 #include "wasm/native_build.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <format>
 
 #include "base/log.h"
@@ -50,6 +52,29 @@ Result<> compile(const NativeBuild& build, const std::filesystem::path& wasm_pat
 }
 
 }  // namespace
+
+std::optional<Sha256> parse_sha256(std::string_view hex) {
+  Sha256 hash{};
+  if (hex.size() != 2 * hash.size()) return std::nullopt;
+  for (std::size_t i = 0; i < hash.size(); ++i) {
+    const auto* at = hex.data() + 2 * i;
+    if (const auto [end, error] = std::from_chars(at, at + 2, hash[i], 16); error != std::errc{} || end != at + 2) return std::nullopt;
+  }
+  return hash;
+}
+
+bool is_native_used(const NativeBuild& build, const Sha256& module_sha256) {
+  const auto fd = os::open_file(native_path(build, module_sha256), O_RDONLY);
+  return fd && ::flock(fd->get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+}
+
+void remove_native(const NativeBuild& build, const Sha256& module_sha256) {
+  if (is_native_used(build, module_sha256)) return;
+  const auto file = native_path(build, module_sha256);
+  std::error_code ignored;
+  std::filesystem::remove(file, ignored);
+  std::filesystem::remove(file.string() + ".sha256", ignored);
+}
 
 std::filesystem::path native_path(const NativeBuild& build, const Sha256& module_sha256) {
   return build.folder / (cache_key(module_sha256, build.options) + ".so");

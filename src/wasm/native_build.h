@@ -3,6 +3,8 @@
 // takes: call it on a pool. The child runs niced, capped in memory and CPU time, and without privileges.
 #pragma once
 #include <filesystem>
+#include <optional>
+#include <string_view>
 
 #include "base/error.h"
 #include "wasm/native_cache.h"
@@ -16,6 +18,14 @@ struct NativeBuild {
   std::uint64_t memory_bytes_max = 1ull << 30;
   std::chrono::seconds cpu_time_max{120};
 };
+
+// The hash that a digest's hexadecimal part names; nothing: it is none.
+std::optional<Sha256> parse_sha256(std::string_view hex);
+
+// Whether pods of this machine use the module's native code: who runs it holds a lock on it.
+bool is_native_used(const NativeBuild&, const Sha256& module_sha256);
+// Deletes it unless pods use it. What cannot be deleted stays, and costs disk and nothing else.
+void remove_native(const NativeBuild&, const Sha256& module_sha256);
 
 // Where the native code of the module with this hash is, or will be.
 std::filesystem::path native_path(const NativeBuild&, const Sha256& module_sha256);

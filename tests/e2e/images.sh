@@ -1,0 +1,186 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Goal: images of other tools come from a real registry to pods, under the policies of Kubernetes, and a registry that is away
+# stops nothing that is here.
+# Method: Debian's docker-registry, plain, with TLS and passwords, and with a token service; images by oras and skopeo.
+#                                                                                 tests/e2e/images.sh BUILD_FOLDER
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$0")/lib.sh"
+build=$(cd "${1:?the build folder}" && pwd)
+SKERRY=$build/bin/skerry
+hello=$build/guest/hello.wasm
+work=$(mktemp -d /var/tmp/skerry-images-XXXXXX)
+data=$work/data
+started=()
+finish() {
+  local rc=$? pid
+  trap - EXIT
+  trap '' INT TERM HUP
+  for pid in "${started[@]}"; do stop_pid "$pid" 10 || rc=1; done
+  stop_cluster || rc=1
+  rm -rf "$work"
+  exit $rc
+}
+trap finish EXIT
+trap 'exit 130' INT TERM HUP
+
+# start_registry NAME PORT [LINES OF ITS CONFIGURATION] : sets registry_pid
+start_registry() {
+  local name=$1 port=$2
+  cat >"$work/$name.yml" <<YAML
+version: 0.1
+log: {level: error, accesslog: {disabled: true}}
+storage: {filesystem: {rootdirectory: $work/$name}, delete: {enabled: true}}
+http:
+  addr: 127.0.0.1:$port
+${3:-}
+YAML
+  docker-registry serve "$work/$name.yml" >>"$work/$name.log" 2>&1 &
+  registry_pid=$!
+  started+=("$registry_pid")
+  wait_until 20 curl -sk -o /dev/null "http${4:-}://127.0.0.1:$port/v2/" || fail "the registry $name does not answer: $(tail -n 5 "$work/$name.log")"
+}
+image() { "$SKERRY" image "$@" --data-dir "$data"; }
+refuses() { # TEXT ARGUMENT…
+  local text=$1 rc=0
+  shift
+  timeout 60 "$SKERRY" image "$@" --data-dir "$data" >"$work/out" 2>"$work/err" || rc=$?
+  [ "$rc" = 1 ] || fail "skerry image $* ended with $rc: $(head -c 600 "$work/err")" 1
+  grep -qE -- "$text" "$work/err" || fail "skerry image $* did not say '$text' but: $(head -c 600 "$work/err")" 1
+}
+digest_of_file() { echo "sha256:$(sha256sum "$1" | cut -d' ' -f1)"; }
+
+plain=127.0.0.1:$(free_port)
+start_registry plain "${plain#*:}"
+plain_pid=$registry_pid
+printf 'mirrors: {"%s": {endpoint: ["http://%s"]}}\n' "$plain" "$plain" >"$work/registries.yaml"
+with=(--registries "$work/registries.yaml")
+
+test_case "what oras pushed is pulled: by tag, by digest, without a media type"
+(cd "$build/guest" && oras push --plain-http "$plain/hello:1" hello.wasm:application/wasm) >/dev/null
+(cd "$build/guest" && oras push --plain-http "$plain/hello:untyped" hello.wasm) >/dev/null
+image pull "$plain/hello:1" "${with[@]}" >"$work/out" 2>"$work/err"
+expect_match 'http-wasm' "$work/out"
+expect_match 'pulling .*hello:1 ' "$work/err"
+manifest=$(oras resolve --plain-http "$plain/hello:1")
+expect "$manifest" "$(image inspect "$plain/hello:1" | jq -r .manifest)"
+expect "$(digest_of_file "$hello")" "$(image inspect "$plain/hello:1" | jq -r .digest)"
+image pull "$plain/hello@$manifest" "${with[@]}" >/dev/null
+image pull "$plain/hello:untyped" "${with[@]}" >/dev/null
+expect "$(digest_of_file "$hello")" "$(image inspect "$plain/hello:untyped" | jq -r .digest)"
+image pull "$plain/hello:1" "${with[@]}" >"$work/out"
+expect_match 'was here already' "$work/out"
+
+test_case "an ordinary image with a Wasm entrypoint, as skopeo copies it"
+layout=$work/layout
+mkdir -p "$work/root/srv" "$layout/blobs/sha256"
+cp "$hello" "$work/root/srv/app.wasm"
+tar -C "$work/root" -czf "$work/layer.tgz" .
+blob() { # FILE : moves it in and prints a descriptor without its type
+  local hex
+  hex=$(sha256sum "$1" | cut -d' ' -f1)
+  cp "$1" "$layout/blobs/sha256/$hex"
+  printf '"digest":"sha256:%s","size":%s' "$hex" "$(stat -c %s "$1")"
+}
+printf '{"architecture":"amd64","os":"linux","config":{"Entrypoint":["/srv/app.wasm","-v"],"Env":["GREETING=hi"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
+  "$(gunzip -c "$work/layer.tgz" | sha256sum | cut -d' ' -f1)" >"$work/config.json"
+printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json",%s},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip",%s}]}' \
+  "$(blob "$work/config.json")" "$(blob "$work/layer.tgz")" >"$work/manifest.json"
+printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json",%s,"annotations":{"org.opencontainers.image.ref.name":"1"}}]}' "$(blob "$work/manifest.json")" >"$layout/index.json"
+echo '{"imageLayoutVersion":"1.0.0"}' >"$layout/oci-layout"
+skopeo --insecure-policy copy --dest-tls-verify=false "oci:$layout:1" "docker://$plain/ordinary:1" >/dev/null
+skopeo --insecure-policy copy --dest-tls-verify=false --format v2s2 "oci:$layout:1" "docker://$plain/ordinary:docker" >/dev/null
+for tag in 1 docker; do
+  image pull "$plain/ordinary:$tag" "${with[@]}" >/dev/null 2>&1
+  expect "$(digest_of_file "$hello")" "$(image inspect "$plain/ordinary:$tag" | jq -r .digest)"
+  expect '["-v"] ["GREETING=hi"]' "$(image inspect "$plain/ordinary:$tag" | jq -rc '"\(.arguments) \(.env)"')"
+done
+
+test_case "what is pushed here others can read"
+image push "$plain/hello:1" "$plain/again:2" "${with[@]}" >"$work/out"
+expect "$(oras resolve --plain-http "$plain/again:2")" "$(awk '{print $2}' "$work/out")"
+(cd "$work" && oras pull --plain-http "$plain/again:2" >/dev/null 2>&1) || true
+expect "$(digest_of_file "$hello")" "$(oras manifest fetch --plain-http "$plain/again:2" | jq -r '.layers[0].digest')"
+expect application/wasm "$(oras manifest fetch --plain-http "$plain/again:2" | jq -r '.layers[0].mediaType')"
+
+test_case "what cannot be pulled says why"
+refuses 'does not have /v2/hello/manifests/none' pull "$plain/hello:none" "${with[@]}"
+refuses 'cannot be (reached|trusted)' pull "$plain/hello:1" # no TLS there, and nobody said that it is plain
+refuses 'is no image reference|is not an image reference' pull 'App 1' "${with[@]}"
+"$SKERRY" image add "$hello" "$plain/mine:1" --data-dir "$data" >/dev/null
+refuses 'was side-loaded, and no registry replaces it' pull "$plain/mine:1" "${with[@]}"
+echo 'mirrors: {x: {endpoints: [y]}}' >"$work/bad.yaml"
+refuses 'endpoints is not known' pull "$plain/hello:1" --registries "$work/bad.yaml"
+
+test_case "TLS with an authority of its own, passwords, and the file of docker login"
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=registry -addext 'subjectAltName=IP:127.0.0.1' \
+  -keyout "$work/key.pem" -out "$work/cert.pem" 2>/dev/null
+secure=127.0.0.1:$(free_port)
+# bcrypt of `right`, as the registry wants it.
+echo 'al:$2y$05$kbMSRjOPFbynrVoOKL/DTuji0uX4z2Yv1t8rAlypGw1orXujUU1P.' >"$work/htpasswd"
+start_registry secure "${secure#*:}" "  tls: {certificate: $work/cert.pem, key: $work/key.pem}
+auth: {htpasswd: {realm: test, path: $work/htpasswd}}" s
+printf 'configs: {"%s": {tls: {ca_file: %s}}}\n' "$secure" "$work/cert.pem" >"$work/secure.yaml"
+refuses 'cannot be trusted' pull "$secure/hello:1"
+refuses 'refuses access to hello' pull "$secure/hello:1" --registries "$work/secure.yaml"
+printf '{"auths":{"%s":{"auth":"%s"}}}' "$secure" "$(printf al:right | base64)" >"$work/auth.json"
+printf '{"auths":{"%s":{"auth":"%s"}}}' "$secure" "$(printf al:wrong | base64)" >"$work/wrong.json"
+image push "$plain/hello:1" "$secure/hello:1" --registries "$work/secure.yaml" --auth-file "$work/auth.json" >/dev/null
+refuses 'the credentials that were given do not open it' pull "$secure/hello:1" --registries "$work/secure.yaml" --auth-file "$work/wrong.json"
+image pull "$secure/hello:1" --registries "$work/secure.yaml" --auth-file "$work/auth.json" >/dev/null 2>&1
+
+test_case "pods pull: policies, pull secrets, an Event when the registry is away"
+cat "$work/registries.yaml" >"$work/both.yaml"
+printf 'configs: {"%s": {tls: {ca_file: %s}}}\n' "$secure" "$work/cert.pem" >>"$work/both.yaml"
+start_cluster "$build" --registries "$work/both.yaml"
+k apply -f "$SKERRY_TOP/deploy/examples/edge-service/runtimeclass.yaml" >/dev/null
+pod() { # NAME IMAGE POLICY [SECRET]
+  local secrets=
+  [ -z "${4:-}" ] || secrets="imagePullSecrets: [{name: $4}]"
+  k apply -f - >/dev/null <<YAML
+apiVersion: v1
+kind: Pod
+metadata: {name: $1}
+spec:
+  runtimeClassName: wasmedge
+  terminationGracePeriodSeconds: 1
+  $secrets
+  containers: [{name: main, image: "$2", imagePullPolicy: $3, ports: [{containerPort: 8080}]}]
+YAML
+}
+ready() { k wait --for=condition=Ready "pod/$1" --timeout=60s >/dev/null || fail "pod $1 is not ready: $(k get pod "$1" -o json | jq -c .status.containerStatuses)" 1; }
+waits() { [ "$(k get pod "$1" -o jsonpath='{.status.containerStatuses[0].state.waiting.reason}')" = "$2" ]; }
+events_of() { k get events --field-selector "involvedObject.name=$1" -o json | jq -r '.items[] | .type + " " + .reason + " " + .message'; }
+pod first "$plain/hello:1" Always
+ready first
+expect "$plain/hello@$manifest" "$(k get pod first -o jsonpath='{.status.containerStatuses[0].imageID}')"
+expect 200 "$(curl -s --max-time 5 -o /dev/null -w '%{http_code}' "http://$(k get pod first -o jsonpath='{.status.podIP}'):8080/")"
+expect_text "Normal Pulling Pulling image" "$(events_of first)"
+expect_text "Normal Pulled Successfully pulled image .* Image size: [0-9]+ bytes" "$(events_of first)"
+pod closed "$secure/hello:1" IfNotPresent
+wait_until 30 waits closed ErrImagePull || wait_until 5 waits closed ImagePullBackOff || fail "pod closed shows $(k get pod closed -o json | jq -c .status)"
+k create secret docker-registry opens --docker-server="$secure" --docker-username=al --docker-password=right >/dev/null
+pod open "$secure/hello:1" IfNotPresent opens
+ready open
+pod never "$plain/again:2" Never
+wait_until 20 waits never ErrImageNeverPull || fail "pod never shows $(k get pod never -o json | jq -c .status)"
+k delete pod closed never --wait=false >/dev/null
+
+test_case "a registry that is away stops nothing that is here"
+asked_before=$(k get events -o json | jq '[.items[] | select(.reason == "RegistryUnavailable")] | length')
+expect 0 "$asked_before"
+"$SKERRY" image pull "$plain/hello:untyped" --registries "$work/both.yaml" --data-dir "$CLUSTER_DIR/data" >/dev/null 2>&1
+stop_pid "$plain_pid" 10
+for n in 1 2 3 4; do pod "away$n" "$plain/hello:untyped" Always; done
+for n in 1 2 3 4; do ready "away$n"; done
+expect_text "Warning RegistryUnavailable .*cannot be asked, so the image on this node is used: .*cannot be reached" "$(events_of away1)"
+pod gone "$plain/ordinary:1" IfNotPresent
+wait_until 30 waits gone ImagePullBackOff || wait_until 5 waits gone ErrImagePull || fail "pod gone shows $(k get pod gone -o json | jq -c .status)"
+start_registry plain "${plain#*:}"
+"$SKERRY" image pull "$plain/ordinary:1" --registries "$work/both.yaml" --data-dir "$CLUSTER_DIR/data" >/dev/null 2>&1
+ready gone
+[ ! -d "$CLUSTER_DIR/data/images/partial" ] || expect "" "$(find "$CLUSTER_DIR/data/images/partial" -type f)"
+stop_cluster
+
+passed
