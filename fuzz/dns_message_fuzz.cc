@@ -11,6 +11,7 @@ namespace {
 
 net::Names names() {
   net::Names out({});
+  out.set_complete();
   const auto object = [](std::string_view json) {
     auto made = kube::Object::from_json(std::string(json));
     REQUIRE(made.has_value());

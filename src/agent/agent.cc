@@ -165,6 +165,7 @@ rt::Task<> Agent::State::restore() {
   if (deps.names != nullptr) {
     for (const auto& service : restored_services) deps.names->names().put_service(*service);
     for (const auto& slice : restored_slices) deps.names->names().put_slice(*slice);
+    if (!restored_services.empty()) deps.names->names().set_complete();
   }
   if (deps.services != nullptr) {
     for (const auto& service : restored_services) deps.services->rules().put_service(*service);
@@ -315,6 +316,7 @@ rt::Task<> Agent::State::reconcile_after_list() {
     if (!service_informer.get(service->namespace_(), service->name())) on_service(service, nullptr);
   for (const auto& slice : restored_slices)
     if (!slice_informer.get(slice->namespace_(), slice->name())) on_slice(slice, nullptr);
+  if (deps.names != nullptr) deps.names->names().set_complete();
   restored_services.clear();
   restored_slices.clear();
   co_return Result<>{};

@@ -29,7 +29,7 @@ using asio::ip::tcp;
 using asio::ip::udp;
 using ErrorCode = boost::system::error_code;
 
-constexpr Duration kLookAgain = 1s, kProbePeriod = 250ms;
+constexpr Duration kLookAgain = 1s, kProbePeriod = 100ms;
 constexpr std::size_t kFileBytesMax = 64 * 1024;
 
 auto into(ErrorCode& error) { return asio::redirect_error(asio::use_awaitable, error); }
@@ -70,12 +70,14 @@ Error unreachable(const std::string& address, const ErrorCode& error) {
 }  // namespace
 
 struct Forwarder::State {
-  State(rt::Loop& loop, Upstreams::Options options) : upstreams(options), tasks(loop), reply(kDnsTcpBytesMax, '\0') {}
+  State(rt::Loop& loop, Upstreams::Options options) : upstreams(options), tasks(loop), suspicion(loop), reply(std::make_unique_for_overwrite<char[]>(kDnsTcpBytesMax)) {}
   Upstreams upstreams;
   rt::TaskGroup tasks;
+  rt::Event suspicion;  // set when somebody may have to be probed
   std::set<std::string> probing;
   std::size_t in_flight = 0;
-  std::string reply;  // every datagram is received here, without a wait between that and its use
+  // Every datagram is received here, without a wait between that and its use. Not cleared: what is not used is not in memory.
+  std::unique_ptr<char[]> reply;
   Instant looked_at{};
   struct stat seen{};
 };
@@ -96,7 +98,7 @@ rt::Task<> Forwarder::stop() { return state_->tasks.stop(); }
 
 bool Forwarder::has_room() const { return state_->in_flight < options_.in_flight_max; }
 std::size_t Forwarder::known() const { return state_->upstreams.size(); }
-std::size_t Forwarder::alive() const { return state_->upstreams.alive().size(); }
+std::size_t Forwarder::usable() const { return state_->upstreams.usable().size(); }
 
 // By its identity, size and time of change: it is usually replaced, and sometimes written in place.
 void Forwarder::reread(Instant now) {
@@ -119,17 +121,6 @@ void Forwarder::reread(Instant now) {
   LOG_INFO("upstream name servers", {"file", options_.resolv_conf.string()}, {"servers", shown});
 }
 
-void Forwarder::note(const std::string& address, const Result<std::string>& result) {
-  if (result) {
-    if (state_->upstreams.answered(address)) LOG_INFO("upstream name server answers again", {"address", address});
-    return;
-  }
-  ++counters_.attempts_failed;
-  const auto failure = result.error().code == Errc::Timeout ? Upstreams::Failure::Silent : Upstreams::Failure::Unreachable;
-  if (state_->upstreams.failed(address, failure, clock_.instant()))
-    LOG_WARN("upstream name server is not asked until it answers a probe", {"address", address}, {"error", result.error()});
-}
-
 rt::Task<std::string> Forwarder::ask(std::string query, DnsQuestion question, Via via) {
   if (!has_room()) {
     ++counters_.refused;
@@ -144,12 +135,18 @@ rt::Task<std::string> Forwarder::ask(std::string query, DnsQuestion question, Vi
   reread(start);
   const std::uint16_t id = id_of(query);
   std::optional<std::string> unwilling;
-  for (const std::string& address : state_->upstreams.alive()) {
+  for (const std::string& address : state_->upstreams.usable()) {
     const Duration left = end - clock_.instant();
     if (left <= Duration{0}) break;
     auto reply = co_await try_one(address, query, question, via, std::min(left, options_.timeout));
-    note(address, reply);
-    if (!reply) continue;
+    if (!reply) {
+      ++counters_.attempts_failed;
+      // That TCP is not served, says nothing of the rest.
+      if (via == Via::Udp) state_->upstreams.query_failed(address, clock_.instant());
+      state_->suspicion.set();
+      continue;
+    }
+    if (via == Via::Udp) (void)state_->upstreams.answered(address);
     set_id(*reply, id);
     const DnsCode code = reply_code(*reply);
     if (code == DnsCode::ServFail || code == DnsCode::NotImp || code == DnsCode::Refused) {
@@ -187,10 +184,10 @@ rt::Task<std::string> Forwarder::try_one(std::string address, std::string query,
       co_await socket->async_wait(udp::socket::wait_read, into(error));
       if (error == asio::error::operation_aborted) co_await unwind_if_cancelled();
       if (watchdog.fired()) co_return Fail(silent(address));
-      const std::size_t size = socket->receive(asio::buffer(state_->reply), 0, error);
+      const std::size_t size = socket->receive(asio::buffer(state_->reply.get(), kDnsTcpBytesMax), 0, error);
       if (error == asio::error::would_block) continue;
       if (error) co_return Fail(unreachable(address, error));
-      const std::string_view reply(state_->reply.data(), size);
+      const std::string_view reply(state_->reply.get(), size);
       if (is_reply(reply, id, question)) co_return std::string(reply);
       ++counters_.mismatches;
     }
@@ -219,10 +216,12 @@ rt::Task<std::string> Forwarder::try_one(std::string address, std::string query,
 
 rt::Task<> Forwarder::run_probes() {
   for (;;) {
-    CO_TRY_OK(co_await rt::sleep_for(kProbePeriod));
+    if (state_->upstreams.all_alive()) CO_TRY_OK(co_await state_->suspicion.wait());
+    state_->suspicion.reset();
     reread(clock_.instant());
     for (const std::string& address : state_->upstreams.due(clock_.instant()))
       if (state_->probing.insert(address).second) state_->tasks.spawn("name server probe", probe(address));
+    CO_TRY_OK(co_await rt::sleep_for(kProbePeriod));
   }
 }
 
@@ -234,7 +233,14 @@ rt::Task<> Forwarder::probe(std::string address) {
   } const done{state_->probing, address};
   const DnsQuestion root{.name = "", .type = DnsType::Ns};
   CO_TRY(const std::string query, write_query(0, root));
-  note(address, co_await try_one(address, query, root, Via::Udp, options_.timeout));
+  const auto reply = co_await try_one(address, query, root, Via::Udp, options_.probe_timeout);
+  if (reply) {
+    if (state_->upstreams.answered(address)) LOG_INFO("upstream name server answers again", {"address", address});
+    co_return Result<>{};
+  }
+  ++counters_.attempts_failed;
+  if (state_->upstreams.probe_failed(address, clock_.instant()))
+    LOG_WARN("upstream name server is not asked until it answers a probe", {"address", address}, {"error", reply.error()});
   co_return Result<>{};
 }
 

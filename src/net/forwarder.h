@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Asks the name servers of the host's resolv.conf. The shell of Upstreams: each query goes out as it came, with a fresh
 // random id from a socket of its own (so a fresh port), and its reply is taken only from whom it was sent to, with that id
-// and that question. The file is read again when it has changed. The dead are probed in the background (". NS").
+// and that question. The file is read again when it has changed. Who did not
+// answer is probed in the background (". NS", by UDP), and only that decides who is dead: see Upstreams.
 // Owner: NameServer, on its loop.
 #pragma once
 #include <cstdint>
@@ -27,6 +28,7 @@ class Forwarder {
     std::uint16_t port = 53;            // of every upstream (tests have others)
     std::size_t in_flight_max = 256;
     Duration timeout = std::chrono::seconds(2);               // of one upstream
+    Duration probe_timeout = std::chrono::seconds(1);
     Duration timeout_all = std::chrono::milliseconds(4500);  // of all: glibc gives up after 5 s
     Upstreams::Options upstreams{};
   };
@@ -50,7 +52,7 @@ class Forwarder {
   const Counters& counters() const { return counters_; }
   const metrics::Histogram& took() const { return took_; }
   std::size_t known() const;
-  std::size_t alive() const;
+  std::size_t usable() const;  // not dead
 
  private:
   struct State;
@@ -58,7 +60,6 @@ class Forwarder {
   rt::Task<> run_probes();
   rt::Task<> probe(std::string address);
   void reread(Instant now);
-  void note(const std::string& address, const Result<std::string>&);
 
   rt::Loop& loop_;
   Random& random_;

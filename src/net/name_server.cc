@@ -127,7 +127,10 @@ std::variant<std::string, NameServer::State::Pending> NameServer::State::handle(
     return write(*query, {.code = DnsCode::ServFail}, via);
   }
   DnsAnswer& message = answer->message;
-  ++(message.code == DnsCode::NxDomain ? counters.no_such_name : message.answers.empty() ? counters.no_data : counters.answered);
+  ++(message.code == DnsCode::ServFail   ? counters.failed
+     : message.code == DnsCode::NxDomain ? counters.no_such_name
+     : message.answers.empty()           ? counters.no_data
+                                         : counters.answered);
   rotate(message.answers);
   return write(*query, message, via);
 }
@@ -345,8 +348,8 @@ void NameServer::write_metrics(metrics::Exposition& out) const {
   out.family("skerry_names_forward_seconds", Type::Histogram, "From a query to the upstream's reply");
   out.sample({}, f.took());
   out.family("skerry_names_upstreams", Type::Gauge, "Upstream name servers");
-  out.sample({{"state", "alive"}}, static_cast<std::uint64_t>(f.alive()));
-  out.sample({{"state", "dead"}}, static_cast<std::uint64_t>(f.known() - f.alive()));
+  out.sample({{"state", "alive"}}, static_cast<std::uint64_t>(f.usable()));
+  out.sample({{"state", "dead"}}, static_cast<std::uint64_t>(f.known() - f.usable()));
   out.family("skerry_names_services", Type::Gauge, "Services that the name server knows");
   out.sample({}, static_cast<std::uint64_t>(state_->names.services()));
 }

@@ -282,6 +282,10 @@ Names::Answer Names::finish(Found found, const DnsQuestion& question, DnsRecord 
   Answer out;
   DnsAnswer& message = out.message;
   message.authoritative = true;
+  if (!found.exists && !complete_) {
+    message = {.code = DnsCode::ServFail};
+    return out;
+  }
   if (!found.exists) message.code = DnsCode::NxDomain;
   if (found.exists && question.type == DnsType::Any) {  // RFC 8482
     message.answers.push_back(

@@ -48,6 +48,9 @@ class Names {
   void put_slice(const kube::Object&);  // discovery.k8s.io/v1 EndpointSlice
   void remove_slice(std::string_view namespace_, std::string_view name);
 
+  // All Services are known, from a checkpoint or the API server. Before that, what is not known is SERVFAIL, not NXDOMAIN.
+  void set_complete() { complete_ = true; }
+
   struct Answer {
     DnsAnswer message{};
     std::string follow{};  // a CNAME's target outside the zone: the answer is whole with its records
@@ -100,6 +103,7 @@ class Names {
   bool usable(const Service& service, const Endpoint& endpoint) const { return endpoint.ready || service.not_ready_too; }
 
   Options options_;
+  bool complete_ = false;
   Labels zone_;
   std::map<Key, Service> services_;
   std::map<Key, Slice> slices_;

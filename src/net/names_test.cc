@@ -21,6 +21,7 @@ using testing::text_of;
 // A cluster with one of everything.
 Names cluster(Names::Options options = {.node = "edge-1"}) {
   Names names(options);
+  names.set_complete();
   const auto service = [&](std::string_view ns, std::string_view name, std::string_view spec) {
     names.put_service(*object(std::format(
         R"({{"apiVersion":"v1","kind":"Service","metadata":{{"name":"{}","namespace":"{}"}},"spec":{}}})", name, ns, spec)));
@@ -92,6 +93,9 @@ TEST(Names, AnswersAsTheSpecificationSays) {
 
 TEST(Names, FollowWhatChanges) {
   Names names({.node = "edge-1"});
+  EXPECT_EQ(ask(names, "web.default.svc.cluster.local", "A"), "SERVFAIL\n") << "nothing was said yet, so nobody knows";
+  EXPECT_THAT(ask(names, "cluster.local", "SOA"), ::testing::StartsWith("NOERROR"));
+  names.set_complete();
   EXPECT_THAT(ask(names, "web.default.svc.cluster.local", "A"), ::testing::StartsWith("NXDOMAIN"));
   names.put_service(*testing::service("web", "10.43.0.20", 80, 0));
   EXPECT_THAT(ask(names, "web.default.svc.cluster.local", "A"), ::testing::HasSubstr("10.43.0.20"));

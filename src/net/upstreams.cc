@@ -36,18 +36,19 @@ void Upstreams::set(const std::vector<std::string>& addresses) {
   all_ = std::move(next);
 }
 
-std::vector<std::string> Upstreams::alive() const {
+std::vector<std::string> Upstreams::usable() const {
   std::vector<std::string> out;
   for (const Upstream& one : all_)
-    if (!one.dead) out.push_back(one.address);
+    if (!dead(one)) out.push_back(one.address);
   return out;
 }
 std::vector<std::string> Upstreams::due(Instant now) const {
   std::vector<std::string> out;
   for (const Upstream& one : all_)
-    if (one.dead && one.probe_at <= now) out.push_back(one.address);
+    if (one.suspect && one.probe_at <= now) out.push_back(one.address);
   return out;
 }
+bool Upstreams::all_alive() const { return std::ranges::none_of(all_, &Upstream::suspect); }
 
 Upstreams::Upstream* Upstreams::find(std::string_view address) {
   const auto at = std::ranges::find(all_, address, &Upstream::address);
@@ -57,19 +58,30 @@ Upstreams::Upstream* Upstreams::find(std::string_view address) {
 bool Upstreams::answered(std::string_view address) {
   Upstream* one = find(address);
   if (one == nullptr) return false;
-  one->silences = 0;
-  one->backoff = {};
-  return std::exchange(one->dead, false);
+  const bool was_dead = dead(*one);
+  *one = Upstream{.address = std::move(one->address)};
+  return was_dead;
 }
 
-bool Upstreams::failed(std::string_view address, Failure failure, Instant now) {
+void Upstreams::query_failed(std::string_view address, Instant now) {
   Upstream* one = find(address);
-  if (one == nullptr) return false;
-  ++one->silences;
-  if (!one->dead && failure == Failure::Silent && one->silences < options_.silences_max) return false;
+  if (one == nullptr || one->suspect) return;
+  one->suspect = true;
+  one->probe_at = now;
+}
+
+bool Upstreams::probe_failed(std::string_view address, Instant now) {
+  Upstream* one = find(address);
+  if (one == nullptr || !one->suspect) return false;
+  const bool was_dead = dead(*one);
+  ++one->probes_failed;
+  if (!dead(*one)) {
+    one->probe_at = now;
+    return false;
+  }
   one->backoff = one->backoff == Duration{} ? options_.backoff_min : std::min(one->backoff * 2, options_.backoff_max);
   one->probe_at = now + one->backoff;
-  return !std::exchange(one->dead, true);
+  return !was_dead;
 }
 
 }  // namespace skerry::net

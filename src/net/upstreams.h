@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which name servers the node forwards to, and which of them answer now. A pure core: forwarder.h asks them.
 //
-//   alive ──(two silences in a row, or unreachable)──▶ dead ──(probe answered)──▶ alive
-//                                                      probed after 0.25, 0.5, … 5 s
+//   alive ──(a query was not answered)──▶ suspect ──(two probes in a row were not)──▶ dead
+//     ◀───────(anything was answered)─────────┴──────────────────────────────────────────┘ probed after 0.25, 0.5, … 5 s
 //
-// While all are dead a query fails at once, so that being offline costs the node's programs nothing but the answer.
+// Probes decide, and not queries: a name whose own servers are silent must not cut anybody else off. Suspects are asked as
+// the alive are. While all are dead a query fails at once, so that being offline costs the node's programs no waiting.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -19,7 +20,7 @@ namespace skerry::net {
 class Upstreams {
  public:
   struct Options {
-    std::size_t silences_max = 2;
+    std::size_t probes_max = 2;
     Duration backoff_min = std::chrono::milliseconds(250), backoff_max = std::chrono::seconds(5);
   };
   explicit Upstreams(Options options) : options_(options) {}
@@ -29,25 +30,28 @@ class Upstreams {
 
   // Those that stay keep their state; new ones are taken to be alive.
   void set(const std::vector<std::string>& addresses);
-  std::vector<std::string> alive() const;  // whom to ask, in the file's order
-  std::vector<std::string> due(Instant now) const;  // the dead ones that should be probed now
+  std::vector<std::string> usable() const;          // whom to ask, in the file's order: all but the dead
+  std::vector<std::string> due(Instant now) const;  // those that should be probed now
+  bool all_alive() const;                           // nothing is to be probed, now or later
 
-  enum class Failure : std::uint8_t { Silent, Unreachable };
-  // Either returns whether the state changed. Nothing happens for an address that is not among them any more.
-  bool answered(std::string_view address);
-  bool failed(std::string_view address, Failure, Instant now);
+  // Of an address that is not among them any more nothing is kept. The results: one that was dead is not any more; one that
+  // was not is dead.
+  bool answered(std::string_view address);  // a query or a probe
+  void query_failed(std::string_view address, Instant now);
+  bool probe_failed(std::string_view address, Instant now);
 
   std::size_t size() const { return all_.size(); }
 
  private:
   struct Upstream {
     std::string address{};
-    std::size_t silences = 0;
-    bool dead = false;
+    bool suspect = false;
+    std::size_t probes_failed = 0;
     Duration backoff{};
     Instant probe_at{};
   };
   Upstream* find(std::string_view address);
+  bool dead(const Upstream& one) const { return one.probes_failed >= options_.probes_max; }
   Options options_;
   std::vector<Upstream> all_;
 };
