@@ -72,6 +72,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
   keeper_options.environment = options.keeper_environment;
   keeper = std::make_unique<KeeperDriver>(loop, std::move(keeper_options), KeeperDriver::Callbacks{[this](sandbox::Event event) { on_keeper(std::move(event)); }, [this] { refill(); }});
   registry.on_expose(metrics::write_process_metrics);
+  if (deps.names != nullptr) registry.on_expose([names = deps.names](metrics::Exposition& out) { names->write_metrics(out); });
   registry.on_expose([this](metrics::Exposition& out) {
     std::size_t ready = 0, awake = 0;
     for (const auto& [uid, entry] : entries) {
@@ -160,6 +161,11 @@ rt::Task<> Agent::State::restore() {
     if (object->kind() == "Service") restored_services.push_back(object);
     else if (object->kind() == "EndpointSlice") restored_slices.push_back(object);
     else references.restore(std::move(object));
+  }
+  if (deps.names != nullptr) {
+    for (const auto& service : restored_services) deps.names->names().put_service(*service);
+    for (const auto& slice : restored_slices) deps.names->names().put_slice(*slice);
+    if (!restored_services.empty()) deps.names->names().set_complete();
   }
   if (deps.services != nullptr) {
     for (const auto& service : restored_services) deps.services->rules().put_service(*service);
@@ -310,6 +316,7 @@ rt::Task<> Agent::State::reconcile_after_list() {
     if (!service_informer.get(service->namespace_(), service->name())) on_service(service, nullptr);
   for (const auto& slice : restored_slices)
     if (!slice_informer.get(slice->namespace_(), slice->name())) on_slice(slice, nullptr);
+  if (deps.names != nullptr) deps.names->names().set_complete();
   restored_services.clear();
   restored_slices.clear();
   co_return Result<>{};
@@ -349,6 +356,10 @@ void Agent::State::store_object(std::string_view kind, std::string_view ns, std:
 void Agent::State::on_service(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
   const kube::Object& o = after ? *after : *before;
   slow_changes[{"Service", o.namespace_(), o.name()}] = after;
+  if (deps.names != nullptr) {
+    if (after) deps.names->names().put_service(*after);
+    else deps.names->names().remove_service(o.namespace_(), o.name());
+  }
   if (deps.services == nullptr) return;
   services_changed = true;
   if (after) deps.services->rules().put_service(*after);
@@ -358,6 +369,10 @@ void Agent::State::on_service(const kube::ObjectPtr& before, const kube::ObjectP
 void Agent::State::on_slice(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
   const kube::Object& o = after ? *after : *before;
   slow_changes[{"EndpointSlice", o.namespace_(), o.name()}] = after;
+  if (deps.names != nullptr) {
+    if (after) deps.names->names().put_slice(*after);
+    else deps.names->names().remove_slice(o.namespace_(), o.name());
+  }
   if (deps.services == nullptr) return;
   services_changed = true;
   if (after) deps.services->rules().put_slice(*after);

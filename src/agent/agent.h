@@ -29,6 +29,7 @@ namespace skerry::client {
 class Client;
 }
 namespace skerry::net {
+class NameServer;
 class PodNetwork;
 class ServiceProxy;
 }  // namespace skerry::net
@@ -75,6 +76,7 @@ struct AgentDeps {
   client::Client& api;
   net::PodNetwork& network;
   net::ServiceProxy* services = nullptr;  // null: Services are not served (tests)
+  net::NameServer* names = nullptr;        // null: names are not answered; fed here, started by cli
   Clock& clock;
   Random& random;
   std::function<MachineFacts()> machine = nullptr;  // what this machine has and has left; null: read_machine()

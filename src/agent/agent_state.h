@@ -30,6 +30,7 @@
 #include "client/informer.h"
 #include "metrics/registry.h"
 #include "net/address_pool.h"
+#include "net/name_server.h"
 #include "net/pod_network.h"
 #include "net/service_proxy.h"
 #include "rt/blocking_pool.h"

@@ -126,6 +126,7 @@ ApiServer::ApiServer(store::Store& store, const Clock& clock, Random& random, Op
   CHECK(range.has_value());  // cli has checked it
   state_->server.service_base = range->base;
   state_->server.service_mask = range->mask;
+  state_->server.cluster_dns = parse_ipv4(state_->server.options.cluster_dns).value_or(0);
   state_->registry.on_expose([this](metrics::Exposition& out) { write_server_metrics(state_->server, out); });
 }
 ApiServer::~ApiServer() { CHECK(state_->server.watches == 0); }

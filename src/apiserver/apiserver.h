@@ -31,6 +31,7 @@ struct Options {
   // as this. Empty: logs are answered with 503.
   std::function<http::Transport*(std::string_view node)> node_transport{};
   std::string service_cidr = "10.43.0.0/16";  // IPv4; the first address is kept for the API itself
+  std::string cluster_dns{};                  // an address of it that is given only to who asks for it; empty: none is kept
   std::uint16_t node_port_min = 30'000, node_port_max = 32'767;
   std::string server_address = "127.0.0.1:6443";  // as plain discovery names it
   std::string git_version = "v1.32.0+skerry";     // GET /version: the API level first, clients compare it

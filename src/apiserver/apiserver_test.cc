@@ -301,6 +301,21 @@ TEST(ApiServer, WritesStatusApartFromSpec) {
   EXPECT_EQ(s.merge(path(kPods, "p"), R"({"status":{"phase":"Failed"}})").at("status.phase"), "Running");
 }
 
+TEST(ApiServer, GivesTheAddressOfTheNamesOnlyToWhoAsksForIt) {
+  TestServer s({.service_cidr = "10.9.0.0/29", .cluster_dns = "10.9.0.6"});
+  const std::string all = "/api/v1/namespaces/default/services";
+  const auto service = [](std::string_view name, std::string_view extra = "") {
+    return std::format(R"({{"metadata":{{"name":"{}"}},"spec":{{{}"ports":[{{"port":80}}]}}}})", name, extra);
+  };
+  for (const auto* name : {"a", "b", "c", "d"}) {
+    const auto made = s.post(all, service(name));
+    ASSERT_EQ(made.code, 201) << made.body;
+    EXPECT_NE(made.at("spec.clusterIP"), "10.9.0.6");
+  }
+  EXPECT_EQ(s.post(all, service("e")).code, 500);
+  EXPECT_EQ(s.post(all, service("kube-dns", R"("clusterIP":"10.9.0.6",)")).code, 201);
+}
+
 TEST(ApiServer, AllocatesServiceAddresses) {
   TestServer s({.service_cidr = "10.9.0.0/29", .node_port_min = 30000, .node_port_max = 30001});
   const std::string all = "/api/v1/namespaces/default/services";

@@ -51,7 +51,7 @@ struct Server {
   Options options;
   std::size_t watches = 0;
   std::map<const ResourceType*, std::size_t> watches_of = {};  // the same, by what they watch
-  std::uint32_t service_base = 0, service_mask = 0;
+  std::uint32_t service_base = 0, service_mask = 0, cluster_dns = 0;
   std::function<std::string()> ready_check;
   std::map<std::string, http::Chunk> documents;  // OpenAPI and discovery, made when first asked for
 

@@ -108,8 +108,9 @@ ApiResult<> admit_service(const Call& call, MutJson service, const ObjectPtr& ol
   if (ip.empty() && spec["clusterIPs"].size() > 0) ip = spec["clusterIPs"][std::size_t{0}].str();
   const std::uint32_t base = call.server.service_base, mask = call.server.service_mask;
   if (ip.empty()) {
-    // Without the network's, the API's own, and the broadcast address.
-    const auto chosen = choose(call.server.random, ~mask - 2, [&](std::uint32_t n) { return !others().addresses.contains(base + 2 + n); });
+    // Without the network's, the API's own, and the broadcast address; and that of the node's name servers.
+    const auto is_free = [&](std::uint32_t n) { return base + 2 + n != call.server.cluster_dns && !others().addresses.contains(base + 2 + n); };
+    const auto chosen = choose(call.server.random, ~mask - 2, is_free);
     if (!chosen) return ApiFail(kube::status_internal("failed to allocate a serviceIP: range is full"));
     ip = format_ipv4(base + 2 + *chosen);
   } else if (ip != "None" && (!old || old->parse().root()["spec"]["clusterIP"].str() != ip)) {

@@ -22,6 +22,7 @@
 #include "http/client.h"
 #include "http/server.h"
 #include "kube/json.h"
+#include "net/name_server.h"
 #include "net/pod_network.h"
 #include "net/service_proxy.h"
 #include "os/file.h"
@@ -61,6 +62,9 @@ std::string config_text(const NodeOptions& o) {
   overcommit.set("memory", o.overcommit.memory);
   root.set("podCidr", o.pod_cidr);
   root.set("serviceCidr", o.service_cidr);
+  root.set("clusterDns", o.cluster_dns);
+  root.set("clusterDomain", o.cluster_domain);
+  root.set("resolvConf", o.resolv_conf.string());
   root.set("podNamespace", o.pod_namespace);
   root.set("cgroup", o.cgroup);
   root.set("registries", o.registries.empty() ? kRegistriesFile : o.registries.string());
@@ -101,7 +105,7 @@ class NodeProcess {
         .pods_max = options_.pods_max,
         .labels = {},
     };
-    agent_.emplace(loop_, agent::AgentDeps{.api = *client_, .network = *network_, .services = &*proxy_, .clock = clock_, .random = random_}, std::move(agent));
+    agent_.emplace(loop_, agent::AgentDeps{.api = *client_, .network = *network_, .services = &*proxy_, .names = &*names_, .clock = clock_, .random = random_}, std::move(agent));
     front_.emplace(loop_, agent_->node_api(),
                    http::Server::Options{.name = "node api",
                                          .address = options_.node_address,
@@ -117,6 +121,8 @@ class NodeProcess {
     proxy_started_ = true;
     CO_TRY_OK(co_await agent_->start());
     agent_started_ = true;
+    CO_TRY_OK(start_names());
+    names_started_ = true;
     CO_TRY_OK(front_->start());
     front_started_ = true;
     tasks_.spawn("certificates", renew_certificates([this] { return take_up_certificates(); }));
@@ -132,6 +138,7 @@ class NodeProcess {
     said("certificates", co_await tasks_.stop());
     if (front_started_) said("node api", co_await front_->stop());
     if (agent_started_) said("agent", co_await agent_->stop(stop_pods ? agent::OnStop::StopPods : agent::OnStop::KeepPods));
+    if (names_started_) said("names", co_await names_->stop());
     if (proxy_started_) said("services", co_await proxy_->stop());
     if (stop_pods && proxy_started_) {
       // Nothing serves any more: what was made in the kernel goes. (IP forwarding stays on: others may rely on it by now.)
@@ -168,7 +175,36 @@ class NodeProcess {
     proxy.rules.pods = *pods;
     proxy.rules.services = *services;
     proxy.rules.node = options_.node_name;
+    TRY(cluster_dns_, cluster_dns_address(options_.cluster_dns, options_.service_cidr));
+    proxy.rules.names = {.address = cluster_dns_, .server = network_->own_address()};
     proxy_.emplace(loop_, nft_pool_, std::move(proxy));
+    net::NameServer::Options server;
+    server.names = {.zone = options_.cluster_domain,
+                    .node = options_.node_name,
+                    .pods = *pods,
+                    .services = *services,
+                    .server = cluster_dns_,
+                    .serial = static_cast<std::uint32_t>(std::chrono::floor<std::chrono::seconds>(clock_.now()).time_since_epoch().count())};
+    server.forward.resolv_conf = options_.resolv_conf;
+    server.forward.ours = {cluster_dns_.str(), network_->own_address().str()};
+    names_.emplace(loop_, random_, std::move(server));
+    return {};
+  }
+
+  // The agent runs, so nobody else has these sockets, and what the checkpoint knows is answered from the first query on.
+  Result<> start_names() {
+    constexpr std::uint16_t kPort = 53;
+    const os::Ipv4 address = network_->own_address();
+    TRY(auto udp, network_->bind_datagrams(address, kPort));
+    TRY(auto tcp, network_->listen(address, kPort));
+    TRY_OK(names_->start(std::move(udp), std::move(tcp)));
+    // For programs of the host (docs/node.md). One that is mounted somewhere stays the same file while it says the same.
+    const auto& domain = options_.cluster_domain;
+    const std::string text = std::format("nameserver {}\nsearch default.svc.{} svc.{} {}\noptions ndots:5\n", cluster_dns_.str(), domain, domain, domain);
+    const auto path = DataLayout{options_.data_dir}.node() / "resolv.conf";
+    const auto there = os::read_small_file(path);
+    if (!there || *there != text) TRY_OK(os::write_file_atomically(path, text));
+    LOG_INFO("names are answered", {"address", cluster_dns_.str()}, {"domain", domain});
     return {};
   }
 
@@ -213,13 +249,15 @@ class NodeProcess {
   rt::BlockingPool nft_pool_;
   std::optional<net::PodNetwork> network_;
   std::optional<net::ServiceProxy> proxy_;
+  os::Ipv4 cluster_dns_;
+  std::optional<net::NameServer> names_;
   NodeCredentials credentials_;
   std::unique_ptr<http::HttpsTransport> transport_;
   std::optional<client::Client> client_;
   std::optional<agent::Agent> agent_;
   std::optional<http::Server> front_;
   rt::TaskGroup tasks_{loop_};
-  bool proxy_started_ = false, agent_started_ = false, front_started_ = false;
+  bool proxy_started_ = false, names_started_ = false, agent_started_ = false, front_started_ = false;
 };
 
 // `skerry up` starts server and node together: the kubeconfig may not be there yet.

@@ -29,6 +29,7 @@ std::vector<std::string> server_arguments(const UpOptions& o) {
   std::vector<std::string> out{"server", "--data-dir", o.server.data_dir.string(), "--listen", text_of(o.server.listen),
                                "--node-name", o.node.node_name, "--pod-cidr", o.server.pod_cidr, "--service-cidr", o.server.service_cidr};
   out.insert(out.end(), {"--parent", std::to_string(::getpid())});
+  if (!o.server.cluster_dns.empty()) out.insert(out.end(), {"--cluster-dns", o.server.cluster_dns});
   if (!o.server.token_file.empty()) out.insert(out.end(), {"--token-auth-file", o.server.token_file.string()});
   for (const auto& name : o.server.tls_names) out.insert(out.end(), {"--tls-name", name});
   if (o.server.verbose) out.emplace_back("--verbose");
@@ -43,6 +44,8 @@ std::vector<std::string> node_arguments(const UpOptions& o) {
                                "--pod-namespace", n.pod_namespace, "--cgroup", n.cgroup,
                                "--pod-cidr", n.pod_cidr, "--service-cidr", n.service_cidr, "--on-exit", "stop", "--parent", std::to_string(::getpid())};
   if (!n.registries.empty()) out.insert(out.end(), {"--registries", n.registries.string()});
+  out.insert(out.end(), {"--cluster-domain", n.cluster_domain, "--resolv-conf", n.resolv_conf.string()});
+  if (!n.cluster_dns.empty()) out.insert(out.end(), {"--cluster-dns", n.cluster_dns});
   if (!n.node_address.empty()) out.insert(out.end(), {"--node-address", n.node_address});
   if (n.verbose) out.emplace_back("--verbose");
   return out;

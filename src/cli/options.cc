@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "base/text.h"
+#include "kube/names.h"
 #include "kube/quantity.h"
 
 #ifndef SKERRY_VERSION
@@ -68,6 +69,21 @@ const auto kCidr = [] {
     return {};
   });
 };
+const auto kIpv4 = [] {
+  return checked([](const std::string& t) -> Result<> {
+    if (!os::Ipv4::parse(t)) return Fail({Errc::Invalid, std::format("\"{}\" is not an IPv4 address; write it as 10.43.0.10", t)});
+    return {};
+  });
+};
+// A Service's longest name, of three labels of 63 and "svc", must fit in front of it.
+const auto kDomain = [] {
+  return checked([](const std::string& t) -> Result<> {
+    constexpr std::size_t kDomainMax = 57;
+    if (t.size() > kDomainMax || !kube::check_dns1123_subdomain(t).empty())
+      return Fail({Errc::Invalid, std::format("\"{}\" is not a domain of at most {} lower case characters; write it as cluster.local", t, kDomainMax)});
+    return {};
+  });
+};
 const auto kDuration = [] {
   return checked([](const std::string& t) -> Result<> {
     const auto d = parse_duration(t);
@@ -97,6 +113,12 @@ void add_ranges(CLI::App& app, std::string& pods, std::string& services) {
   app.add_option("--service-cidr", services, "Addresses of Services")->check(kCidr())->type_name("CIDR")->capture_default_str();
 }
 
+void add_cluster_dns(CLI::App& app, std::string& address) {
+  app.add_option("--cluster-dns", address, "Address of the Service range at which the node's name server answers [its tenth]")
+      ->check(kIpv4())
+      ->type_name("ADDRESS");
+}
+
 void add_server_options(CLI::App& app, ServerOptions& o, Texts& texts) {
   app.add_option("--listen", texts.listen, "Address of the Kubernetes API [127.0.0.1:6443]")->check(kFixedEndpoint())->type_name("ADDRESS:PORT");
   app.add_option("--tls-name", o.tls_names, "A further name or address for the server's certificate (may be repeated)")->type_name("NAME");
@@ -104,6 +126,7 @@ void add_server_options(CLI::App& app, ServerOptions& o, Texts& texts) {
       ->check(CLI::ExistingFile.description(""))
       ->type_name("FILE");
   add_ranges(app, o.pod_cidr, o.service_cidr);
+  add_cluster_dns(app, o.cluster_dns);
 }
 
 void add_registries(CLI::App& app, std::filesystem::path& path) {
@@ -137,6 +160,10 @@ void add_node_options(CLI::App& app, NodeOptions& o, Texts& texts, std::string_v
       ->type_name("NAME")
       ->capture_default_str();
   add_registries(app, o.registries);
+  app.add_option("--cluster-domain", o.cluster_domain, "Domain of the Services' names")->check(kDomain())->type_name("DOMAIN")->capture_default_str();
+  app.add_option("--resolv-conf", o.resolv_conf, "File that names the servers for all other names; read again when it changes")
+      ->type_name("FILE")
+      ->capture_default_str();
   app.add_option("--cgroup", o.cgroup, "Control group that holds the sandboxes")->type_name("NAME")->capture_default_str();
 }
 
@@ -207,6 +234,7 @@ struct Builder {
     node_app->add_option("--kubeconfig", node.kubeconfig, "Where the server is and who this node is [DATA/node.kubeconfig]")->type_name("FILE");
     add_node_options(*node_app, node, texts, "cpu=1,memory=1");
     add_ranges(*node_app, node.pod_cidr, node.service_cidr);
+    add_cluster_dns(*node_app, node.cluster_dns);
     one_of(node_app->add_option("--on-exit", texts.on_exit, "What becomes of the pods when the agent is told to stop"), {"keep", "stop"})->capture_default_str();
     node_app->add_option("--parent", node.parent)->group("");
     node_app->add_flag("--print-config", node.print_config, "Print the resulting configuration and exit");
@@ -280,6 +308,7 @@ struct Builder {
       up.node.data_dir = up.server.data_dir;
       up.node.pod_cidr = up.server.pod_cidr;
       up.node.service_cidr = up.server.service_cidr;
+      up.node.cluster_dns = up.server.cluster_dns;
       up.node.overcommit = *parse_overcommit(texts.overcommit, {.cpu = 10, .memory = 4});
       up.node.on_exit = OnExit::Stop;
       up.node.verbose = up.server.verbose;
@@ -377,6 +406,18 @@ Result<Endpoint> parse_endpoint(std::string_view text) {
   const bool known = bracketed ? inet_pton(AF_INET6, out.address.c_str(), &six) == 1 : inet_pton(AF_INET, out.address.c_str(), &four) == 1;
   if (!port || !known) return Fail(wrong);
   return out;
+}
+
+Result<os::Ipv4> cluster_dns_address(const std::string& given, const std::string& service_cidr) {
+  const auto range = os::Ipv4Range::parse(service_cidr);
+  if (!range) return Fail({Errc::Invalid, std::format("--service-cidr {} must be a network address, without host bits", service_cidr)});
+  constexpr std::uint64_t kTenth = 10;
+  if (given.empty()) return range->at(static_cast<std::uint32_t>(std::min(kTenth, range->size() - 2)));
+  const auto address = os::Ipv4::parse(given);
+  if (!address || !range->contains(*address) || *address <= range->at(1) || *address == range->last())
+    return Fail({Errc::Invalid, std::format("--cluster-dns {} is not an address that a Service could have: give one from {} to {}, of --service-cidr {}", given,
+                                            range->at(2).str(), os::Ipv4{range->last().value - 1}.str(), service_cidr)});
+  return *address;
 }
 
 Parsed parse_command_line(int argc, const char* const* argv) {

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/time.h"
+#include "os/ipv4.h"
 
 namespace skerry::cli {
 
@@ -31,6 +32,9 @@ Result<std::uint64_t> parse_memory(std::string_view text);
 // "127.0.0.1:6443" or "[::1]:6443".
 Result<Endpoint> parse_endpoint(std::string_view text);
 
+// As given; or the tenth address of the Service range, of a range below /28 the last. Invalid: it is no address of the range, or the API's.
+Result<os::Ipv4> cluster_dns_address(const std::string& given, const std::string& service_cidr);
+
 struct ServerOptions {
   std::filesystem::path data_dir = "/var/lib/skerry";  // absolute after parsing, as everywhere here
   Endpoint listen{"127.0.0.1", 6443};
@@ -38,6 +42,7 @@ struct ServerOptions {
   std::string node_name;               // the node whose credentials are written beside the admin's
   std::string pod_cidr = "10.42.0.0/16";
   std::string service_cidr = "10.43.0.0/16";
+  std::string cluster_dns;             // kept for the nodes' name servers; empty: see cluster_dns_address()
   std::filesystem::path token_file;    // empty: nobody is known by a token
   std::int32_t parent = 0;             // who watches this process: it ends with that one
   bool verbose = false;
@@ -54,6 +59,9 @@ struct NodeOptions {
   Overcommit overcommit;
   std::string pod_cidr = "10.42.0.0/16";
   std::string service_cidr = "10.43.0.0/16";
+  std::string cluster_dns;  // where the node's name server is asked; empty: see cluster_dns_address()
+  std::string cluster_domain = "cluster.local";
+  std::filesystem::path resolv_conf = "/etc/resolv.conf";  // names the servers that know the rest of the world
   std::string pod_namespace = "skerry-pods";  // the network namespace of pod sockets
   std::string cgroup = "skerry";
   std::filesystem::path registries;  // empty: /etc/skerry/registries.yaml, if it is there

@@ -28,6 +28,22 @@ TEST(Options, NodeOffersWhatTheMachineHasByDefault) {
   EXPECT_EQ(node.on_exit, OnExit::Keep);
 }
 
+TEST(Options, TheNameServersAddressIsOneThatAServiceCouldHave) {
+  const auto up = std::get<UpOptions>(*parse({"up", "--cluster-dns", "10.43.0.53", "--cluster-domain", "edge.example", "--resolv-conf", "/run/resolv.conf"}).command);
+  EXPECT_EQ(up.server.cluster_dns, "10.43.0.53");
+  EXPECT_EQ(up.node.cluster_dns, "10.43.0.53");
+  EXPECT_EQ(up.node.cluster_domain, "edge.example");
+  EXPECT_EQ(up.node.resolv_conf, "/run/resolv.conf");
+  EXPECT_EQ(cluster_dns_address("", "10.43.0.0/16")->str(), "10.43.0.10");
+  EXPECT_EQ(cluster_dns_address("", "10.43.0.8/29")->str(), "10.43.0.14");
+  EXPECT_EQ(cluster_dns_address("10.43.7.7", "10.43.0.0/16")->str(), "10.43.7.7");
+  for (const auto* wrong : {"10.44.0.10", "10.43.0.0", "10.43.0.1", "10.43.255.255"}) {
+    const auto address = cluster_dns_address(wrong, "10.43.0.0/16");
+    ASSERT_FALSE(address) << wrong;
+    EXPECT_THAT(address.error().what, HasSubstr("from 10.43.0.2 to 10.43.255.254"));
+  }
+}
+
 TEST(Options, MistakesExitWithTwoAndSayWhatIsMeant) {
   for (const auto& [arguments, text] : std::vector<std::pair<std::vector<const char*>, const char*>>{
            {{"node", "--overcommit", "cpu=0.5"}, "number from 1 to 100"},
@@ -37,6 +53,8 @@ TEST(Options, MistakesExitWithTwoAndSayWhatIsMeant) {
            {{"run", "/nonexistent.wasm"}, "/nonexistent.wasm"},
            {{"server", "--pod-cidr", "10.42.0.0"}, "10.42.0.0/16"},
            {{"up", "--listen", "127.0.0.1:0"}, "a port from 1 to 65535"},
+           {{"up", "--cluster-dns", "here"}, "write it as 10.43.0.10"},
+           {{"node", "--cluster-domain", "Cluster.Local"}, "write it as cluster.local"},
            {{"up", "--port", "0"}, "number from 1 to 65535"},
            {{"up", "--node-address", "here"}, "is not an address"},
            {{"up", "--data-dir", "/etc/hostname"}, "is no folder"},

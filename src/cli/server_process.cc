@@ -108,6 +108,7 @@ Result<std::unique_ptr<ServerProcess>> ServerProcess::open(rt::Loop& loop, const
   store::Store::Options store_options{.resources = apiserver::ApiServer::store_resources(), .copy_to = last_good};
   if (opened.restored) store_options.skip_revisions = store::Store::kAfterRestore;
   TRY(p.store, store::Store::open(loop, p.clock, std::move(opened.database), std::move(store_options)));
+  TRY(const auto cluster_dns, cluster_dns_address(options.cluster_dns, options.service_cidr));
   std::vector<apiserver::BearerToken> tokens;
   if (!options.token_file.empty()) {
     TRY(tokens, read_token_file(options.token_file));
@@ -116,6 +117,7 @@ Result<std::unique_ptr<ServerProcess>> ServerProcess::open(rt::Loop& loop, const
                 apiserver::Options{.tokens = std::move(tokens),
                                    .node_transport = [&p](std::string_view name) { return p.node_transport(name); },
                                    .service_cidr = options.service_cidr,
+                                   .cluster_dns = cluster_dns.str(),
                                    .server_address = std::format("{}:{}", options.listen.address, options.listen.port)});
   p.front.emplace(loop, *p.api,
                   http::Server::Options{.name = "api",

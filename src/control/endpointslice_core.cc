@@ -43,13 +43,22 @@ std::string ports_of(Json service_spec, Json pod) {
   return text + "]";
 }
 
-std::string endpoint_of(const PodView& pod, bool publish_not_ready) {
+// The host's name in the Service's domain, as JSON, for a pod that asks for one there.
+std::string hostname_of(const PodView& pod, const kube::Object& service) {
+  const auto doc = pod.object->parse();
+  const Json spec = doc.root()["spec"];
+  const auto hostname = spec["hostname"].str();
+  if (hostname.empty() || spec["subdomain"].str() != service.name()) return {};
+  return std::format(R"("hostname":{},)", json_quote(hostname));
+}
+
+std::string endpoint_of(const PodView& pod, bool publish_not_ready, const std::string& hostname) {
   const kube::Object& object = *pod.object;
   const bool serving = pod.ready, terminating = object.deleting();
   const bool ready = publish_not_ready || (serving && !terminating);
-  return std::format(R"({{"addresses":["{}"],"conditions":{{"ready":{},"serving":{},"terminating":{}}},)"
+  return std::format(R"({{"addresses":["{}"],"conditions":{{"ready":{},"serving":{},"terminating":{}}},{})"
                      R"("nodeName":{},"targetRef":{{"kind":"Pod","name":{},"namespace":{},"uid":"{}"}}}})",
-                     pod.ip, ready, serving, terminating, json_quote(object.node_name()), json_quote(object.name()),
+                     pod.ip, ready, serving, terminating, hostname, json_quote(object.node_name()), json_quote(object.name()),
                      json_quote(object.namespace_()), object.uid());
 }
 
@@ -135,6 +144,7 @@ Plan reconcile_endpoint_slices(const EndpointSliceInput& input, Random& random) 
   const auto selector = kube::LabelSelector::from_map(spec["selector"]);
   const auto labels = labels_for(service, spec);
   const bool publish_not_ready = spec["publishNotReadyAddresses"].boolean();
+  const bool headless = spec["clusterIP"].str() == "None";
   const bool named = any_item(spec["ports"], [](Json port) { return port["targetPort"].is_string(); });
 
   // What there is to publish, by the ports it has.
@@ -150,7 +160,7 @@ Plan reconcile_endpoint_slices(const EndpointSliceInput& input, Random& random) 
       if (common_ports.empty()) common_ports = ports_of(spec, {});
       ports = common_ports;
     }
-    wanted[ports].emplace(pod->object->uid(), endpoint_of(*pod, publish_not_ready));
+    wanted[ports].emplace(pod->object->uid(), endpoint_of(*pod, publish_not_ready, headless ? hostname_of(*pod, service) : ""));
   }
   if (wanted.empty()) wanted[ports_of(spec, {})] = {};
 

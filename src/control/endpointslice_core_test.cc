@@ -108,6 +108,19 @@ TEST_F(EndpointSlices, PublishesPodsThatAreNotReadyWhenAsked) {
   EXPECT_THAT(testing::trace(step()), HasSubstr(R"("conditions":{"ready":true,"serving":false,"terminating":false})"));
 }
 
+// A StatefulSet's pods, and others with hostname and subdomain, have names of their own under a headless Service.
+TEST_F(EndpointSlices, NamesTheHostsOfAHeadlessService) {
+  service(R"({"port":80,"protocol":"TCP"})", R"(,"clusterIP":"None")");
+  pod("a", "10.42.0.3", true);
+  pod("b", "10.42.0.4", true);
+  world_.patch("pods", "a", R"({"spec":{"hostname":"host-a","subdomain":"web"}})");
+  world_.patch("pods", "b", R"({"spec":{"hostname":"host-b","subdomain":"other"}})");
+  const std::string text = testing::trace(step());
+  EXPECT_THAT(text, HasSubstr(R"("hostname":"host-a")"));
+  EXPECT_THAT(text, ::testing::Not(HasSubstr("host-b")));
+  EXPECT_TRUE(step().actions.empty()) << "what is stored is what is wanted";
+}
+
 TEST_F(EndpointSlices, LeavesServicesWithoutSelectorAlone) {
   world_.patch("services", "web", R"({"spec":{"selector":null}})");
   EXPECT_TRUE(step().actions.empty());

@@ -158,29 +158,43 @@ Result<PodNetwork> PodNetwork::open(Options options) {
   return PodNetwork(std::move(options), std::move(*made));
 }
 
-Result<os::UniqueFd> PodNetwork::listen(Ipv4 address, std::uint16_t port, int backlog) const {
+Result<os::UniqueFd> PodNetwork::bind_socket(Ipv4 address, std::uint16_t port, int type,
+                                             std::string_view operation) const {
   if (!options_.pods.contains(address) || address == host_address()) {
     return Fail({Errc::Invalid, std::format("{} is not a pod address of {}", address.str(), options_.pods.str())});
   }
   os::UniqueFd socket;
   {
     TRY(const auto inside, NetnsScope::enter(netns_.get()));
-    socket.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    socket.reset(::socket(AF_INET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   }
-  const std::string operation = std::format("listen on {}:{}", address.str(), port);
   if (!socket) return Fail(errno_error(errno, operation));
   const int on = 1;
   sockaddr_in name{};
   name.sin_family = AF_INET;
   name.sin_port = htons(port);
   name.sin_addr.s_addr = htonl(address.value);
-  if (::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
-      ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0 ||
-      ::listen(socket.get(), backlog) != 0) {
+  // Of datagram sockets, SO_REUSEADDR would let two have the same address.
+  if ((type == SOCK_STREAM && ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0) ||
+      ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0) {
+    if (errno == EADDRINUSE) return Fail({Errc::AlreadyExists, std::format("{}: another socket has it", operation)});
+    return Fail(errno_error(errno, operation));
+  }
+  return socket;
+}
+
+Result<os::UniqueFd> PodNetwork::listen(Ipv4 address, std::uint16_t port, int backlog) const {
+  const std::string operation = std::format("listen on {}:{}", address.str(), port);
+  TRY(os::UniqueFd socket, bind_socket(address, port, SOCK_STREAM, operation));
+  if (::listen(socket.get(), backlog) != 0) {
     if (errno == EADDRINUSE) return Fail({Errc::AlreadyExists, std::format("{}: another listener has it", operation)});
     return Fail(errno_error(errno, operation));
   }
   return socket;
+}
+
+Result<os::UniqueFd> PodNetwork::bind_datagrams(Ipv4 address, std::uint16_t port) const {
+  return bind_socket(address, port, SOCK_DGRAM, std::format("bind UDP {}:{}", address.str(), port));
 }
 
 Result<> PodNetwork::check_listener(int fd, Ipv4 address, std::uint16_t port) const {

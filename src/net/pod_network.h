@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 #include "base/error.h"
 #include "os/fd.h"
@@ -43,6 +44,9 @@ class PodNetwork {
   // AlreadyExists: that address and port have a listener. Invalid: not an address of the pod range.
   Result<os::UniqueFd> listen(Ipv4 address, std::uint16_t port, int backlog = 4096) const;
 
+  // The same for UDP: a bound socket.
+  Result<os::UniqueFd> bind_datagrams(Ipv4 address, std::uint16_t port) const;
+
   // That `fd`, which somebody else handed over, is such a socket as listen() makes for this address and port, and lives
   // in this network. Corrupt: it is something else.
   Result<> check_listener(int fd, Ipv4 address, std::uint16_t port) const;
@@ -52,9 +56,12 @@ class PodNetwork {
 
   const Options& options() const { return options_; }
   Ipv4 host_address() const { return options_.pods.at(1); }
+  // No pod ever has it (AddressPool): where the node's name server listens.
+  Ipv4 own_address() const { return options_.pods.at(2); }
   int netns() const { return netns_.get(); }  // for probes: connect from inside, or see NetnsScope
 
  private:
+  Result<os::UniqueFd> bind_socket(Ipv4 address, std::uint16_t port, int type, std::string_view operation) const;
   PodNetwork(Options options, os::UniqueFd netns) : options_(std::move(options)), netns_(std::move(netns)) {}
   Options options_;
   os::UniqueFd netns_;

@@ -199,6 +199,15 @@ std::vector<ServiceRules::Endpoint> ServiceRules::candidates(const Key& key, con
 
 ServiceRules::Plan ServiceRules::plan() const {
   Plan plan;
+  if (options_.names) {
+    for (const std::string_view protocol : {"tcp", "udp"}) {
+      const std::string name = std::format("names-{}", protocol);
+      plan.chains[name] =
+          match("==", kProtocol, json_quote(protocol)) +
+          std::format(R"(,{{"dnat":{{"family":"ip","addr":"{}","port":53}}}})", options_.names->server.str());
+      plan.services.emplace(std::format(R"({{"concat":["{}","{}",53]}})", options_.names->address.str(), protocol), name);
+    }
+  }
   for (const auto& [key, service] : services_) {
     for (const auto& port : service.ports) {
       const auto endpoints = candidates(key, service, port);

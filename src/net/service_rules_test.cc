@@ -78,6 +78,26 @@ TEST(ServiceRules, UpdatesOnlyWhatChanged) {
   EXPECT_THAT(*rules.update(), HasSubstr(R"({"delete":{"table":)"));
 }
 
+// Goal: names are answered whatever the API says of their address. Method: no Service, a Service of that address, none again.
+TEST(ServiceRules, LeadTheNamesAddressToTheNodesOwnServer) {
+  auto with_names = options();
+  with_names.names = {.address = *Ipv4::parse("10.43.0.10"), .server = *Ipv4::parse("10.42.0.2")};
+  ServiceRules rules(with_names);
+  const auto first = rules.update();
+  ASSERT_TRUE(first);
+  EXPECT_THAT(*first, AllOf(HasSubstr(R"([{"concat":["10.43.0.10","udp",53]},{"goto":{"target":"names-udp"}}])"),
+                            HasSubstr(R"([{"concat":["10.43.0.10","tcp",53]},{"goto":{"target":"names-tcp"}}])"),
+                            HasSubstr(R"({"dnat":{"family":"ip","addr":"10.42.0.2","port":53}})")));
+  rules.applied();
+  rules.put_service(*testing::object(
+      R"({"metadata":{"name":"kube-dns","namespace":"default"},"spec":{"clusterIP":"10.43.0.10","ports":[{"name":"dns","port":53,"protocol":"UDP"},{"name":"http","port":9153}]}})"));
+  rules.put_slice(*testing::object(
+      R"({"metadata":{"name":"kube-dns-1","namespace":"default","labels":{"kubernetes.io/service-name":"kube-dns"}},"addressType":"IPv4","ports":[{"name":"dns","port":5353,"protocol":"UDP"},{"name":"http","port":9153}],"endpoints":[{"addresses":["10.42.0.7"]}]})"));
+  const auto second = rules.update();
+  ASSERT_TRUE(second);
+  EXPECT_THAT(*second, AllOf(HasSubstr(R"(["10.43.0.10","tcp",9153])"), Not(HasSubstr(R"("udp",53]})"))));
+}
+
 TEST(ServiceRules, OffersAwakePodsFirstAndIdleOnesWhenThoseAreBusy) {
   ServiceRules rules(options());
   rules.put_service(*service("web", "10.43.0.10", 80, 0));

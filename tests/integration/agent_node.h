@@ -19,6 +19,7 @@
 #include "base/text.h"
 #include "client/client.h"
 #include "http/in_process.h"
+#include "net/name_server.h"
 #include "net/service_proxy.h"
 #include "net/testing.h"
 #include "oci/image_store.h"
@@ -115,7 +116,7 @@ class AgentNode : public net::testing::HostNamespace {
     options.compile_program = program("SKERRY_COMPILE", SKERRY_COMPILE);
     options.overcommit = {10, 4};
     if (change) change(options);
-    agent_ = std::make_unique<Agent>(loop_, AgentDeps{.api = *api_, .network = *network_, .services = services_, .clock = clock_, .random = random_, .machine = std::move(machine)}, options);
+    agent_ = std::make_unique<Agent>(loop_, AgentDeps{.api = *api_, .network = *network_, .services = services_, .names = names_, .clock = clock_, .random = random_, .machine = std::move(machine)}, options);
     auto started = run_on(loop_, agent_->start());
     ASSERT_TRUE(started) << started.error().what;
     node_line_ = std::make_unique<http::InProcessTransport>(agent_->node_api());
@@ -230,6 +231,7 @@ class AgentNode : public net::testing::HostNamespace {
   std::unique_ptr<store::Store> store_;
   std::unique_ptr<apiserver::ApiServer> server_;
   net::ServiceProxy* services_ = nullptr;  // of agents that are started from now on
+  net::NameServer* names_ = nullptr;       // of those too
   std::unique_ptr<Line> line_;
   std::unique_ptr<http::InProcessTransport> node_line_;  // as the API server reaches the node
   std::unique_ptr<http::InProcessTransport> admin_line_;

@@ -67,6 +67,39 @@ TEST_F(AgentNode, StartsAndServesWithoutTheApiServer) {
   ASSERT_TRUE(until([&] { return get(client::kPods, "default", "web") == nullptr; }));
 }
 
+// Goal: names are answered from the first moment of an agent that finds no API server. Method: one that saw a Service and its
+// slice is stopped; the next starts with the line cut, and asks nobody.
+TEST_F(AgentNode, KnowsTheNamesWithoutTheApiServer) {
+  stop_agent(OnStop::StopPods);
+  const auto ask = [](net::NameServer& server, const std::string& name) -> std::size_t {
+    const auto answer = server.names().answer({.name = name});
+    return answer ? answer->message.answers.size() : 0;
+  };
+  net::NameServer first(loop_, random_, {.names = {.node = "edge-1"}});
+  names_ = &first;
+  start_agent();
+  ASSERT_TRUE(run_on(loop_, admin_->create(client::kServices, "default", R"({"metadata":{"name":"web"},"spec":{"ports":[{"port":80}]}})")));
+  ASSERT_TRUE(run_on(loop_, admin_->create(client::kServices, "default", R"({"metadata":{"name":"pods"},"spec":{"clusterIP":"None","ports":[{"port":80}]}})")));
+  ASSERT_TRUE(run_on(loop_, admin_->create(client::kEndpointSlices, "default",
+      R"({"metadata":{"name":"pods-1","labels":{"kubernetes.io/service-name":"pods"}},"addressType":"IPv4","endpoints":[{"addresses":["10.99.0.7"]}]})")));
+  ASSERT_TRUE(until([&] { return ask(first, "web.default.svc.cluster.local") == 1 && ask(first, "pods.default.svc.cluster.local") == 1; }));
+  const auto begin = std::chrono::steady_clock::now();
+  until([&] { return std::chrono::steady_clock::now() - begin > 6s; });  // Services are written every five seconds
+  stop_agent(OnStop::StopPods);
+  line_->cut = true;
+  net::NameServer second(loop_, random_, {.names = {.node = "edge-1"}});
+  names_ = &second;
+  start_agent();
+  EXPECT_EQ(ask(second, "web.default.svc.cluster.local"), 1u);
+  EXPECT_EQ(ask(second, "pods.default.svc.cluster.local"), 1u);
+  line_->cut = false;
+  ASSERT_TRUE(run_on(loop_, admin_->remove(client::kServices, "default", "web")));
+  EXPECT_TRUE(until([&] { return ask(second, "web.default.svc.cluster.local") == 0; }));
+  stop_agent(OnStop::StopPods);
+  names_ = nullptr;
+  start_agent();
+}
+
 TEST_F(AgentNode, FillsANewKeeperAfterTheOldOneWasKilled) {
   create_pod("web", R"("skerry.dev/idle-after":"never")");
   create_pod("sleeper");

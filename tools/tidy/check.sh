@@ -63,6 +63,7 @@ layers=$(grep -E '^src/[a-z]+/CMakeLists\.txt$' "$all" | xargs -r sed -nE 's/^ *
   include == "sqlite3.h" && FILENAME !~ /^src\/sql\// { complain("sqlite3.h belongs to src/sql; use sql/database.h") }
   include ~ /^boost\/beast/ && FILENAME !~ /^src\/http\// { complain("beast belongs to src/http; use http/message.h, server.h, client.h") }
   include ~ /^wasmedge/ && FILENAME !~ /^src\/(wasm|sandbox)\// { complain("wasmedge belongs to src/wasm and src/sandbox") }
+  include ~ /^ares/ && FILENAME !~ /^src\/net\/dns_message\.cc$/ { complain("c-ares stands behind net/dns_message.h") }
   include ~ /^yyjson/ && FILENAME !~ /^src\/kube\// && FILENAME ~ /^src\// { complain("yyjson stands behind kube/json.h") }
   include ~ /^grpc/ && FILENAME !~ /^src\/cri\// { complain("gRPC belongs to src/cri") }
   FILENAME ~ /^src\// && !is_test {
