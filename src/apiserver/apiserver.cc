@@ -137,6 +137,7 @@ std::vector<store::ResourceOptions> ApiServer::store_resources() {
     const std::string name = type.qualified();
     if (std::ranges::find(out, name, &store::ResourceOptions::name) != out.end()) continue;  // in two versions
     store::ResourceOptions options{.name = name};
+    if (type.kind == "Pod") options.removal_scope = store::RemovalScope::Node;  // a node watches its own
     if (type.kind == "Lease") options.durability = store::Durability::Coalesced;
     if (type.kind == "Event") {
       options.ttl = std::chrono::hours(1);

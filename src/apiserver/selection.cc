@@ -20,6 +20,15 @@ store::Filter Selection::filter() const {
   };
 }
 
+store::Selected Selection::selected() const {
+  store::Selected out{.filter = filter()};
+  if (labels.everything() && fields.lasting()) {
+    out.lasting = {.namespace_ = namespace_.empty() ? std::string(fields.required("metadata.namespace")) : namespace_,
+                   .node = std::string(fields.required("spec.nodeName"))};
+  }
+  return out;
+}
+
 ApiResult<Selection> parse_selection(const Call& call) {
   Selection out;
   out.namespace_ = call.route.namespace_;

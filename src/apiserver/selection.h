@@ -13,6 +13,7 @@ struct Selection {
   bool everything() const { return labels.everything() && fields.everything(); }
   // Also checks the namespace; empty if everything is selected.
   store::Filter filter() const;
+  store::Selected selected() const;
 };
 ApiResult<Selection> parse_selection(const Call&);
 // Combinations of list and watch options that Kubernetes forbids, and those that are not served: 422 or 400.

@@ -20,6 +20,7 @@ void write_store(const store::Store::Stats& stats, metrics::Exposition& out) {
   one("skerry_store_rows_written_total", Counter, "Rows written to the database", stats.rows_written);
   one("skerry_store_queued_writes", Gauge, "Writes that wait for their transaction", stats.queued);
   one("skerry_store_events_total", Counter, "Events handed to watches", stats.events);
+  one("skerry_store_watches_resumed_total", Counter, "Watches answered from before the history, because nothing that they select had changed", stats.watches_resumed);
   one("skerry_store_watches_dropped_total", Counter, "Watches ended because their reader was too slow", stats.watches_dropped);
   one("skerry_store_watches", Gauge, "Watches of the store, those of the controllers included", stats.watches);
   one("skerry_store_history_bytes", Gauge, "Memory of past versions kept for watches that resume", stats.history_bytes);

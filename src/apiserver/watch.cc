@@ -118,7 +118,7 @@ ApiTask<> watch(Call& call) {
   Duration lasts = seconds > 0 ? Duration(std::chrono::seconds(std::min<std::size_t>(seconds, 86'400)))
                                : Duration(static_cast<Duration::rep>(most + server.random.below(most + 1)));
   shape.deadline += lasts;
-  auto opened = server.store.watch(call.id(), selection.filter(), revision);
+  auto opened = server.store.watch(call.id(), selection.selected(), revision);
   if (!opened) {
     if (opened.error().code != Errc::Gone) co_return ApiFail(kube::status_of(opened.error()));
     // Clients expect this inside the stream.

@@ -217,9 +217,9 @@ class Nodes : public ::testing::Test {
             name, more));
     show(name);
   }
-  void show(const std::string& name) { core_.put_node(world_.get("nodes", name), now_); }
+  void show(const std::string& name) { core_->put_node(world_.get("nodes", name), now_); }
   void lease(const std::string& name) {
-    core_.put_lease(
+    core_->put_lease(
         *object(std::format(
             R"({{"kind":"Lease","metadata":{{"name":"{}","namespace":"kube-node-lease"}},"spec":{{"renewTime":"{}"}}}})",
             name, ++renewals_)),
@@ -232,7 +232,8 @@ class Nodes : public ::testing::Test {
       now_ += 5s;
       world_.now += 5s;
       for (const auto& name : alive) lease(name);
-      const auto plan = core_.poll(world_.now, now_);
+      const auto plan = core_->poll(world_.now, now_);
+      for (const auto& note : plan.notes) notes_ += std::format("{}s {}: {}\n", (now_ - kStart) / 1s, note.reason, note.message);
       for (const auto& action : plan.actions) {
         text += std::format("{}s {}\n", (now_ - kStart) / 1s, action.trace());
         world_.patch("nodes", action.name, action.body, action.verb);
@@ -243,8 +244,9 @@ class Nodes : public ::testing::Test {
   }
   World world_;
   SeededRandom random_{7};
-  NodeLifecycleCore core_{{}, random_};
+  std::optional<NodeLifecycleCore> core_{std::in_place, NodeLifecycleCore::Options{.autonomy = false}, random_};
   Instant now_ = kStart;
+  std::string notes_;
   int renewals_ = 0;
 };
 
@@ -299,6 +301,57 @@ TEST_F(Nodes, KeepTheirPodsWithAutonomy) {
   EXPECT_THAT(text, Not(HasSubstr("NoExecute")));
 }
 
+TEST_F(Nodes, AnAnnotationDecidesAgainstTheDefault) {
+  core_.emplace(NodeLifecycleCore::Options{.autonomy = true}, random_);
+  node("a", R"(,"annotations":{"skerry.dev/autonomy":"false"})");
+  node("b"), node("c"), node("d", R"(,"annotations":{"skerry.dev/autonomy":"true"},"labels":{"skerry.dev/autonomy":"false"})");
+  const auto text = run(120s, {"b"});
+  for (const auto line : split(text, '\n')) {
+    if (line.contains("NoExecute")) {
+      EXPECT_THAT(std::string(line), HasSubstr("nodes a"));
+    }
+  }
+  EXPECT_TRUE(world_.get("nodes", "a")->json()->contains("NoExecute"));
+  // Switched off while it is silent: from then on its pods have their patience.
+  world_.patch("nodes", "c", R"({"metadata":{"annotations":{"skerry.dev/autonomy":"false"}}})");
+  show("c");
+  EXPECT_THAT(run(120s, {"b"}), HasSubstr(R"(nodes c {"spec":{"taints":[{"key":"node.kubernetes.io/unreachable","effect":"NoSchedule")"));
+  EXPECT_TRUE(world_.get("nodes", "c")->json()->contains("NoExecute"));
+}
+
+// What a node says of itself is no silence.
+TEST_F(Nodes, AutonomyIsNotForWhoSaysThatItIsNotReady) {
+  core_.emplace(NodeLifecycleCore::Options{}, random_);
+  node("a"), node("b");
+  world_.patch("nodes", "a", R"({"status":{"conditions":[{"type":"Ready","status":"False","lastHeartbeatTime":"t1"}]}})", Verb::PatchStatus);
+  show("a");
+  EXPECT_THAT(run(5s, {"a", "b"}), HasSubstr(R"("key":"node.kubernetes.io/not-ready","effect":"NoExecute")"));
+  // Then it falls silent as well: its pods stay.
+  run(60s, {"b"});
+  EXPECT_FALSE(world_.get("nodes", "a")->json()->contains("NoExecute"));
+}
+
+// Hours without a word, a new server in between, and the return: what is decided for the node and for its pods.
+TEST_F(Nodes, AnAutonomousNodesLongSilence) {
+  core_.emplace(NodeLifecycleCore::Options{}, random_);
+  node("a"), node("b");
+  for (const auto* toleration : {R"({"key":"node.kubernetes.io/unreachable","operator":"Exists","effect":"NoExecute","tolerationSeconds":300})",
+                                 R"({"key":"node.kubernetes.io/unreachable","operator":"Exists","effect":"NoExecute","tolerationSeconds":0})"}) {
+    const auto name = std::format("pod-{}", world_.pods().size());
+    world_.put("pods", std::format(R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{}","namespace":"default"}},"spec":{{"nodeName":"a","tolerations":[{}]}}}})", name, toleration));
+    world_.set_ready(name, true);
+  }
+  const auto pods = [&] { return testing::trace(core_->pods(*world_.get("nodes", "a"), world_.pods(), world_.now)); };
+  std::string text = run(600s, {"b"}) + pods() + "-- another server\n";
+  core_.emplace(NodeLifecycleCore::Options{}, random_);
+  show("a"), show("b");
+  text += run(7200s, {"b"}) + pods() + "-- it is back\n";
+  world_.patch("nodes", "a", R"({"status":{"conditions":[{"type":"Ready","status":"True","lastHeartbeatTime":"t1"}]}})", Verb::PatchStatus);
+  show("a");
+  text += run(60s, {"a", "b"}) + pods() + "-- events\n" + notes_;
+  testing::expect_golden("autonomy.txt", text);
+}
+
 TEST_F(Nodes, PodsGoWhenTheirPatienceEnds) {
   const auto silent = world_.put(
       "nodes",
@@ -319,14 +372,14 @@ TEST_F(Nodes, PodsGoWhenTheirPatienceEnds) {
       R"({"key":"node.kubernetes.io/unreachable","operator":"Exists","effect":"NoExecute","tolerationSeconds":300})");
   pod("eternal", R"({"operator":"Exists"})");
   world_.set_ready("eternal", true);
-  auto plan = core_.pods(*silent, world_.pods(), world_.now);
+  auto plan = core_->pods(*silent, world_.pods(), world_.now);
   auto text = testing::trace(plan);
   EXPECT_THAT(text, HasSubstr("delete pods default/impatient"));
   EXPECT_THAT(text,
               AllOf(HasSubstr("patch status pods default/eternal"), HasSubstr(R"("type":"Ready","status":"False")")));
   EXPECT_THAT(text, Not(HasSubstr("delete pods default/patient")));
   EXPECT_EQ(plan.again, Duration(300s));
-  text = testing::trace(core_.pods(*silent, world_.pods(), world_.now + 300s));
+  text = testing::trace(core_->pods(*silent, world_.pods(), world_.now + 300s));
   EXPECT_THAT(text, HasSubstr("delete pods default/patient"));
   EXPECT_THAT(text, HasSubstr("delete pods default/silent"));
   EXPECT_THAT(text, Not(HasSubstr("delete pods default/eternal")));
@@ -348,11 +401,11 @@ TEST_F(Nodes, AnOperatorsTaintMovesPodsAtOnce) {
   pod("other", R"({"key":"repair","operator":"Equal","value":"memory","effect":"NoExecute"})");
   pod("equal", R"({"key":"repair","operator":"Equal","value":"disk","effect":"NoExecute"})");
   pod("soon", R"({"key":"repair","operator":"Exists","tolerationSeconds":60})");
-  auto plan = core_.pods(*world_.get("nodes", "a"), world_.pods(), world_.now);
+  auto plan = core_->pods(*world_.get("nodes", "a"), world_.pods(), world_.now);
   auto deletions = testing::trace(plan);
   EXPECT_THAT(deletions, AllOf(HasSubstr("default/plain"), HasSubstr("default/other"), Not(HasSubstr("default/equal")), Not(HasSubstr("default/soon"))));
   EXPECT_EQ(plan.again, Duration(50s));
-  deletions = testing::trace(core_.pods(*world_.get("nodes", "a"), world_.pods(), world_.now + 50s));
+  deletions = testing::trace(core_->pods(*world_.get("nodes", "a"), world_.pods(), world_.now + 50s));
   EXPECT_THAT(deletions, HasSubstr("default/soon"));
 }
 

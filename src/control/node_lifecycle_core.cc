@@ -28,10 +28,11 @@ bool ours(std::string_view key) {
   return std::ranges::find(kOurs, key) != std::end(kOurs);
 }
 
-bool autonomous(Json node) {
-  constexpr const char* kAutonomy = "skerry.dev/autonomy";
-  return node["metadata"]["labels"][kAutonomy].str() == "true" ||
-         node["metadata"]["annotations"][kAutonomy].str() == "true";
+Json find_taint(Json taints, std::string_view key, std::string_view effect) {
+  for (const Json taint : taints.items()) {
+    if (taint["key"].str() == key && taint["effect"].str() == effect) return taint;
+  }
+  return {};
 }
 
 // How long this pod tolerates that taint; nothing: for ever. A pod that says nothing about it has `unless_said`: for taints of
@@ -58,9 +59,7 @@ std::optional<Duration> tolerated(Json tolerations, Json taint, Duration unless_
   return shortest;
 }
 
-bool has_taint(Json taints, std::string_view key, std::string_view effect) {
-  return any_item(taints, [&](Json taint) { return taint["key"].str() == key && taint["effect"].str() == effect; });
-}
+bool has_taint(Json taints, std::string_view key, std::string_view effect) { return find_taint(taints, key, effect).exists(); }
 
 // The node with the taints of ours that are wanted, and all others; nothing if it has them.
 std::optional<std::string> taints_patch(const kube::Object& node, Json now, const std::vector<Wanted>& wanted, std::string_view time) {
@@ -130,6 +129,15 @@ bool NodeLifecycleCore::silent(const Node& node, Instant now) const {
   return now - node.heard > options_.grace + node.jitter;
 }
 
+bool NodeLifecycleCore::autonomous(Json node) const {
+  constexpr const char* kAutonomy = "skerry.dev/autonomy";
+  for (const char* where : {"annotations", "labels"}) {
+    const auto said = node["metadata"][where][kAutonomy].str();
+    if (said == "true" || said == "false") return said == "true";
+  }
+  return options_.autonomy;
+}
+
 Plan NodeLifecycleCore::poll(Time now, Instant instant) {
   Plan plan;
   if (polled_ && instant - *polled_ > options_.stall) {
@@ -158,7 +166,7 @@ Plan NodeLifecycleCore::poll(Time now, Instant instant) {
 void NodeLifecycleCore::judge(Node& node, bool may_evict, bool& evicted, Time now, Instant instant, Plan& plan) const {
   const auto doc = node.object->parse();
   const Json root = doc.root(), spec = root["spec"];
-  const bool quiet = silent(node, instant);
+  const bool quiet = silent(node, instant), alone = autonomous(root);
   const std::string time = to_rfc3339(now);
   std::string ready{find_condition(root, "Ready")["status"].str()};
 
@@ -185,7 +193,20 @@ void NodeLifecycleCore::judge(Node& node, bool may_evict, bool& evicted, Time no
         {.verb = Verb::PatchStatus, .resource = client::kNodes, .name = node.object->name(), .body = edit.dump()});
     plan.notes.push_back({node.object, NoteType::Normal, "NodeNotReady",
                           std::format("Node {} status is now: NodeNotReady", node.object->name())});
+    if (alone) {
+      plan.notes.push_back({node.object, NoteType::Normal, "NodeAutonomous",
+                            std::format("Node {} is silent and autonomous (skerry.dev/autonomy): its pods stay as they are until it is heard again, "
+                                        "and no new ones go there", node.object->name())});
+    }
     ready = "Unknown";
+  }
+  // Written down by the taint alone, which a restart of this process survives.
+  if (const Json taint = find_taint(spec["taints"], kUnreachable, "NoSchedule"); taint.exists() && ready != "Unknown") {
+    const auto since = from_rfc3339(taint["timeAdded"].str());
+    plan.notes.push_back({node.object, NoteType::Normal, "NodeHeardAgain",
+                          std::format("Node {} is heard again{}{}", node.object->name(),
+                                      since ? std::format(" after {} of silence", to_human(std::max(Duration::zero(), Duration(now - *since)))) : "",
+                                      alone ? "; its pods stayed on it" : "")});
   }
 
   std::vector<Wanted> wanted;
@@ -201,7 +222,7 @@ void NodeLifecycleCore::judge(Node& node, bool may_evict, bool& evicted, Time no
     if (find_condition(root, type)["status"].str() == "True") wanted.push_back({key, "NoSchedule"});
   }
   const auto has = [&](std::string_view key, std::string_view effect) { return has_taint(spec["taints"], key, effect); };
-  if (!fault.empty() && !autonomous(root)) {
+  if (!fault.empty() && !(alone && fault == kUnreachable)) {
     const bool already = has(kNotReady, "NoExecute") || has(kUnreachable, "NoExecute");
     if (already || may_evict || ready == "False") wanted.push_back({fault, "NoExecute"});
     evicted = !already && may_evict && ready != "False";
@@ -216,8 +237,9 @@ Plan NodeLifecycleCore::pods(const kube::Object& node, const std::vector<PodPtr>
   Plan plan;
   const auto doc = node.parse();
   const Json root = doc.root();
-  const bool alone = autonomous(root);  // then only what an operator says moves its pods
-  const bool unknown = !alone && find_condition(root, "Ready")["status"].str() == "Unknown";
+  const bool silent = find_condition(root, "Ready")["status"].str() == "Unknown";
+  const bool alone = silent && autonomous(root);  // then only what an operator says moves its pods
+  const bool unknown = silent && !alone;
   const bool tainted = any_item(root["spec"]["taints"], [](Json taint) { return taint["effect"].str() == "NoExecute"; });
   if (!unknown && !tainted) return plan;
   for (const auto& pod : pods) {

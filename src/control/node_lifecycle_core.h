@@ -6,7 +6,12 @@
 // pods go after their tolerationSeconds. Time is counted from what this process saw itself: after a start, and after a
 // pause in which it saw nothing (a suspended machine), every node has its whole grace again. When every node is silent
 // the fault is probably ours: nobody is evicted. Otherwise nodes are given NoExecute one at a time, `eviction_pause`
-// apart (longer while most are silent). A node with the label or annotation skerry.dev/autonomy=true keeps its pods.
+// apart (longer while most are silent).
+//
+// An autonomous node (Options.autonomy; its annotation or label skerry.dev/autonomy=true|false decides otherwise) keeps its
+// pods however long it is silent: it goes on serving them, unseen. It becomes Unknown and unreachable:NoSchedule like
+// any other, but never NoExecute; its pods stay Ready, so that endpoints and ReplicaSets keep them. What it says itself
+// (Ready=False) and what an operator says (a taint of his, a deletion) counts as on any other node.
 #pragma once
 #include <map>
 #include <optional>
@@ -27,6 +32,7 @@ class NodeLifecycleCore {
     Duration stall = std::chrono::seconds(15);      // a gap between polls that counts as our own absence
     Duration patience = std::chrono::seconds(300);  // of pods without a toleration of their own
     double disrupted = 0.55;                        // this share of nodes silent
+    bool autonomy = true;                           // of nodes that do not say
   };
   NodeLifecycleCore(Options options, Random& random) : options_(options), random_(random) {}
 
@@ -47,6 +53,7 @@ class NodeLifecycleCore {
     Duration jitter{};  // so that five thousand nodes are not judged in the same moment
   };
   bool silent(const Node&, Instant now) const;
+  bool autonomous(kube::Json node) const;
   void judge(Node&, bool may_evict, bool& evicted, Time now, Instant instant, Plan& plan) const;
 
   Options options_;

@@ -412,4 +412,10 @@ std::string_view FieldSelector::required(std::string_view field) const {
   return {};
 }
 
+bool FieldSelector::lasting() const {
+  return std::ranges::all_of(terms_, [](const Term& t) {
+    return t.field == "metadata.name" || t.field == "metadata.namespace" || (t.field == "spec.nodeName" && t.equal && !t.value.empty());
+  });
+}
+
 }  // namespace skerry::kube

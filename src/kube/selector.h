@@ -52,6 +52,8 @@ class FieldSelector {
   bool everything() const { return terms_.empty(); }
   // The value demanded by an equality term on `field`, for direct look-ups; empty view if none.
   std::string_view required(std::string_view field) const;
+  // Does what it selects stay selected as long as it exists? Names do not change, and a pod's node is set once.
+  bool lasting() const;
 
  private:
   struct Term {

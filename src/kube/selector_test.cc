@@ -74,6 +74,14 @@ TEST(FieldSelector, UsesTheIndexAndTheObject) {
   EXPECT_FALSE(FieldSelector::parse("spec.nodeName=a\\b", type));
 }
 
+TEST(FieldSelector, LastsIfNothingCanLeaveIt) {
+  const auto& type = *find_resource("", "v1", "pods");
+  const auto lasting = [&](std::string_view text) { return FieldSelector::parse(text, type)->lasting(); };
+  for (const auto* text : {"", "metadata.name=a", "metadata.name!=a", "metadata.namespace=d,spec.nodeName=n"}) EXPECT_TRUE(lasting(text)) << text;
+  // A pod leaves the last two when it is bound.
+  for (const auto* text : {"status.phase=Running", "spec.nodeName=n,status.phase!=Failed", "spec.nodeName!=n", "spec.nodeName="}) EXPECT_FALSE(lasting(text)) << text;
+}
+
 TEST(FieldSelector, EventsByTheirObject) {
   const auto event = Object::from_json(
       R"({"kind":"Event","metadata":{"name":"a.1","namespace":"d"},"involvedObject":{"kind":"Pod","name":"a","uid":"u"}})");

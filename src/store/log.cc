@@ -10,11 +10,16 @@
 namespace skerry::store {
 
 std::span<const std::string_view> log_migrations() {
-  static constexpr std::array<std::string_view, 1> kAll = {
+  static constexpr std::array<std::string_view, 2> kAll = {
       "CREATE TABLE resources(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;"
       "CREATE TABLE objects(resource INTEGER NOT NULL, key TEXT NOT NULL, json BLOB NOT NULL,"
       "  UNIQUE(resource, key)) STRICT;"
-      "CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;"};
+      "CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;",
+      // Of what was removed before there was this table nothing is known.
+      "CREATE TABLE removals(resource INTEGER NOT NULL, scope TEXT NOT NULL, revision INTEGER NOT NULL,"
+      "  PRIMARY KEY(resource, scope)) STRICT, WITHOUT ROWID;"
+      "ALTER TABLE resources ADD COLUMN removals_floor INTEGER NOT NULL DEFAULT 0;"
+      "UPDATE resources SET removals_floor=coalesce((SELECT value FROM meta WHERE name='revision'), 0);"};
   return kAll;
 }
 
@@ -61,12 +66,33 @@ Result<Log::Meta> Log::load(const std::function<Result<>(std::uint16_t, std::str
   return meta;
 }
 
+Result<> Log::load_removals(const std::function<void(const RemovalFloor&)>& floor, const std::function<void(const RemovalRow&)>& removal) {
+  TRY(auto floors, database_.prepare("SELECT removals_floor FROM resources WHERE id=?"));
+  TRY(auto rows, database_.prepare("SELECT scope, revision FROM removals WHERE resource=?"));
+  for (std::uint16_t i = 0; i < ids_.size(); ++i) {
+    floors.reset();
+    TRY(const bool known, floors.bind(1, ids_[i]).step());
+    if (known) floor({i, static_cast<std::uint64_t>(floors.integer(0))});
+    rows.reset();
+    rows.bind(1, ids_[i]);
+    for (;;) {
+      TRY(const bool row, rows.step());
+      if (!row) break;
+      removal({i, std::string(rows.text(0)), static_cast<std::uint64_t>(rows.integer(1))});
+    }
+  }
+  return {};
+}
+
 Result<> Log::prepare() {
   if (put_) return {};
   TRY(auto put, database_.prepare("INSERT INTO objects(resource, key, json) VALUES (?, ?, ?) "
                                   "ON CONFLICT(resource, key) DO UPDATE SET json=excluded.json"));
   TRY(auto remove, database_.prepare("DELETE FROM objects WHERE resource=? AND key=?"));
   TRY(auto meta, database_.prepare("INSERT INTO meta(name, value) VALUES (?, ?) ON CONFLICT(name) DO UPDATE SET value=excluded.value"));
+  TRY(auto removal, database_.prepare("INSERT INTO removals(resource, scope, revision) VALUES (?, ?, ?) "
+                                      "ON CONFLICT(resource, scope) DO UPDATE SET revision=max(revision, excluded.revision)"));
+  removal_ = std::move(removal);
   put_ = std::move(put);
   remove_ = std::move(remove);
   meta_ = std::move(meta);
@@ -82,6 +108,15 @@ Result<> Log::write(const LogBatch& batch) {
       } else {
         TRY_OK(remove_->run(ids_[row.resource], row.key));
       }
+    }
+    for (const RemovalRow& row : batch.removals) TRY_OK(removal_->run(ids_[row.resource], row.scope, static_cast<std::int64_t>(row.revision)));
+    for (const RemovalFloor& floor : batch.removal_floors) {
+      const auto id = ids_[floor.resource];
+      const auto revision = static_cast<std::int64_t>(floor.revision);
+      TRY(auto raise, database_.prepare("UPDATE resources SET removals_floor=? WHERE id=?"));
+      TRY_OK(raise.run(revision, id));
+      TRY(auto forget, database_.prepare("DELETE FROM removals WHERE resource=? AND revision<=?"));
+      TRY_OK(forget.run(id, revision));
     }
     if (batch.revision != 0) TRY_OK(meta_->run("revision", static_cast<std::int64_t>(batch.revision)));
     if (batch.reserved != 0) TRY_OK(meta_->run("reserved", static_cast<std::int64_t>(batch.reserved)));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The store's file: current objects and two numbers. Written only by whole batches, on the writer's thread.
+// The store's file: current objects, the last removals, and two numbers. Written only by whole batches, on the writer's thread.
 // Internal to store/; the format is docs/wire/store.md.
 #pragma once
 #include <functional>
@@ -19,8 +19,21 @@ struct LogRow {
   std::string key;
   kube::ObjectPtr object;  // null: remove
 };
+// Of a resource: when something was last removed in a scope.
+struct RemovalRow {
+  std::uint16_t resource;
+  std::string scope;
+  std::uint64_t revision;
+};
+// Of a resource: up to here its removals are forgotten.
+struct RemovalFloor {
+  std::uint16_t resource;
+  std::uint64_t revision;
+};
 struct LogBatch {
   std::vector<LogRow> rows;
+  std::vector<RemovalRow> removals = {};
+  std::vector<RemovalFloor> removal_floors = {};
   std::uint64_t revision = 0;  // the newest in this batch; 0: leave
   std::uint64_t reserved = 0;  // 0: leave
 };
@@ -34,6 +47,8 @@ class Log {
   };
   // Gives ids to the resources it knows and reads every object, in the order of the keys.
   Result<Meta> load(const std::function<Result<>(std::uint16_t resource, std::string_view key, std::string_view json)>&);
+  // What it knows of removals: the floor of every resource, then the rows. After load().
+  Result<> load_removals(const std::function<void(const RemovalFloor&)>&, const std::function<void(const RemovalRow&)>&);
   Result<> write(const LogBatch&);  // one transaction, synced
   Result<> compact(std::uint32_t pages_max) { return database_.compact(pages_max); }
   Result<> copy_to(const std::string& path) { return database_.backup_to(path); }
@@ -44,7 +59,7 @@ class Log {
   sql::Database database_;
   std::vector<std::string> resources_;
   std::vector<std::int64_t> ids_;  // on disk, by index
-  std::optional<sql::Statement> put_, remove_, meta_;  // after database_: finalised before it closes
+  std::optional<sql::Statement> put_, remove_, meta_, removal_;  // after database_: finalised before it closes
 };
 
 std::span<const std::string_view> log_migrations();

@@ -47,10 +47,15 @@ struct Store::Table {
   std::unordered_map<std::string, Newest> pending;
   std::size_t live = 0;  // objects, with what is on its way
   WatchSource source;
+  Removals removals;
   std::deque<Age> ages;         // with a ttl: every write, oldest first
   std::set<std::string> dirty;  // Coalesced: keys whose state is not on disk yet
 
-  Table(ResourceOptions o, History::Limits limits) : options(std::move(o)), source{History(limits, Revision())} {}
+  Table(ResourceOptions o, const Options& all)
+      : options(std::move(o)), source{History(all.history, Revision())}, removals(all.removal_scopes_max) {}
+  const std::string& removal_scope(const kube::Object& object) const {
+    return options.removal_scope == RemovalScope::Node ? object.node_name() : object.namespace_();
+  }
   ObjectPtr find(std::string_view key) const {
     const auto at = objects.find(key);
     return at == objects.end() ? nullptr : *at;
@@ -83,7 +88,7 @@ Result<std::unique_ptr<Store>> Store::open(rt::Loop& loop, const Clock& clock, s
   for (const auto& resource : options.resources) names.push_back(resource.name);
   std::unique_ptr<Store> store(new Store(loop, clock, std::move(options)));
   for (const auto& resource : store->options_.resources) {
-    store->tables_.push_back(std::make_unique<Table>(resource, store->options_.history));
+    store->tables_.push_back(std::make_unique<Table>(resource, store->options_));
   }
   store->log_ = std::make_shared<Log>(std::move(database), std::move(names));
   TRY_OK(store->load(*store->log_));
@@ -111,8 +116,29 @@ Result<> Store::load(Log& log) {
     const bool durable = t->options.durability == Durability::Immediate && options_.skip_revisions == 0;
     t->source.history = History(options_.history, Revision(durable && meta.revision > 0 ? meta.revision : last_));
   }
+  TRY_OK(load_removals(log));
   stats_.database_bytes = log.bytes();
   return {};
+}
+
+// A coalesced resource may have lost writes that its watchers saw, and an older copy what was written since it was made: of what
+// was before this start nothing is known then. For the copy that must be so after the next start too, when nothing tells that
+// it was one: it is written before anybody is answered.
+Result<> Store::load_removals(Log& log) {
+  TRY_OK(log.load_removals(
+      [&](const RemovalFloor& floor) { tables_[floor.resource]->removals = Removals(options_.removal_scopes_max, Revision(floor.revision)); },
+      [&](const RemovalRow& row) { tables_[row.resource]->removals.add(row.scope, Revision(row.revision)); }));
+  LogBatch restored;
+  for (std::size_t i = 0; i < tables_.size(); ++i) {
+    const bool copy = options_.skip_revisions != 0;
+    if (!copy && tables_[i]->options.durability == Durability::Immediate) continue;
+    tables_[i]->removals = Removals(options_.removal_scopes_max, Revision(last_));
+    if (copy) restored.removal_floors.push_back({static_cast<std::uint16_t>(i), last_});
+  }
+  if (restored.removal_floors.empty()) return {};
+  restored.revision = last_;
+  restored.reserved = reserved_ = last_ + kReserve;
+  return log.write(restored);
 }
 
 std::optional<ResourceId> Store::find_resource(std::string_view name) const {
@@ -269,13 +295,21 @@ void Store::start_batch() {
   auto rows = std::make_shared<LogBatch>();
   std::uint64_t newest = 0;
   bool flushes = false;
+  std::map<std::pair<std::uint16_t, std::string>, std::uint64_t> removals;
   for (const auto& pending : *batch_) {
     flushes = flushes || pending->flushes;
     if (pending->revision == 0) continue;
     newest = pending->revision;
-    if (table(pending->resource).options.durability != Durability::Immediate) continue;
+    const Table& t = table(pending->resource);
+    if (t.options.durability != Durability::Immediate) continue;
+    if (pending->removed) removals[{pending->resource.value(), t.removal_scope(*pending->object)}] = pending->revision;
     rows->rows.push_back({pending->resource.value(), pending->key, pending->removed ? nullptr : pending->object});
     rows->revision = pending->revision;
+  }
+  for (auto& [where, revision] : removals) rows->removals.push_back({where.first, where.second, revision});
+  for (std::size_t i = 0; i < tables_.size() && !rows->removals.empty(); ++i) {
+    if (tables_[i]->options.durability != Durability::Immediate) continue;
+    if (const auto floor = tables_[i]->removals.take_raised_floor()) rows->removal_floors.push_back({static_cast<std::uint16_t>(i), floor->value()});
   }
   if (flushes) {
     for (std::size_t i = 0; i < tables_.size(); ++i) {
@@ -360,7 +394,10 @@ void Store::apply(Pending& pending) {
     object = t.packer.pack(pending.object);
     t.objects.insert(object);
   }
-  if (pending.removed) ++removed_since_compaction_;
+  if (pending.removed) {
+    ++removed_since_compaction_;
+    t.removals.add(t.removal_scope(*pending.object), Revision(pending.revision));
+  }
   if (const auto at = t.pending.find(pending.key); at != t.pending.end() && at->second.revision == pending.revision) t.pending.erase(at);
   if (t.options.durability == Durability::Coalesced) t.dirty.insert(pending.key);
   visible_ = Revision(pending.revision);
@@ -370,25 +407,52 @@ void Store::apply(Pending& pending) {
   t.source.notify();
 }
 
-Result<std::unique_ptr<Watch>> Store::watch(ResourceId id, Filter filter, std::optional<Revision> from) {
+// Did nothing that is selected change after `since` and up to the history's floor? What came later the history tells itself.
+bool Store::unchanged_before_history(const Table& t, const Selected& selected, Revision since) {
+  const Selected::Lasting everywhere;
+  if (selected.filter && !selected.lasting) return false;  // an object may have left the selection and exist still
+  const Selected::Lasting& where = selected.lasting ? *selected.lasting : everywhere;
+  if (!t.removals.none_since(since, t.options.removal_scope == RemovalScope::Node ? where.node : where.namespace_)) return false;
+  const History& history = t.source.history;
+  const auto changed = [&](const ObjectPtr& object) {
+    return object && object->revision() > since && object->revision() <= history.floor() && (!selected.filter || selected.filter(*object));
+  };
+  if (std::ranges::any_of(t.objects, changed)) return false;
+  // What the objects were that have changed again since.
+  for (std::uint64_t i = history.first(); i < history.end(); ++i) {
+    if (changed(history.at(i)->previous)) return false;
+  }
+  return true;
+}
+
+Result<std::unique_ptr<Watch>> Store::watch(ResourceId id, Selected selected, std::optional<Revision> from) {
   if (stopping_) return Fail({Errc::Unavailable, "the server is stopping: try again soon"});
   Table& t = table(id);
   std::vector<ObjectPtr> initial;
   std::uint64_t next = t.source.history.end();
   if (!from) {
     for (const auto& object : t.objects) {
-      if (!filter || filter(*object)) initial.push_back(object);
+      if (!selected.filter || selected.filter(*object)) initial.push_back(object);
     }
   } else {
-    if (*from < t.source.history.floor()) {
+    const bool old = *from < t.source.history.floor();
+    if (old && !unchanged_before_history(t, selected, *from)) {
       return Fail({Errc::Gone, std::format("too old resource version: {} ({})", from->value(), t.source.history.floor().value())});
     }
     if (*from > visible_) {
       return Fail({Errc::Gone, std::format("resource version {} is newer than anything here ({}): list again", from->value(), visible_.value())});
     }
-    next = t.source.history.after(*from);
+    const History& history = t.source.history;
+    next = history.after(*from);
+    if (old) {
+      // Not left at the history's very end, where the next change would drop it: past all that does not concern it.
+      const auto wanted = [&](const ObjectPtr& object) { return object && (!selected.filter || selected.filter(*object)); };
+      while (next < history.end() && !wanted(history.at(next)->object) && !wanted(history.at(next)->previous)) ++next;
+      ++stats_.watches_resumed;
+    }
+    if (next == history.end()) from = visible_;
   }
-  return std::make_unique<Watch>(loop_, t.source, std::move(filter), std::move(initial), next, from.value_or(visible_));
+  return std::make_unique<Watch>(loop_, t.source, std::move(selected.filter), std::move(initial), next, from.value_or(visible_));
 }
 
 rt::Task<> Store::sweep(Time now) {

@@ -28,6 +28,7 @@
 #include "rt/task_group.h"
 #include "sql/database.h"
 #include "store/history.h"
+#include "store/removals.h"
 #include "store/watch.h"
 
 namespace skerry::store {
@@ -42,6 +43,7 @@ struct ResourceOptions {
   Durability durability = Durability::Immediate;
   std::optional<Duration> ttl = {};     // since the last write; of objects that nobody deletes (events)
   std::size_t objects_max = 1'000'000;  // beyond: Exhausted, or with a ttl the oldest goes
+  RemovalScope removal_scope = RemovalScope::Namespace;
 };
 
 // What a mutation decides. The bytes must contain the revision it was given as metadata.resourceVersion.
@@ -52,6 +54,16 @@ using Outcome = std::variant<Put, Remove, Keep>;
 // `newest` is null if there is no such object. Runs once, before write() first suspends.
 using Mutation = std::move_only_function<Result<Outcome>(const ObjectPtr& newest, Revision next)>;
 using Filter = std::function<bool(const kube::Object&)>;
+
+// What a watch selects, and, if nothing can leave it, where that lies: only such a watch is answered from before the history.
+struct Selected {
+  Filter filter = {};  // empty: all
+  // Every object that the filter selects stays selected while it exists, and is in this namespace and on this node ("": any).
+  struct Lasting {
+    std::string namespace_ = {}, node = {};
+  };
+  std::optional<Lasting> lasting = {};
+};
 
 struct ListQuery {
   std::string namespace_ = {};       // "": all
@@ -75,6 +87,7 @@ class Store {
     std::size_t queue_max = 20'000;         // writes waiting; beyond: Exhausted
     std::size_t batch_max = 4096;           // writes in one transaction
     History::Limits history = {};           // per resource
+    std::size_t removal_scopes_max = 10'000;  // per resource; beyond: the oldest half is forgotten
     Duration flush_every = std::chrono::seconds(60);
     Duration sweep_every = std::chrono::seconds(10);
     Duration compact_every = std::chrono::minutes(10);
@@ -110,12 +123,13 @@ class Store {
   // the disk: then nothing of it is visible, though a crash right after may bring it back.
   rt::Task<ObjectPtr> write(ResourceId, std::string namespace_, std::string name, Mutation);
 
-  // Events after `from`; without it, first what exists as Added. Gone: `from` is older than the history, or newer than
-  // anything here.
-  Result<std::unique_ptr<Watch>> watch(ResourceId, Filter, std::optional<Revision> from);
+  // Events after `from`; without it, first what exists as Added. Gone: `from` is newer than anything here, or older than the
+  // history and something selected changed in between, or that cannot be told (ADR 0034).
+  Result<std::unique_ptr<Watch>> watch(ResourceId, Selected, std::optional<Revision> from);
 
   struct Stats {
     std::uint64_t writes = 0, commits = 0, commit_failures = 0, rows_written = 0, events = 0, watches_dropped = 0;
+    std::uint64_t watches_resumed = 0;  // from before the history, because nothing had changed
     std::size_t watches = 0, queued = 0, history_bytes = 0;
     std::int64_t database_bytes = 0;
   };
@@ -132,6 +146,8 @@ class Store {
   Table& table(ResourceId id) { return *tables_[id.value()]; }
   const Table& table(ResourceId id) const { return *tables_[id.value()]; }
   Result<> load(Log&);
+  Result<> load_removals(Log&);
+  static bool unchanged_before_history(const Table&, const Selected&, Revision since);
   void enqueue(std::shared_ptr<Pending>);
   void kick();
   void start_batch();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: whatever fails, and whenever the power goes, nothing that was answered is lost, the revision never goes back, and
-// the reopened store equals what its answers said.
+// Goal: whatever fails, and whenever the power goes, nothing that was answered is lost, the revision never goes back, the
+// reopened store equals what its answers said, and no watch is resumed over a removal that was answered.
 // Methods: fail the n-th I/O for n = 1, 2, … with a power loss after it; kill -9 of a process that writes to a real disk.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -42,7 +42,7 @@ TEST(StoreFault, LosesNothingAnsweredWhateverFails) {
     SeededRandom random(n);
     std::map<std::string, ObjectPtr> answered;  // null: removed
     std::set<std::string> unsure;               // a write failed after the last answered one
-    std::uint64_t newest = 0;
+    std::uint64_t newest = 0, removed = 0;
     {
       disk.fail_at(n, n % 3 == 0 ? sql::FaultyVfs::Fault::Sticky : sql::FaultyVfs::Fault::Once);
       rt::Loop loop;
@@ -60,6 +60,7 @@ TEST(StoreFault, LosesNothingAnsweredWhateverFails) {
               newest = std::max(newest, (*done)->revision().value());
               answered[name] = store.get(kMaps, "d", name);
               unsure.erase(name);
+              if (!answered[name]) removed = (*done)->revision().value();
             } else {
               unsure.insert(name);
             }
@@ -86,7 +87,12 @@ TEST(StoreFault, LosesNothingAnsweredWhateverFails) {
         EXPECT_EQ(*there->json(), *object->json()) << "n=" << n << " " << name;
       }
     }
+    if (removed != 0) {
+      EXPECT_FALSE(store->watch(kMaps, {}, Revision(removed - 1))) << "n=" << n;
+      EXPECT_FALSE(store->watch(kMaps, {.filter = {}, .lasting = Selected::Lasting{.namespace_ = "d", .node = {}}}, Revision(removed - 1))) << "n=" << n;
+    }
     if (!failed) {
+      EXPECT_GT(removed, 0U);
       EXPECT_GT(n, 30U);
       break;
     }

@@ -182,7 +182,7 @@ TEST(Watch, ShowsTransitionsIntoAndOutOfASelection) {
   World w;
   ASSERT_TRUE(w.put("old", "1", "y"));
   const auto from = w.store->revision();
-  auto watch = w.store->watch(kMaps, [](const kube::Object& o) { return o.label("app") == "y"; }, from).value();
+  auto watch = w.store->watch(kMaps, {.filter = [](const kube::Object& o) { return o.label("app") == "y"; }}, from).value();
   ASSERT_TRUE(w.put("a", "1", "y"));
   ASSERT_TRUE(w.put("b", "1", "z"));
   ASSERT_TRUE(w.put("a", "2", "z"));
@@ -193,7 +193,7 @@ TEST(Watch, ShowsTransitionsIntoAndOutOfASelection) {
   EXPECT_THAT(w.events(*watch), ElementsAre("ADDED a y", "DELETED a y", "ADDED b y", "MODIFIED b y", "DELETED b x"));
   EXPECT_EQ(watch->revision(), w.store->revision());
   // Without a revision: first what exists.
-  auto fresh = w.store->watch(kMaps, [](const kube::Object& o) { return o.label("app") == "y"; }, std::nullopt).value();
+  auto fresh = w.store->watch(kMaps, {.filter = [](const kube::Object& o) { return o.label("app") == "y"; }}, std::nullopt).value();
   EXPECT_THAT(w.events(*fresh), ElementsAre("ADDED old y"));
   // From the past: the same again.
   auto again = w.store->watch(kMaps, {}, Revision(w.store->revision().value() - 2)).value();
@@ -202,7 +202,7 @@ TEST(Watch, ShowsTransitionsIntoAndOutOfASelection) {
 
 TEST(Watch, ALeavingObjectCarriesTheRevisionOfItsLeaving) {
   World w;
-  auto watch = w.store->watch(kMaps, [](const kube::Object& o) { return o.label("app") == "y"; }, w.store->revision()).value();
+  auto watch = w.store->watch(kMaps, {.filter = [](const kube::Object& o) { return o.label("app") == "y"; }}, w.store->revision()).value();
   ASSERT_TRUE(w.put("a", "1", "y"));
   ASSERT_TRUE(w.put("a", "2", "z"));
   (void)watch->poll();
@@ -242,7 +242,7 @@ TEST(Watch, WakesOnlyForWhatItSelects) {
   World w;
   rt::TaskGroup group(w.loop);
   std::vector<std::string> seen;
-  auto watch = w.store->watch(kMaps, [](const kube::Object& o) { return o.label("app") == "y"; }, w.store->revision()).value();
+  auto watch = w.store->watch(kMaps, {.filter = [](const kube::Object& o) { return o.label("app") == "y"; }}, w.store->revision()).value();
   group.spawn("follow", follow(*watch, seen));
   ASSERT_TRUE(w.put("a", "1", "z"));
   ASSERT_TRUE(w.put("b", "1", "y"));
