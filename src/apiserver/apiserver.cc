@@ -192,7 +192,7 @@ std::vector<store::ResourceOptions> ApiServer::store_resources() {
       options.ttl = std::chrono::hours(1);
       options.objects_max = 20'000;
     }
-    if (type.kind == "CertificateSigningRequest") options.objects_max = 10'000;
+    if (type.kind == "CertificateSigningRequest") options.objects_max = 50'000;  // 5000 nodes at once, several each
     out.push_back(std::move(options));
   }
   out.push_back({.name = std::string(kNodeCertificates), .objects_max = 100'000});

@@ -56,7 +56,8 @@ std::string not_its_own(Json spec, const pki::RequestInfo& info, const kube::Obj
       if (wanted == name) continue;
       if (!has_node_address(doc.root(), wanted)) return std::format("{} is neither the node's name nor an address of its Node", wanted);
       for (const auto& other : nodes) {
-        if (other->name() == wanted || (other->name() != name && has_node_address(other->parse().root(), wanted))) return std::format("{} is also node {}'s", wanted, other->name());
+        const bool others = other->name() != name && other->json()->contains(wanted) && has_node_address(other->parse().root(), wanted);
+        if (others || other->name() == wanted) return std::format("{} is also node {}'s", wanted, other->name());
       }
     }
   }
