@@ -240,7 +240,8 @@ std::optional<http::Response> ApiServer::refuse_body(const http::Request& head) 
 
 rt::Task<> ApiServer::node_certificate_issued(std::string node, std::string serial, Time not_before) {
   auto& identities = state_->server.identities;
-  if (const auto* known = identities.newest(node); known && known->serial == serial) co_return Result<>{};
+  // In order by the clock: its first use says so, and until then the node may use the former.
+  if (const auto* known = identities.newest(node); !known || known->serial == serial || known->not_before <= not_before) co_return Result<>{};
   const NodeIdentities::Certificate newest{std::move(serial), not_before};
   CO_TRY_OK(co_await state_->write_down(node, newest));
   identities.replace(node, newest);

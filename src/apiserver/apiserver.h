@@ -55,7 +55,7 @@ class ApiServer final : public http::Handler {
   rt::Task<http::Response> handle(http::Request) override;
   std::optional<http::Response> refuse_body(const http::Request&) override;  // 401: nobody known may send a body
 
-  // This machine has just made that certificate for its own node: it is the newest, whatever the clock said when each was made.
+  // This machine has made that certificate for its own node: it is not refused, even if the clock has gone back since a former one.
   rt::Task<> node_certificate_issued(std::string node, std::string serial, Time not_before);
   // What /readyz says beyond "the store works", e.g. while the controllers start. Empty text: ready.
   void set_ready_check(std::function<std::string()> check);

@@ -181,6 +181,13 @@ TEST_F(NodeCertificates, WhatThisMachineMadeForItsOwnNodeIsTheNewest) {
   s.reopen();
   as_certificate("03", t0 - hours(100));
   EXPECT_EQ(s.get("/api/v1/nodes/n1").code, 200);
+  // Made in order: the node has not read it yet, and goes on with the former.
+  ASSERT_TRUE(run_on(s.loop, s.api->node_certificate_issued("n1", "04", t0)));
+  EXPECT_EQ(s.get("/api/v1/nodes/n1").code, 200);
+  as_certificate("04", t0);
+  EXPECT_EQ(s.get("/api/v1/nodes/n1").code, 200);
+  as_certificate("03", t0 - hours(100));
+  EXPECT_EQ(s.get("/api/v1/nodes/n1").code, 401);
 }
 
 TEST_F(NodeCertificates, TheSecondMachineOfOneNameIsRefused) {

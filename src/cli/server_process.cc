@@ -60,7 +60,7 @@ struct ServerProcess::Parts {
     return {};
   }
 
-  // The certificate of this machine's node is the newest by our word.
+  // The certificate of this machine's node is a good one by our word, whatever its clock said.
   rt::Task<> own_node() {
     if (options.node_name.empty()) co_return Result<>{};
     CO_TRY(const auto info, pki::inspect_certificate(credentials.node_client.certificate_pem));

@@ -265,18 +265,25 @@ TEST_F(ControlPlane, SaysWhyPodsCannotBeMadeAndMakesThemWhenTheyCan) {
   EXPECT_THAT(figures, HasSubstr("skerry_controllers_synced 1\n"));
 }
 
-// Times short enough to wait for. The FakeNode never writes a lease: it is silent from its joining on; another node is alive.
+// Times short enough to wait for. The nodes in `heard_` renew their leases while something is waited for.
 class Silence : public ControlPlane {
  protected:
   Silence()
-      : ControlPlane({.node_lifecycle = {.grace = std::chrono::milliseconds(400), .eviction_pause = std::chrono::milliseconds(10), .patience = std::chrono::seconds(0)},
+      : ControlPlane({.node_lifecycle = {.grace = std::chrono::milliseconds(1500), .eviction_pause = std::chrono::milliseconds(10), .patience = std::chrono::seconds(0)},
                       .poll = std::chrono::milliseconds(50)}) {
     must(client_->create(client::kNodes, "", R"({"apiVersion":"v1","kind":"Node","metadata":{"name":"alive"},"status":{"conditions":[{"type":"Ready","status":"True","lastHeartbeatTime":"2026-01-01T00:00:00Z"}]}})"));
-    must(client_->create(client::kLeases, "kube-node-lease", R"({"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"alive","namespace":"kube-node-lease"},"spec":{"holderIdentity":"alive"}})"));
+    for (const auto& name : heard_) {
+      must(client_->create(client::kLeases, "kube-node-lease",
+                           std::format(R"({{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{{"name":"{0}","namespace":"kube-node-lease"}},"spec":{{"holderIdentity":"{0}"}}}})", name)));
+    }
   }
   void renew() {
-    must(client_->patch(client::kLeases, "kube-node-lease", "alive", client::PatchType::Merge,
-                        std::format(R"({{"spec":{{"renewTime":"2026-01-01T00:00:00.{:06}Z"}}}})", ++renewals_)));
+    if (clock_.instant() - renewed_ < std::chrono::milliseconds(100)) return;
+    renewed_ = clock_.instant();
+    for (const auto& name : heard_) {
+      must(client_->patch(client::kLeases, "kube-node-lease", name, client::PatchType::Merge,
+                          std::format(R"({{"spec":{{"renewTime":"2026-01-01T00:00:00.{:06}Z"}}}})", ++renewals_)));
+    }
   }
   void wait_alive(std::string_view what, const std::function<bool()>& done) {
     wait(what, [&] {
@@ -301,6 +308,8 @@ class Silence : public ControlPlane {
     for (const auto& pod : list(client::kPods)) all += pod->name() + (pod->deleting() ? " goes " : " stays ");
     return all;
   }
+  std::vector<std::string> heard_{"alive", "edge-1"};
+  Instant renewed_{};
   int renewals_ = 0;
 };
 
@@ -312,6 +321,7 @@ TEST_F(Silence, OfAnAutonomousNodeChangesNothingForItsPods) {
   wait_alive("the rollout", [&] { return rolled_out("web"); });
   wait_alive("the endpoints", [&] { return ready_endpoints() == 4; });
   const std::string before = pods();
+  heard_ = {"alive"};
   wait_alive("the silence", [&] { return count(client::kNodes, R"("key":"node.kubernetes.io/unreachable","effect":"NoSchedule")", "") == 1; });
   run_alive(std::chrono::seconds(1));
   EXPECT_EQ(pods(), before);
@@ -320,9 +330,11 @@ TEST_F(Silence, OfAnAutonomousNodeChangesNothingForItsPods) {
   EXPECT_EQ(count(client::kNodes, R"("effect":"NoExecute")", ""), 0u);
   wait_alive("the Event", [&] { return count(client::kEvents, R"("reason":"NodeAutonomous")") == 1; });
   // Its return is said as well; switched off, the next silence takes its pods' readiness, and then the pods.
+  heard_ = {"alive", "edge-1"};
   must(client_->patch_status(client::kNodes, "", "edge-1", client::PatchType::Strategic, R"({"status":{"conditions":[{"type":"Ready","status":"True","lastHeartbeatTime":"2026-01-01T01:00:00Z"}]}})"));
   wait_alive("its return", [&] { return count(client::kEvents, "its pods stayed on it") == 1; });
   must(client_->patch(client::kNodes, "", "edge-1", client::PatchType::Merge, R"({"metadata":{"annotations":{"skerry.dev/autonomy":"false"}}})"));
+  heard_ = {"alive"};
   wait_alive("the end of the endpoints", [&] { return ready_endpoints() == 0; });
   wait_alive("the eviction", [&] { return count(client::kNodes, R"("effect":"NoExecute")", "") == 1; });
 }
