@@ -92,6 +92,7 @@ ApiResult<> authorize_node(const Call& call, std::string_view node) {
   const std::string_view verb = route.verb, resource = route.resource, sub = route.subresource;
   const bool reading = verb == "get" || verb == "list" || verb == "watch";
   const bool changing = verb == "update" || verb == "patch";
+  if (!route.type) return ApiFail(denied(call));  // a version or name that is not served: what follows reads by its kind
   if (route.group.empty()) {
     if (resource == "nodes") {
       if (sub.empty() && (reading || verb == "create" || changing)) return {};
@@ -115,7 +116,10 @@ ApiResult<> authorize_node(const Call& call, std::string_view node) {
   }
   // A node serves cluster addresses itself, which is a work of kube-proxy and its rights elsewhere.
   if (route.group == "discovery.k8s.io" && resource == "endpointslices" && sub.empty() && reading) return {};
-  if (route.group == "certificates.k8s.io" && resource == "certificatesigningrequests" && sub.empty() && (reading || verb == "create")) return {};
+  if (route.group == "certificates.k8s.io" && resource == "certificatesigningrequests" && sub.empty()) {
+    if (verb == "create" || (reading && reads_own_request(call))) return {};
+    if (reading) return ApiFail(denied(call, "a node can only read its own requests, by name"));
+  }
   if (route.group == "node.k8s.io" && resource == "runtimeclasses" && sub.empty() && reading) return {};
   return ApiFail(denied(call));
 }

@@ -70,7 +70,16 @@ TEST_F(NodeCertificates, TheServerWritesDownWhoAsks) {
   EXPECT_EQ(made.at("spec.groups"), R"(["system:nodes","system:authenticated"])");
   EXPECT_EQ(made.doc().root()["spec"]["extra"]["skerry.dev/newer-than"].dump(), std::format(R"(["{}"])", to_rfc3339(t0)));
   EXPECT_EQ(s.get(std::format("{}/r", kRequests)).code, 200);
+  EXPECT_EQ(s.get(std::format("{}?watch=1&fieldSelector=metadata.name%3Dr", kRequests)).code, 200);
   EXPECT_EQ(s.put(std::format("{}/r/approval", kRequests), made.body).code, 403);
+  EXPECT_THAT(s.get(kRequests).message(), HasSubstr("a node can only read its own requests, by name"));
+  EXPECT_EQ(s.get(std::format("{}?fieldSelector=metadata.name%3Dx", kRequests)).code, 403);
+  EXPECT_EQ(s.get(std::format("{}/x", kRequests)).code, 404);
+  s.as_node("n2");
+  s.serial.clear();
+  EXPECT_EQ(s.get(std::format("{}/r", kRequests)).code, 403);
+  EXPECT_EQ(s.get(std::format("{}?watch=1&fieldSelector=metadata.name%3Dr", kRequests)).code, 403);
+  s.as_node("n1");
   EXPECT_EQ(s.remove(std::format("{}/r", kRequests)).code, 403);
 }
 

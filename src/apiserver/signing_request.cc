@@ -5,6 +5,7 @@
 
 #include "apiserver/auth.h"
 #include "base/text.h"
+#include "kube/selector.h"
 #include "pki/request.h"
 
 namespace skerry::apiserver {
@@ -64,14 +65,23 @@ void complete_conditions(MutJson object, Time now) {
   }
 }
 
+bool reads_own_request(const Call& call) {
+  std::string name = call.route.name;
+  if (name.empty()) {
+    const auto selector = kube::FieldSelector::parse(call.param("fieldSelector"), call.type());
+    if (selector) name = selector->required("metadata.name");
+  }
+  const ObjectPtr found = call.server.store.get(call.id(), "", name);
+  if (!found) return call.route.verb == "get" && !name.empty();  // a 404 tells nothing
+  const auto doc = found->parse();
+  return doc.root()["spec"]["username"].str() == call.user.name;
+}
+
 ApiResult<> authorize_renewal(const Call& call) {
   const Route& route = call.route;
   if (route.group == "certificates.k8s.io" && route.resource == "certificatesigningrequests" && route.subresource.empty()) {
     if (route.verb == "create") return {};
-    if (route.verb == "get") {
-      const ObjectPtr found = call.server.store.get(call.server.id("certificatesigningrequests.certificates.k8s.io"), "", route.name);
-      if (!found || found->parse().root()["spec"]["username"].str() == call.user.name) return {};
-    }
+    if (route.verb == "get" && reads_own_request(call)) return {};
   }
   Status status = kube::status_unauthorized();
   status.message = std::format("the client certificate of {} ended on {}: all that it may do now is to be renewed, by a CertificateSigningRequest of {} for its own "

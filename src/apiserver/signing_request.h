@@ -14,6 +14,9 @@ constexpr std::string_view kNewerThan = "skerry.dev/newer-than";
 ApiResult<> admit_signing_request(const Call&, MutJson object);
 // Times that a condition was written without.
 void complete_conditions(MutJson object, Time now);
+// Does this get, list or watch name one request, and was it made by the asker? Somebody else's certificate is no secret, but whoever
+// holds a copy of that one's key needs only this.
+bool reads_own_request(const Call&);
 // For an expired certificate, in place of auth.h's authorize(): creating a request, and reading its own back. Else 401.
 ApiResult<> authorize_renewal(const Call&);
 
