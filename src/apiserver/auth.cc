@@ -228,18 +228,18 @@ ApiResult<User> authenticate(const Server& server, const http::Request& request)
     }
     return known({peer.certificate_common_name, peer.certificate_organizations});
   }
-  if (peer.expired_certificate) {
-    const auto& ended = *peer.expired_certificate;
-    if (const auto node = node_of(ended.common_name, ended.organizations); !node.empty()) {
-      if (auto status = replaced(node, ended.serial, ended.not_before)) return ApiFail(std::move(*status));
-      return known({.name = ended.common_name, .groups = {"system:nodes"}, .expired_key = ended.key, .expired_at = ended.not_after});
-    }
-  }
   const std::string_view authorization = request.headers.get("Authorization");
   if (authorization.size() > 7 && (authorization.starts_with("Bearer ") || authorization.starts_with("bearer "))) {
     const std::string_view token = authorization.substr(7);
     for (const BearerToken& one : server.options.tokens) {
       if (!one.token.empty() && same_secret(one.token, token)) return known(one.user);
+    }
+  }
+  if (peer.expired_certificate) {
+    const auto& ended = *peer.expired_certificate;
+    if (const auto node = node_of(ended.common_name, ended.organizations); !node.empty()) {
+      if (auto status = replaced(node, ended.serial, ended.not_before)) return ApiFail(std::move(*status));
+      return known({.name = ended.common_name, .groups = {"system:nodes"}, .expired_key = ended.key, .expired_at = ended.not_after});
     }
   }
   return ApiFail(kube::status_unauthorized());

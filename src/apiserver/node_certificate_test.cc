@@ -54,7 +54,7 @@ class NodeCertificates : public ::testing::Test {
     return s.get("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dn1").body;
   }
 
-  TestServer s;
+  TestServer s{{.tokens = {{"secret", {"operator", {"system:masters"}}}}}};
   pki::CertificateAuthority ca = pki::CertificateAuthority::create("ca", s.clock.now()).value();
   pki::LeafSpec node{.common_name = "system:node:n1", .organizations = {"system:nodes"}};
   std::string key = ca.issue(node, s.clock.now()).value().key_pem, other_key = ca.issue(node, s.clock.now()).value().key_pem;
@@ -142,6 +142,9 @@ TEST_F(NodeCertificates, AnEndedCertificateIsGoodForItsRenewalAlone) {
   master.organizations = {"system:masters"};
   EXPECT_EQ(s.post(kRequests, body("r", master, key)).code, 403);
   EXPECT_THAT(s.post(kRequests, body("r", node, key, "kubernetes.io/kubelet-serving")).message(), HasSubstr("only signerName"));
+  s.token = "secret";  // whoever has other credentials as well is known by those
+  EXPECT_EQ(s.get("/api/v1/nodes").code, 200);
+  s.token.clear();
   s.headers = {{"Impersonate-User", "admin"}};
   EXPECT_EQ(s.get("/api/v1/nodes").code, 403);
   s.headers.clear();
