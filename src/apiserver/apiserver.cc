@@ -117,8 +117,15 @@ struct ApiServer::State {
     co_return Result<>{};
   }
 
+  void count_refusal(const Status& status) {
+    for (const auto& cause : status.details.causes) {
+      server.certificates_refused += cause.reason == kReplaced;
+      server.machines_refused += cause.reason == kMachineConflict;
+    }
+  }
   // What an operator should see on the node itself.
   rt::asio::awaitable<void> report(const Status& status) {
+    count_refusal(status);
     for (const auto& cause : status.details.causes) {
       if (cause.reason == kReplaced) co_await warn_about_node(server, cause.message, "CertificateReplaced", status.message);
       if (cause.reason == kMachineConflict) co_await warn_about_node(server, status.details.name, "MachineConflict", cause.message);
@@ -232,6 +239,7 @@ rt::Task<http::Response> ApiServer::handle(http::Request request) {
 std::optional<http::Response> ApiServer::refuse_body(const http::Request& head) {
   const auto user = authenticate(state_->server, head);
   if (user) return std::nullopt;
+  state_->count_refusal(user.error());
   RequestMetrics::Kind kind;
   http::Response response = respond(user.error());
   state_->requests.finished(kind, response.status, {});

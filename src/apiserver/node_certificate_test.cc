@@ -182,6 +182,10 @@ TEST_F(NodeCertificates, ACopyDiesWithTheFirstUseOfANewerOne) {
     EXPECT_EQ(s.get("/api/v1/nodes/n1").code, 200);
     s.reopen();
   }
+  as_certificate("01", t0);
+  EXPECT_EQ(s.get("/api/v1/nodes/n1").code, 401);
+  as_admin();
+  EXPECT_THAT(s.get("/metrics").body, HasSubstr("skerry_node_certificates_refused_total 1\n"));
   EXPECT_THAT(events(), AllOf(HasSubstr("CertificateReplaced"), HasSubstr(R"("kind":"Node")")));
 }
 
