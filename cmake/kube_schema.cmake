@@ -13,6 +13,7 @@ set(SKERRY_SCHEMA_ROOTS
   apps.v1.Deployment apps.v1.DeploymentList apps.v1.ReplicaSet apps.v1.ReplicaSetList
   discovery.v1.EndpointSlice discovery.v1.EndpointSliceList
   events.v1.Event events.v1.EventList
+  certificates.v1.CertificateSigningRequest certificates.v1.CertificateSigningRequestList
   coordination.v1.Lease coordination.v1.LeaseList
   node.v1.RuntimeClass node.v1.RuntimeClassList
   autoscaling.v1.Scale policy.v1.Eviction
@@ -25,7 +26,7 @@ set(SKERRY_SCHEMA_META_ROOTS
 function(kube_schema out_variable)
   find_package(Protobuf REQUIRED)
   set(protos)
-  foreach(package core apps discovery events coordination node autoscaling policy authentication authorization)
+  foreach(package core apps certificates discovery events coordination node autoscaling policy authentication authorization)
     list(APPEND protos k8s.io/api/${package}/v1/generated.proto)
   endforeach()
   set(roots)

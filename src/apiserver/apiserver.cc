@@ -6,6 +6,7 @@
 
 #include "apiserver/auth.h"
 #include "apiserver/call.h"
+#include "apiserver/node_events.h"
 #include "apiserver/request_metrics.h"
 #include "apiserver/server_metrics.h"
 #include "apiserver/service_addresses.h"
@@ -14,6 +15,8 @@
 
 namespace skerry::apiserver {
 namespace {
+
+constexpr std::string_view kNodeCertificates = "nodecertificates.skerry.dev";  // in the store alone: not a resource of the API
 
 // Subresources of pods that Kubernetes has and this server does not.
 std::string_view unserved(std::string_view subresource) {
@@ -39,7 +42,7 @@ ApiTask<> dispatch_subresource(Call& call) {
   if (sub == "eviction") co_return co_await evict(call);
   if (sub == "log") co_return co_await log(call);
   if (sub == "finalize") co_return co_await finalize(call);
-  if (sub == "status") {
+  if (sub == "status" || sub == "approval") {
     if (verb == "get") co_return co_await get(call);
     if (verb == "update") co_return co_await update(call);
     co_return co_await patch(call);
@@ -88,11 +91,58 @@ struct ApiServer::State {
   metrics::Registry registry{};
   RequestMetrics requests{registry};
 
+  // Whoever shows the newest certificate of a node has it remembered, durably, before it is answered: all older ones end with that.
+  rt::asio::awaitable<void> remember(const http::Peer& peer) {
+    const std::string node(node_of(peer.certificate_common_name, peer.certificate_organizations));
+    if (node.empty() || peer.certificate_serial.empty()) co_return;
+    if (server.identities.judge(node, peer.certificate_serial, peer.certificate_not_before) != NodeIdentities::Judgement::Newer) co_return;
+    NodeIdentities::Certificate newest{peer.certificate_serial, peer.certificate_not_before};
+    // A full disk must not shut out the nodes: the next request tries again, and until then the former is not refused.
+    if (!co_await write_down(node, newest)) co_return;
+    LOG_INFO("node certificate in use", {"node", node}, {"serial", newest.serial}, {"begun", to_rfc3339(newest.not_before)});
+    server.identities.remember(node, std::move(newest));
+  }
+  rt::Task<> write_down(std::string node, NodeIdentities::Certificate newest) {
+    CO_TRY_OK(co_await server.store.write(server.id(kNodeCertificates), "", node, [&](const ObjectPtr& old, Revision next) -> Result<store::Outcome> {
+      if (old && old->parse().root()["serial"].str() == newest.serial) return store::Keep{};
+      JsonEdit edit;
+      edit.root().set("kind", "NodeCertificate");
+      MutJson metadata = edit.root().object("metadata");
+      metadata.set("name", node);
+      metadata.set("resourceVersion", std::to_string(next.value()));
+      edit.root().set("serial", newest.serial);
+      edit.root().set("notBefore", to_rfc3339(newest.not_before));
+      return store::Put{edit.dump()};
+    }));
+    co_return Result<>{};
+  }
+
+  void count_refusal(const Status& status) {
+    for (const auto& cause : status.details.causes) {
+      server.certificates_refused += cause.reason == kReplaced;
+      server.machines_refused += cause.reason == kMachineConflict;
+    }
+  }
+  // What an operator should see on the node itself.
+  rt::asio::awaitable<void> report(const Status& status) {
+    count_refusal(status);
+    for (const auto& cause : status.details.causes) {
+      if (cause.reason == kReplaced) co_await warn_about_node(server, cause.message, "CertificateReplaced", status.message);
+      if (cause.reason == kMachineConflict) co_await warn_about_node(server, status.details.name, "MachineConflict", cause.message);
+    }
+  }
+
   ApiTask<> answer(http::Request request, RequestMetrics::Kind& kind) {
     auto target = http::Target::parse(request.target);
     if (!target) co_return ApiFail(kube::status_bad_request(target.error().what));
     if (target->path == "/healthz") co_return *document(server, *target, "");
-    CO_TRY_API(User caller, authenticate(server.options, request));
+    auto known = authenticate(server, request);
+    if (!known) {
+      co_await report(known.error());
+      co_return ApiFail(std::move(known).error());
+    }
+    User caller = std::move(*known);
+    co_await remember(request.peer);
     CO_TRY_API(User user, impersonate(std::move(caller), request.headers));
     auto route = parse_route(request.method, *target);
     if (!route) {
@@ -110,23 +160,30 @@ struct ApiServer::State {
       co_return http::make_response(404, "text/plain; charset=utf-8", "404 page not found\n");
     }
     Call call{.server = server, .user = std::move(user), .route = std::move(*route), .target = std::move(*target), .request = std::move(request)};
+    if (!call.user.expired_key.empty()) CO_TRY_API_OK(authorize(call));
     if (is_review(call.route)) co_return co_await review(call);
     if (!call.route.type && !is_of_kubernetes(call.route.group)) co_return http::make_response(404, "text/plain; charset=utf-8", "404 page not found\n");
     if (call.route.type) kind = kind_of(call);
     CO_TRY_API_OK(authorize(call));
     auto response = co_await dispatch(call);
+    if (!response && response.error().code == 403) co_await report(response.error());
     if (response) add_warnings(*response, call.warnings);
     co_return response;
   }
 };
 
 ApiServer::ApiServer(store::Store& store, const Clock& clock, Random& random, Options options)
-    : state_(new State{.server = {.store = store, .clock = clock, .random = random, .options = std::move(options), .ready_check = {}, .documents = {}}}) {
+    : state_(new State{.server = {.store = store, .clock = clock, .random = random, .options = std::move(options), .identities = NodeIdentities(clock.instant()), .ready_check = {}, .documents = {}}}) {
   const auto range = parse_range(state_->server.options.service_cidr);
   CHECK(range.has_value());  // cli has checked it
   state_->server.service_base = range->base;
   state_->server.service_mask = range->mask;
   state_->server.cluster_dns = parse_ipv4(state_->server.options.cluster_dns).value_or(0);
+  store.for_each_newest(state_->server.id(kNodeCertificates), [this](const kube::Object& one) {
+    const auto doc = one.parse();
+    const auto begun = from_rfc3339(doc.root()["notBefore"].str());
+    if (begun) state_->server.identities.remember(one.name(), {std::string(doc.root()["serial"].str()), *begun});
+  });
   state_->registry.on_expose([this](metrics::Exposition& out) { write_server_metrics(state_->server, out); });
 }
 ApiServer::~ApiServer() { CHECK(state_->server.watches == 0); }
@@ -143,8 +200,10 @@ std::vector<store::ResourceOptions> ApiServer::store_resources() {
       options.ttl = std::chrono::hours(1);
       options.objects_max = 20'000;
     }
+    if (type.kind == "CertificateSigningRequest") options.objects_max = 50'000;  // 5000 nodes at once, several each
     out.push_back(std::move(options));
   }
+  out.push_back({.name = std::string(kNodeCertificates), .objects_max = 100'000});
   return out;
 }
 
@@ -179,12 +238,23 @@ rt::Task<http::Response> ApiServer::handle(http::Request request) {
 }
 
 std::optional<http::Response> ApiServer::refuse_body(const http::Request& head) {
-  const auto user = authenticate(state_->server.options, head);
+  const auto user = authenticate(state_->server, head);
   if (user) return std::nullopt;
+  state_->count_refusal(user.error());
   RequestMetrics::Kind kind;
   http::Response response = respond(user.error());
   state_->requests.finished(kind, response.status, {});
   return response;
+}
+
+rt::Task<> ApiServer::node_certificate_issued(std::string node, std::string serial, Time not_before) {
+  auto& identities = state_->server.identities;
+  // In order by the clock: its first use says so, and until then the node may use the former.
+  if (const auto* known = identities.newest(node); !known || known->serial == serial || known->not_before <= not_before) co_return Result<>{};
+  const NodeIdentities::Certificate newest{std::move(serial), not_before};
+  CO_TRY_OK(co_await state_->write_down(node, newest));
+  identities.replace(node, newest);
+  co_return Result<>{};
 }
 
 void ApiServer::set_ready_check(std::function<std::string()> check) { state_->server.ready_check = std::move(check); }

@@ -19,6 +19,9 @@ namespace skerry::apiserver {
 struct User {
   std::string name;
   std::vector<std::string> groups;
+  // Of a node whose client certificate has ended: its key's fingerprint, and when. It may renew that certificate, nothing else.
+  std::string expired_key = {};
+  Time expired_at = {};
 };
 struct BearerToken {
   std::string token;
@@ -53,6 +56,8 @@ class ApiServer final : public http::Handler {
   rt::Task<http::Response> handle(http::Request) override;
   std::optional<http::Response> refuse_body(const http::Request&) override;  // 401: nobody known may send a body
 
+  // This machine has made that certificate for its own node: it is not refused, even if the clock has gone back since a former one.
+  rt::Task<> node_certificate_issued(std::string node, std::string serial, Time not_before);
   // What /readyz says beyond "the store works", e.g. while the controllers start. Empty text: ready.
   void set_ready_check(std::function<std::string()> check);
   // What GET /metrics exposes: requests, watches and the store. Others of this process add theirs before the first request.

@@ -229,6 +229,35 @@ TEST(ApiServer, WatchesWithSelectorsTablesAndBookmarks) {
   EXPECT_EQ(s.get(std::format("{}?watch=1&sendInitialEvents=true", kMaps)).code, 422);
 }
 
+// The history of a new server is empty: what a watch selects decides whether it is answered (ADR 0034).
+TEST(ApiServer, WatchesResumeOverARestartWhereNothingChanged) {
+  TestServer s;
+  ASSERT_EQ(s.post(kMaps, map("mine", "1", "y")).code, 201);
+  ASSERT_EQ(s.post("/api/v1/nodes", R"({"metadata":{"name":"n"}})").code, 201);
+  const std::string seen = s.get(kMaps).at("metadata.resourceVersion");
+  ASSERT_EQ(s.post("/api/v1/namespaces", R"({"metadata":{"name":"other"}})").code, 201);
+  ASSERT_EQ(s.post("/api/v1/namespaces/other/configmaps", map("theirs", "1", "y")).code, 201);
+  ASSERT_EQ(s.post(kPods, pod("unbound")).code, 201);
+  s.reopen();
+  const auto resumes = [&](std::string_view target) {
+    s.clock.advance(1ms);
+    auto watch = s.get(std::format("{}resourceVersion={}&watch=1&timeoutSeconds=1&allowWatchBookmarks=true", target, seen));
+    s.clock.advance(2s);
+    const std::string first = s.next(watch);
+    EXPECT_TRUE(first.contains("BOOKMARK") || first.contains(R"("code":410)")) << first;
+    return first.contains("BOOKMARK");
+  };
+  for (const char* quiet : {"/api/v1/namespaces/default/configmaps?", "/api/v1/configmaps?fieldSelector=metadata.name%3Dmine&", "/api/v1/nodes?", "/api/v1/pods?fieldSelector=spec.nodeName%3Dn&",
+                            "/api/v1/configmaps?fieldSelector=metadata.namespace%3Ddefault&"}) {
+    EXPECT_TRUE(resumes(quiet)) << quiet;
+  }
+  for (const char* changed : {"/api/v1/configmaps?", "/api/v1/namespaces/other/configmaps?", "/api/v1/namespaces?", "/api/v1/pods?"}) EXPECT_FALSE(resumes(changed)) << changed;
+  for (const char* may_be_left : {"/api/v1/namespaces/default/configmaps?labelSelector=app%3Dy&", "/api/v1/pods?fieldSelector=status.phase%3DRunning&", "/api/v1/pods?fieldSelector=spec.nodeName%21%3Dn&",
+                                  "/api/v1/pods?fieldSelector=spec.nodeName%3D&"}) {
+    EXPECT_FALSE(resumes(may_be_left)) << may_be_left;
+  }
+}
+
 TEST(ApiServer, EndsAPodInTwoSteps) {
   TestServer s;
   ASSERT_EQ(s.post(kPods, pod("free")).code, 201);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <format>
 
+#include "apiserver/signing_request.h"
 #include "kube/selector.h"
 
 namespace skerry::apiserver {
@@ -11,6 +12,7 @@ namespace {
 
 constexpr std::string_view kNodePrefix = "system:node:";
 constexpr std::string_view kLeaseNamespace = "kube-node-lease";
+constexpr const char* kMachineAnnotation = "skerry.dev/machine";  // of a Lease
 
 bool in_group(const User& user, std::string_view group) { return std::ranges::find(user.groups, group) != user.groups.end(); }
 
@@ -90,6 +92,7 @@ ApiResult<> authorize_node(const Call& call, std::string_view node) {
   const std::string_view verb = route.verb, resource = route.resource, sub = route.subresource;
   const bool reading = verb == "get" || verb == "list" || verb == "watch";
   const bool changing = verb == "update" || verb == "patch";
+  if (!route.type) return ApiFail(denied(call));  // a version or name that is not served: what follows reads by its kind
   if (route.group.empty()) {
     if (resource == "nodes") {
       if (sub.empty() && (reading || verb == "create" || changing)) return {};
@@ -113,6 +116,10 @@ ApiResult<> authorize_node(const Call& call, std::string_view node) {
   }
   // A node serves cluster addresses itself, which is a work of kube-proxy and its rights elsewhere.
   if (route.group == "discovery.k8s.io" && resource == "endpointslices" && sub.empty() && reading) return {};
+  if (route.group == "certificates.k8s.io" && resource == "certificatesigningrequests" && sub.empty()) {
+    if (verb == "create" || (reading && reads_own_request(call))) return {};
+    if (reading) return ApiFail(denied(call, "a node can only read its own requests, by name"));
+  }
   if (route.group == "node.k8s.io" && resource == "runtimeclasses" && sub.empty() && reading) return {};
   return ApiFail(denied(call));
 }
@@ -154,6 +161,26 @@ bool same_labels(Json now, const kube::Labels& before) {
   return std::ranges::all_of(before, [&](const auto& label) { return now[label.first].str() == label.second; });
 }
 
+// The machine that a Node reports, and that an agent of ours says in its Lease: "MACHINE ID/SYSTEM UUID"; "" if it says neither.
+std::string machine_of(Json node) {
+  const Json info = node["status"]["nodeInfo"];
+  const std::string_view id = info["machineID"].str(), system = info["systemUUID"].str();
+  return id.empty() && system.empty() ? std::string() : std::format("{}/{}", id, system);
+}
+
+// One name on two machines: while the first is heard from, the second may not take it over.
+ApiResult<> admit_machine(const Call& call, std::string_view node, std::string_view machine, std::string_view registered) {
+  const Server& server = call.server;
+  if (registered.empty() || machine == registered || !server.store.newest(server.id("leases.coordination.k8s.io"), kLeaseNamespace, node)) return {};
+  if (!server.identities.live(node, server.clock.instant())) return {};
+  const std::string text = std::format("node \"{}\" is live on machine {} (machineID/systemUUID): machine {} may not report as it. Two machines use one node's credentials: "
+                                       "give one of them a name and a certificate of its own, or stop the other and wait until its lease has ended",
+                                       node, registered, machine.empty() ? "without an id" : machine);
+  Status status = restricted(call, node, text);
+  status.details.causes.push_back({std::string(kMachineConflict), text, ""});
+  return ApiFail(std::move(status));
+}
+
 ApiResult<> admit_node_object(const Call& call, std::string_view node, Json object, const ObjectPtr& old) {
   const std::string_view name = object["metadata"]["name"].str();
   if (name != node) return ApiFail(restricted(call, name, std::format("node \"{}\" is not allowed to modify node \"{}\"", node, name)));
@@ -161,6 +188,7 @@ ApiResult<> admit_node_object(const Call& call, std::string_view node, Json obje
   if (const auto bad = forbidden_labels(object["metadata"]["labels"], before.root()["metadata"]["labels"]); !bad.empty()) {
     return ApiFail(restricted(call, name, std::format("node \"{}\" is not allowed to modify labels: {}", node, bad)));
   }
+  if (old) TRY_API_OK(admit_machine(call, node, machine_of(object), machine_of(before.root())));
   if (old && call.route.subresource.empty()) {
     const Json now = object["spec"]["taints"], was = before.root()["spec"]["taints"];
     if (now.size() != was.size() || (now.size() > 0 && !now.equals(was))) {
@@ -177,20 +205,41 @@ ApiResult<> admit_node_object(const Call& call, std::string_view node, Json obje
 
 }  // namespace
 
-ApiResult<User> authenticate(const Options& options, const http::Request& request) {
+ApiResult<User> authenticate(const Server& server, const http::Request& request) {
   if (request.peer.in_process) return User{"system:apiserver", {"system:masters", "system:authenticated"}};
   const auto known = [](User user) {
     user.groups.emplace_back("system:authenticated");
     return user;
   };
-  if (!request.peer.certificate_common_name.empty()) {
-    return known({request.peer.certificate_common_name, request.peer.certificate_organizations});
+  const auto& peer = request.peer;
+  // One that has ended may also have been replaced before it did.
+  const auto replaced = [&](std::string_view node, std::string_view serial, Time not_before) -> std::optional<Status> {
+    if (server.identities.judge(node, serial, not_before) != NodeIdentities::Judgement::Older) return std::nullopt;
+    Status status = kube::status_unauthorized();
+    status.message = std::format("this client certificate of node \"{}\" (begun {}) was replaced by one begun {}, which is in use: a machine that still shows the "
+                                 "former holds a copy, or an old backup, of the node's credentials", node, to_rfc3339(not_before),
+                                 to_rfc3339(server.identities.newest(node)->not_before));
+    status.details.causes.push_back({std::string(kReplaced), std::string(node), ""});
+    return status;
+  };
+  if (!peer.certificate_common_name.empty()) {
+    if (const auto node = node_of(peer.certificate_common_name, peer.certificate_organizations); !node.empty() && !peer.certificate_serial.empty()) {
+      if (auto status = replaced(node, peer.certificate_serial, peer.certificate_not_before)) return ApiFail(std::move(*status));
+    }
+    return known({peer.certificate_common_name, peer.certificate_organizations});
   }
   const std::string_view authorization = request.headers.get("Authorization");
   if (authorization.size() > 7 && (authorization.starts_with("Bearer ") || authorization.starts_with("bearer "))) {
     const std::string_view token = authorization.substr(7);
-    for (const BearerToken& one : options.tokens) {
+    for (const BearerToken& one : server.options.tokens) {
       if (!one.token.empty() && same_secret(one.token, token)) return known(one.user);
+    }
+  }
+  if (peer.expired_certificate) {
+    const auto& ended = *peer.expired_certificate;
+    if (const auto node = node_of(ended.common_name, ended.organizations); !node.empty()) {
+      if (auto status = replaced(node, ended.serial, ended.not_before)) return ApiFail(std::move(*status));
+      return known({.name = ended.common_name, .groups = {"system:nodes"}, .expired_key = ended.key, .expired_at = ended.not_after});
     }
   }
   return ApiFail(kube::status_unauthorized());
@@ -224,12 +273,14 @@ ApiResult<User> impersonate(User user, const http::Headers& headers) {
 }
 
 bool is_master(const User& user) { return in_group(user, "system:masters"); }
-std::string_view node_of(const User& user) {
-  const std::string_view name = user.name;
-  return in_group(user, "system:nodes") && name.starts_with(kNodePrefix) ? name.substr(kNodePrefix.size()) : std::string_view();
+std::string_view node_of(std::string_view user, const std::vector<std::string>& groups) {
+  const bool node = std::ranges::find(groups, "system:nodes") != groups.end() && user.starts_with(kNodePrefix);
+  return node ? user.substr(kNodePrefix.size()) : std::string_view();
 }
+std::string_view node_of(const User& user) { return node_of(user.name, user.groups); }
 
 ApiResult<> authorize(const Call& call) {
+  if (!call.user.expired_key.empty()) return authorize_renewal(call);
   if (is_master(call.user)) return {};
   if (const std::string_view node = node_of(call.user); !node.empty()) return authorize_node(call, node);
   return ApiFail(denied(call));
@@ -237,7 +288,7 @@ ApiResult<> authorize(const Call& call) {
 
 ApiResult<> authorize_path(const User& user, std::string_view method, std::string_view path) {
   if (is_master(user)) return {};
-  if (method == "GET" || method == "HEAD") {
+  if (user.expired_key.empty() && (method == "GET" || method == "HEAD")) {
     for (const std::string_view open : {"/api", "/apis", "/openapi", "/version", "/readyz", "/livez", "/healthz"}) {
       if (path == open || (path.starts_with(open) && path.size() > open.size() && path[open.size()] == '/')) return {};
     }
@@ -270,6 +321,12 @@ ApiResult<> admit_node_write(const Call& call, Json object, const ObjectPtr& old
   }
   if (resource == "leases" && name != node) {
     return ApiFail(restricted(call, name, "can only access node lease with the same name as the requesting node"));
+  }
+  if (resource == "leases") {
+    const std::string_view machine = object["metadata"]["annotations"][kMachineAnnotation].str();
+    const ObjectPtr registered = machine.empty() ? nullptr : call.server.store.newest(call.server.id("nodes"), "", node);
+    if (registered) TRY_API_OK(admit_machine(call, node, machine, machine_of(registered->parse().root())));
+    call.server.identities.heard(node, call.server.clock.instant(), std::chrono::seconds(object["spec"]["leaseDurationSeconds"].i64(40)));
   }
   return {};
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "apiserver/apiserver.h"
+#include "apiserver/node_identities.h"
 #include "kube/codec.h"
 #include "kube/json.h"
 #include "kube/resources.h"
@@ -51,6 +52,9 @@ struct Server {
   Options options;
   std::size_t watches = 0;
   std::map<const ResourceType*, std::size_t> watches_of = {};  // the same, by what they watch
+  NodeIdentities identities;
+  std::uint64_t certificates_refused = 0, machines_refused = 0;  // replaced ones; second machines of one name
+  std::map<std::string, Instant> warned = {};  // when an Event about a node was last written, by its name
   std::uint32_t service_base = 0, service_mask = 0, cluster_dns = 0;
   std::function<std::string()> ready_check;
   std::map<std::string, http::Chunk> documents;  // OpenAPI and discovery, made when first asked for

@@ -4,6 +4,7 @@
 #include "apiserver/admission.h"
 #include "apiserver/auth.h"
 #include "apiserver/call.h"
+#include "apiserver/signing_request.h"
 #include "base/random.h"
 #include "kube/defaults.h"
 #include "kube/strategy.h"
@@ -42,6 +43,7 @@ ApiResult<store::Outcome> finish(Call& call, JsonEdit object, Revision next) {
     TRY_API_OK(admit_priority(root));
     TRY_API_OK(admit_runtime_class(call, root));
   }
+  if (type.kind == "CertificateSigningRequest") TRY_API_OK(admit_signing_request(call, root));
   const auto frozen = object.freeze();
   TRY_API_OK(admit_node_write(call, frozen.root(), nullptr));
   if (const auto errors = kube::validate_create(type, frozen.root()); !errors.empty()) return ApiFail(invalid(type, name, errors));

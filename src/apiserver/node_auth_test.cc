@@ -53,6 +53,10 @@ TEST_F(NodeAuth, ReadsWhatItsPodsReferToAndNothingMore) {
                              "secrets?fieldSelector=metadata.name%21%3Dof-n2", "secrets?fieldSelector=metadata.name%3Dof-n2"}) {
     EXPECT_EQ(get(kDefault, theirs), 403) << theirs;
   }
+  // Of a version that there is not.
+  for (const char* other : {"/api/v9/namespaces/default/secrets?fieldSelector=metadata.name%3Dof-n1", "/apis/certificates.k8s.io/v9/certificatesigningrequests?fieldSelector=a%3Db"}) {
+    EXPECT_EQ(s.get(other).code, 403) << other;
+  }
   // One name over all namespaces would reach objects that no pod of the node refers to.
   for (const char* everywhere : {"secrets?fieldSelector=metadata.name%3Dof-n1", "configmaps?fieldSelector=metadata.name%3Dof-n1",
                                  "secrets?watch=1&fieldSelector=metadata.name%3Dof-n1", "secrets", "configmaps", "serviceaccounts"}) {

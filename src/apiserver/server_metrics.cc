@@ -46,6 +46,10 @@ void write_server_metrics(const Server& server, metrics::Exposition& out) {
   }
   out.family("apiserver_storage_revision", metrics::Type::Gauge, "The newest revision that everybody can see");
   out.sample({}, server.store.revision().value());
+  out.family("skerry_node_certificates_refused_total", metrics::Type::Counter, "Requests with a node's certificate that a newer one has replaced");
+  out.sample({}, server.certificates_refused);
+  out.family("skerry_node_machines_refused_total", metrics::Type::Counter, "Writes of a second machine under the name of a live node");
+  out.sample({}, server.machines_refused);
   write_store(server.store.stats(), out);
 }
 

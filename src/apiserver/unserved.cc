@@ -36,7 +36,7 @@ constexpr Unserved kUnserved[] = {
     {"rbac.authorization.k8s.io", "", kAccess},
     {"authorization.k8s.io", "", kAccess},
     {"authentication.k8s.io", "", "callers prove who they are by a client certificate or a bearer token of the server's configuration"},
-    {"certificates.k8s.io", "", "skerry server makes the certificates that its nodes need"},
+    {"certificates.k8s.io", "", "certificatesigningrequests of v1 are served"},
     {"networking.k8s.io", "", "reach pods through a Service of type ClusterIP or NodePort"},
     {"storage.k8s.io", "", kVolumes},
     {"scheduling.k8s.io", "", "pods have no priority classes"},

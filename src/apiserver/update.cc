@@ -5,6 +5,7 @@
 #include "apiserver/admission.h"
 #include "apiserver/auth.h"
 #include "apiserver/call.h"
+#include "apiserver/signing_request.h"
 #include "kube/defaults.h"
 #include "kube/strategy.h"
 
@@ -55,23 +56,29 @@ bool may_go(const ObjectPtr& old, MutJson object) {
 
 ApiResult<store::Outcome> replace_object(Call& call, JsonEdit object, const ObjectPtr& old, Revision next) {
   const ResourceType& type = call.type();
-  const bool status = call.route.subresource == "status";
+  const bool status = call.route.subresource == "status", approval = call.route.subresource == "approval";
   MutJson root = object.root();
   TRY_API_OK(check_identity(call, root, old));
   const auto before = old->parse();
   kube::apply_defaults(type, root);
   if (status) {
     kube::prepare_status_update(type, root, before.root());
+  } else if (approval) {
+    kube::prepare_approval_update(type, root, before.root());
   } else {
     kube::prepare_update(type, root, before.root());
+  }
+  if (status || approval) {
+    if (type.kind == "CertificateSigningRequest") complete_conditions(root, call.server.clock.now());
   }
   root.object("metadata").set("resourceVersion", std::to_string(old->revision().value()));
   if (type.kind == "Service" && !status) TRY_API_OK(admit_service(call, root, old));
   {
     const auto frozen = object.freeze();
     TRY_API_OK(admit_node_write(call, frozen.root(), old));
-    const auto errors = status ? kube::validate_status_update(type, frozen.root(), before.root())
-                               : kube::validate_update(type, frozen.root(), before.root());
+    const auto errors = status     ? kube::validate_status_update(type, frozen.root(), before.root())
+                        : approval ? kube::validate_approval_update(type, frozen.root(), before.root())
+                                   : kube::validate_update(type, frozen.root(), before.root());
     if (!errors.empty()) return ApiFail(invalid(type, call.route.name, errors));
   }
   if (seal(type, root, old->revision()) == *old->json()) return store::Keep{};

@@ -54,9 +54,11 @@ Result<> write_if_changed(const std::filesystem::path& path, const std::string& 
 
 Result<ServerCredentials> make_server_credentials(const DataLayout& layout, const ServerOptions& o, Time now) {
   TRY(const auto folder, pki::Folder::open(layout.pki()));
-  TRY(const auto authority, folder.authority("skerry", now));
+  TRY(auto loaded, folder.authority("skerry", now));
+  const auto shared = std::make_shared<const pki::CertificateAuthority>(std::move(loaded));
+  const auto& authority = *shared;
   TRY(const auto spec, server_spec(o));
-  ServerCredentials out{.ca_pem = authority.pair().certificate_pem, .server = {}, .kubelet_client = {}};
+  ServerCredentials out{.ca_pem = authority.pair().certificate_pem, .server = {}, .authority = shared, .node_client = {}, .kubelet_client = {}};
   TRY(out.server, folder.leaf("server", spec, authority, now));
   TRY(out.kubelet_client, folder.leaf("apiserver-kubelet-client", client_spec("kube-apiserver-kubelet-client", "system:masters"), authority, now));
 
@@ -68,6 +70,7 @@ Result<ServerCredentials> make_server_credentials(const DataLayout& layout, cons
   if (!o.node_name.empty()) {
     const auto user = "system:node:" + o.node_name;
     TRY(const auto node, folder.leaf("node-client", client_spec(user, "system:nodes"), authority, now));
+    out.node_client = node;
     TRY_OK(folder.leaf(kServing,
                        {.common_name = user, .organizations = {"system:nodes"}, .dns_names = {o.node_name}, .addresses = {"127.0.0.1"}, .usage = pki::Usage::Server},
                        authority, now));

@@ -4,6 +4,7 @@
 // that a program which runs for years shows no certificate that has ended. Blocking, for milliseconds.
 #pragma once
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "base/error.h"
@@ -21,6 +22,8 @@ constexpr Duration kRenewalPeriod = 10min;
 struct ServerCredentials {
   std::string ca_pem;
   pki::KeyPair server;          // of the API
+  std::shared_ptr<const pki::CertificateAuthority> authority;  // signs what nodes request
+  pki::KeyPair node_client;     // of the node that the options name; else empty
   pki::KeyPair kubelet_client;  // what the API shows to nodes (CN kube-apiserver-kubelet-client)
 };
 

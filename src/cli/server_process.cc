@@ -54,8 +54,17 @@ struct ServerProcess::Parts {
     if (fresh.server.certificate_pem != credentials.server.certificate_pem) TRY_OK(front->set_tls(server_tls(fresh)));
     if (fresh.kubelet_client.certificate_pem != credentials.kubelet_client.certificate_pem)
       for (auto& [key, way] : nodes) TRY_OK(way->set_credentials(node_tls(fresh, key.substr(0, key.find(' '))), {}));
+    const bool node_renewed = fresh.node_client.certificate_pem != credentials.node_client.certificate_pem;
     credentials = std::move(fresh);
+    if (node_renewed) tasks.spawn("node certificate", own_node());
     return {};
+  }
+
+  // The certificate of this machine's node is a good one by our word, whatever its clock said.
+  rt::Task<> own_node() {
+    if (options.node_name.empty()) co_return Result<>{};
+    CO_TRY(const auto info, pki::inspect_certificate(credentials.node_client.certificate_pem));
+    co_return co_await api->node_certificate_issued(options.node_name, info.serial, info.not_before);
   }
 
   // The way to a node's :10250, as its Node object says. Its certificate is ours and names the node, whatever the address.
@@ -133,7 +142,8 @@ Result<std::unique_ptr<ServerProcess>> ServerProcess::open(rt::Loop& loop, const
     auto current = id ? p.store->get(*id, object.namespace_(), object.name()) : nullptr;
     return current && current->revision() == object.revision() ? current : nullptr;
   };
-  p.controllers.emplace(loop, *p.client, p.clock, p.random, control::Controllers::Options{.share = share});
+  const auto sign = [&p](std::string_view request, const pki::LeafSpec& spec) { return p.credentials.authority->sign(request, spec, p.clock.now()); };
+  p.controllers.emplace(loop, *p.client, p.clock, p.random, control::Controllers::Options{.sign = sign, .share = share});
   p.api->metrics().on_expose([&p](metrics::Exposition& out) { p.controllers->write_metrics(out); });
   p.api->metrics().on_expose(metrics::write_process_metrics);
   p.api->set_ready_check([&p] { return std::string(p.controllers->synced() ? "" : "the controllers are still reading the cluster"); });
@@ -144,6 +154,7 @@ rt::Task<> ServerProcess::start() {
   Parts& p = *parts_;
   p.store->start();
   CO_TRY_OK(co_await p.api->bootstrap());
+  CO_TRY_OK(co_await p.own_node());
   CO_TRY_OK(p.front->start());
   p.controllers->start();
   p.tasks.spawn("certificates", renew_certificates([&p] { return p.take_up_certificates(); }));

@@ -6,7 +6,7 @@
 namespace skerry::control {
 
 std::string Action::trace() const {
-  constexpr std::string_view kVerbs[] = {"create", "patch", "patch status", "delete"};
+  constexpr std::string_view kVerbs[] = {"create", "patch", "patch status", "patch approval", "delete"};
   std::string text = std::format("{} {} {}{}{}", kVerbs[static_cast<std::size_t>(verb)], resource.resource, namespace_,
                                  namespace_.empty() ? "" : "/", name);
   if (!propagation.empty()) text += " " + propagation;

@@ -14,7 +14,7 @@ namespace skerry::control {
 
 using kube::ObjectPtr;
 
-enum class Verb : std::uint8_t { Create, Patch, PatchStatus, Delete };
+enum class Verb : std::uint8_t { Create, Patch, PatchStatus, PatchApproval, Delete };
 
 // One request. Patches are merge patches.
 struct Action {

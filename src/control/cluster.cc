@@ -156,6 +156,12 @@ rt::Task<ObjectPtr> Cluster::execute(Action action) {
       if (!done && done.error().code == Errc::NotFound) co_return ObjectPtr();
       co_return done;
     }
+    case Verb::PatchApproval: {
+      auto done = co_await client_.raw("PATCH", action.resource.url(action.namespace_, action.name, "approval"), std::move(action.body), "application/merge-patch+json");
+      if (!done && done.error().code == Errc::NotFound) co_return ObjectPtr();
+      if (!done) co_return Fail(done.error());
+      co_return kube::Object::from_json(std::move(*done));
+    }
     case Verb::Delete: {
       auto done = co_await client_.remove(
           action.resource, action.namespace_, action.name,

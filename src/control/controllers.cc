@@ -58,6 +58,7 @@ struct Controllers::State {
                 [this](std::string key) { return collect(std::move(key)); }),
         node_pods(cluster, {.name = "node pods", .component = "taint-eviction-controller"},
                   from_memory([this](const std::string& key) { return pods_of_node(key); })),
+        certificates(cluster, {.name = "certificates"}, from_memory([this](const std::string& key) { return signing_request(key); })),
         sweeps(cluster, {.name = "sweeps", .component = "node-controller"}, from_memory([this](const std::string& key) { return sweep(key); })),
         tasks(loop) {
     subscribe();
@@ -65,7 +66,7 @@ struct Controllers::State {
 
   std::vector<Reconciler*> reconcilers() {
     return {&deployments, &replica_sets, &endpoint_slices, &service_accounts,
-            &namespaces,  &garbage,      &node_pods,       &sweeps};
+            &namespaces,  &garbage,      &node_pods,       &certificates, &sweeps};
   }
 
   void subscribe();
@@ -76,6 +77,7 @@ struct Controllers::State {
   Plan endpoint_slice(const std::string& key);
   Plan service_account(const std::string& key);
   Plan pods_of_node(const std::string& name);
+  Plan signing_request(const std::string& name);
   Plan sweep(const std::string& what);
   rt::Task<Plan> empty_namespace(std::string name);
   rt::Task<Plan> collect(std::string uid);
@@ -90,7 +92,7 @@ struct Controllers::State {
   PodGcCore pod_gc;
   GarbageCore garbage_core;
   std::map<std::string, std::string> create_failures;  // of ReplicaSets whose last pod could not be made: why
-  Reconciler deployments, replica_sets, endpoint_slices, service_accounts, namespaces, garbage, node_pods, sweeps;
+  Reconciler deployments, replica_sets, endpoint_slices, service_accounts, namespaces, garbage, node_pods, certificates, sweeps;
   bool synced = false;
   rt::TaskGroup tasks;
 };
@@ -139,6 +141,9 @@ void Controllers::State::subscribe() {
   });
   cluster.subscribe(client::kLeases, [this](const ObjectPtr&, const ObjectPtr& after) {
     if (after && after->namespace_() == "kube-node-lease") nodes.put_lease(*after, cluster.clock().instant());
+  });
+  cluster.subscribe(kSigningRequests, [this](const ObjectPtr&, const ObjectPtr& after) {
+    if (after) certificates.enqueue(after->name());
   });
   cluster.subscribe_all([this](const client::ResourcePath& path, const ObjectPtr& before, const ObjectPtr& after) {
     if (before && (!after || after->uid() != before->uid())) garbage_core.remove(*before);
@@ -282,6 +287,11 @@ Plan Controllers::State::service_account(const std::string& key) {
 Plan Controllers::State::pods_of_node(const std::string& name) {
   const ObjectPtr node = cluster.get(client::kNodes, "", name);
   return node ? nodes.pods(*node, cluster.pods_of_node(name), cluster.clock().now()) : Plan{};
+}
+
+Plan Controllers::State::signing_request(const std::string& name) {
+  const ObjectPtr request = cluster.get(kSigningRequests, "", name);
+  return request ? reconcile_signing_request(*request, cluster.all(client::kNodes), cluster.clock().now(), options.signing, options.sign) : Plan{};
 }
 
 Plan Controllers::State::sweep(const std::string& what) {

@@ -14,6 +14,7 @@
 #include "control/node_lifecycle_core.h"
 #include "control/pod_gc_core.h"
 #include "control/scheduler.h"
+#include "control/signing_core.h"
 #include "metrics/registry.h"
 #include "rt/loop.h"
 
@@ -25,6 +26,8 @@ class Controllers {
     Scheduler::Options scheduler{};
     NodeLifecycleCore::Options node_lifecycle{};
     PodGcCore::Options pod_gc{};
+    SigningOptions signing{};
+    Sign sign = {};                           // of node certificates; empty: nobody here signs
     std::size_t endpoints_max = 100;          // in one EndpointSlice
     std::size_t burst_max = 500;              // pods created or deleted in one step of one ReplicaSet
     Duration poll = std::chrono::seconds(5);  // of node lifecycle and pod garbage

@@ -319,6 +319,17 @@ TEST_F(Nodes, AnAnnotationDecidesAgainstTheDefault) {
   EXPECT_TRUE(world_.get("nodes", "c")->json()->contains("NoExecute"));
 }
 
+TEST_F(Nodes, AreNotReadyBeforeTheirFirstWord) {
+  world_.put("nodes", R"({"apiVersion":"v1","kind":"Node","metadata":{"name":"new"},"spec":{"taints":[{"key":"node.kubernetes.io/not-ready","effect":"NoSchedule"}]}})");
+  show("new");
+  node("b");
+  EXPECT_EQ(run(30s, {"b"}), "");
+  world_.patch("nodes", "new", R"({"status":{"conditions":[{"type":"Ready","status":"True","lastHeartbeatTime":"t1"}]}})", Verb::PatchStatus);
+  show("new");
+  EXPECT_THAT(run(5s, {"new", "b"}), HasSubstr(R"("taints":[])"));
+  EXPECT_EQ(notes_, "");
+}
+
 // What a node says of itself is no silence.
 TEST_F(Nodes, AutonomyIsNotForWhoSaysThatItIsNotReady) {
   core_.emplace(NodeLifecycleCore::Options{}, random_);

@@ -201,7 +201,7 @@ void NodeLifecycleCore::judge(Node& node, bool may_evict, bool& evicted, Time no
     ready = "Unknown";
   }
   // Written down by the taint alone, which a restart of this process survives.
-  if (const Json taint = find_taint(spec["taints"], kUnreachable, "NoSchedule"); taint.exists() && ready != "Unknown") {
+  if (const Json taint = find_taint(spec["taints"], kUnreachable, "NoSchedule"); taint.exists() && (ready == "True" || ready == "False")) {
     const auto since = from_rfc3339(taint["timeAdded"].str());
     plan.notes.push_back({node.object, NoteType::Normal, "NodeHeardAgain",
                           std::format("Node {} is heard again{}{}", node.object->name(),
@@ -211,7 +211,8 @@ void NodeLifecycleCore::judge(Node& node, bool may_evict, bool& evicted, Time no
 
   std::vector<Wanted> wanted;
   if (spec["unschedulable"].boolean()) wanted.push_back({"node.kubernetes.io/unschedulable", "NoSchedule"});
-  const std::string_view fault = ready == "True" ? std::string_view() : ready == "False" ? kNotReady : kUnreachable;
+  // Who has never said anything is not ready; after its grace it is Unknown.
+  const std::string_view fault = ready == "True" ? std::string_view() : ready == "Unknown" ? kUnreachable : kNotReady;
   if (!fault.empty()) wanted.push_back({fault, "NoSchedule"});
   constexpr std::pair<const char*, std::string_view> kPressures[] = {
       {"MemoryPressure", "node.kubernetes.io/memory-pressure"},
@@ -222,7 +223,7 @@ void NodeLifecycleCore::judge(Node& node, bool may_evict, bool& evicted, Time no
     if (find_condition(root, type)["status"].str() == "True") wanted.push_back({key, "NoSchedule"});
   }
   const auto has = [&](std::string_view key, std::string_view effect) { return has_taint(spec["taints"], key, effect); };
-  if (!fault.empty() && !(alone && fault == kUnreachable)) {
+  if (!fault.empty() && !ready.empty() && !(alone && fault == kUnreachable)) {
     const bool already = has(kNotReady, "NoExecute") || has(kUnreachable, "NoExecute");
     if (already || may_evict || ready == "False") wanted.push_back({fault, "NoExecute"});
     evicted = !already && may_evict && ready != "False";

@@ -97,6 +97,7 @@ class World {
           break;
         case Verb::Patch:
         case Verb::PatchStatus:
+        case Verb::PatchApproval:
           patch(action.resource.resource, action.name, action.body, action.verb);
           break;
         case Verb::Delete:

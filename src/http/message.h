@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/time.h"
 #include "rt/loop.h"
 
 namespace skerry::http {
@@ -31,12 +32,26 @@ class Headers {
   std::vector<std::pair<std::string, std::string>> all_;
 };
 
+// What a client certificate says that client_ca_pem signed for clients, and whose private key the peer has shown to hold in the
+// TLS handshake (a resumed session counts as the handshake that it resumes).
+struct ClientCertificate {
+  std::string common_name{};
+  std::vector<std::string> organizations{};
+  std::string serial{};  // hex
+  std::string key{};     // fingerprint of the public key: SHA-256, hex
+  Time not_before{}, not_after{};
+};
 // Who sent a request, as far as the front can say: the verified client certificate and the address. The bearer token
 // stays in the Authorization header; the apiserver's authenticator judges both.
 struct Peer {
   std::string address{};                      // "127.0.0.1:41234", or "in-process"
   std::string certificate_common_name{};      // empty: no verified client certificate
   std::vector<std::string> certificate_organizations{};
+  std::string certificate_serial{};           // with the name
+  Time certificate_not_before{};
+  // A certificate that held until its end, and nothing since: it identifies nobody, and the names above are empty. For whoever
+  // lets it be renewed.
+  std::shared_ptr<const ClientCertificate> expired_certificate{};
   bool in_process = false;                  // a component of this process: trusted as system:masters
 };
 

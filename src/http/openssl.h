@@ -21,6 +21,7 @@ struct OpensslFree {
 using BioPtr = std::unique_ptr<BIO, OpensslFree<BIO_free_all>>;
 using X509Ptr = std::unique_ptr<X509, OpensslFree<X509_free>>;
 using KeyPtr = std::unique_ptr<EVP_PKEY, OpensslFree<EVP_PKEY_free>>;
+using RequestPtr = std::unique_ptr<X509_REQ, OpensslFree<X509_REQ_free>>;
 using NamesPtr = std::unique_ptr<GENERAL_NAMES, OpensslFree<GENERAL_NAMES_free>>;
 using StoreContextPtr = std::unique_ptr<X509_STORE_CTX, OpensslFree<X509_STORE_CTX_free>>;
 
@@ -30,5 +31,9 @@ BioPtr memory_bio(std::string_view text);
 KeyPtr read_private_key(std::string_view pem);
 // The values of one field of a certificate's name, in order. One with a NUL inside is left out: others would read it short.
 std::vector<std::string> name_entries(const X509_NAME*, int nid);
+// SHA-256 of the public key (SubjectPublicKeyInfo), in hex: equal for equal keys, whatever certificate they are in. "": it failed.
+std::string key_fingerprint(EVP_PKEY*);
+// A certificate's serial number, in hex.
+std::string serial_of(const X509*);
 
 }  // namespace skerry::http

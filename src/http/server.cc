@@ -285,9 +285,17 @@ rt::Task<> Server::State::serve_secure(std::shared_ptr<Session> session, std::sh
     LOG_DEBUG("handshake failed", {"server", options.name}, {"peer", peer.address}, {"error", error.message()});
     co_return Result<>{};
   }
-  auto identity = verified_client(c->stream.native_handle(), context.client_ca.get());
-  peer.certificate_common_name = std::move(identity.common_name);
-  peer.certificate_organizations = std::move(identity.organizations);
+  if (auto identity = verified_client(c->stream.native_handle(), context.client_ca.get())) {
+    ClientCertificate& certificate = identity->certificate;
+    if (identity->expired) {
+      peer.expired_certificate = std::make_shared<const ClientCertificate>(std::move(certificate));
+    } else {
+      peer.certificate_common_name = std::move(certificate.common_name);
+      peer.certificate_organizations = std::move(certificate.organizations);
+      peer.certificate_serial = std::move(certificate.serial);
+      peer.certificate_not_before = certificate.not_before;
+    }
+  }
   CO_TRY_OK(co_await serve(session, c, std::move(peer)));
   if (!stopping) {  // a polite close, which does not wait long for the peer's
     c->lowest().expires_after(1s);

@@ -17,7 +17,8 @@
 namespace skerry::http {
 
 // TLS 1.2 or newer. Clients are asked for a certificate; who sends none, or one that client_ca_pem did not sign, has an
-// empty Peer::certificate_common_name (so the apiserver answers 401 instead of a broken handshake).
+// empty Peer::certificate_common_name (so the apiserver answers 401 instead of a broken handshake). One that held until it
+// ended is Peer::expired_certificate.
 struct ServerTls {
   std::string certificate_pem{};  // the leaf first
   std::string key_pem{};

@@ -6,6 +6,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
+#include <ctime>
 #include <format>
 
 #include "http/openssl.h"
@@ -62,6 +63,12 @@ Result<std::shared_ptr<SSL_CTX>> make_context(const SSL_METHOD* method) {
   return context;
 }
 
+std::optional<std::time_t> to_time(const ASN1_TIME* value) {
+  std::tm parts{};
+  if (ASN1_TIME_to_tm(value, &parts) != 1) return std::nullopt;
+  return ::timegm(&parts);
+}
+
 bool is_address(const std::string& text) {
   unsigned char bytes[16];
   return inet_pton(AF_INET, text.c_str(), bytes) == 1 || inet_pton(AF_INET6, text.c_str(), bytes) == 1;
@@ -110,21 +117,37 @@ Result<TlsContext> make_client_context(const ClientTls& options) {
   return out;
 }
 
-ClientIdentity verified_client(SSL* ssl, X509_STORE* store) {
-  if (store == nullptr) return {};
+std::optional<ClientIdentity> verified_client(SSL* ssl, X509_STORE* store) {
+  if (store == nullptr) return std::nullopt;
   const X509Ptr certificate(SSL_get1_peer_certificate(ssl));
-  if (!certificate) return {};
-  const StoreContextPtr context(X509_STORE_CTX_new());
-  if (!context || X509_STORE_CTX_init(context.get(), store, certificate.get(), SSL_get_peer_cert_chain(ssl)) != 1) return {};
-  X509_STORE_CTX_set_purpose(context.get(), X509_PURPOSE_SSL_CLIENT);
-  if (X509_verify_cert(context.get()) != 1) {
+  if (!certificate) return std::nullopt;
+  const auto not_before = to_time(X509_get0_notBefore(certificate.get())), not_after = to_time(X509_get0_notAfter(certificate.get()));
+  if (!not_before || !not_after) return std::nullopt;
+  // What is wrong with it, at a moment or now, and how far from the leaf.
+  const auto verify = [&](std::optional<std::time_t> at) -> std::pair<int, int> {
+    const StoreContextPtr context(X509_STORE_CTX_new());
+    if (!context || X509_STORE_CTX_init(context.get(), store, certificate.get(), SSL_get_peer_cert_chain(ssl)) != 1) return {X509_V_ERR_UNSPECIFIED, 0};
+    X509_STORE_CTX_set_purpose(context.get(), X509_PURPOSE_SSL_CLIENT);
+    if (at) X509_STORE_CTX_set_time(context.get(), 0, *at);
+    const bool holds = X509_verify_cert(context.get()) == 1;
     ERR_clear_error();
-    return {};
-  }
+    return {holds ? X509_V_OK : X509_STORE_CTX_get_error(context.get()), X509_STORE_CTX_get_error_depth(context.get())};
+  };
+  const auto [wrong, depth] = verify(std::nullopt);
+  const bool expired = wrong == X509_V_ERR_CERT_HAS_EXPIRED && depth == 0;
+  // Its last second: in that of its end it has ended.
+  if (wrong != X509_V_OK && (!expired || verify(*not_after - 1).first != X509_V_OK)) return std::nullopt;
   const X509_NAME* subject = X509_get_subject_name(certificate.get());
-  const auto names = name_entries(subject, NID_commonName);
-  if (names.size() != 1) return {};
-  return {names.front(), name_entries(subject, NID_organizationName)};
+  auto names = name_entries(subject, NID_commonName);
+  if (names.size() != 1) return std::nullopt;
+  const auto time = [](std::time_t seconds) { return Time(std::chrono::seconds(seconds)); };
+  return ClientIdentity{.certificate = {.common_name = std::move(names.front()),
+                                        .organizations = name_entries(subject, NID_organizationName),
+                                        .serial = serial_of(certificate.get()),
+                                        .key = key_fingerprint(X509_get0_pubkey(certificate.get())),
+                                        .not_before = time(*not_before),
+                                        .not_after = time(*not_after)},
+                        .expired = expired};
 }
 
 Result<> expect_server_name(SSL* ssl, const std::string& name) {

@@ -4,11 +4,13 @@
 #include <openssl/ssl.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
 #include "http/client.h"
+#include "http/message.h"
 #include "http/server.h"
 
 namespace skerry::http {
@@ -22,13 +24,13 @@ struct TlsContext {
 Result<TlsContext> make_server_context(const ServerTls&);
 Result<TlsContext> make_client_context(const ClientTls&);
 
-// Checked here once more, whole (chain, dates, purpose), because a resumed session brings no new check. Empty if there
-// is no certificate or it does not hold.
+// Checked here once more, whole (chain, dates, purpose), because a resumed session brings no new check. Nothing if there
+// is no certificate or it does not hold. Expired: only its end is wrong; it and its chain held in its last moment.
 struct ClientIdentity {
-  std::string common_name{};
-  std::vector<std::string> organizations{};
+  ClientCertificate certificate;
+  bool expired = false;
 };
-ClientIdentity verified_client(SSL*, X509_STORE*);
+std::optional<ClientIdentity> verified_client(SSL*, X509_STORE*);
 
 // On a client's connection, before the handshake: SNI, and that the peer's certificate must name `name` (or the address).
 Result<> expect_server_name(SSL*, const std::string& name);

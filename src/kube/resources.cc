@@ -19,6 +19,8 @@ constexpr std::array kUpdate{"update"sv};
 constexpr std::array kAll{"all"sv};
 
 
+constexpr Subresource kSigningRequestSubs[] = {{"approval", "certificates.k8s.io", "v1", "CertificateSigningRequest", kReadWrite},
+                                               {"status", "certificates.k8s.io", "v1", "CertificateSigningRequest", kReadWrite}};
 constexpr Subresource kDeploymentSubs[] = {{"scale", "autoscaling", "v1", "Scale", kReadWrite},
                                            {"status", "apps", "v1", "Deployment", kReadWrite}};
 constexpr Subresource kReplicaSetSubs[] = {{"scale", "autoscaling", "v1", "Scale", kReadWrite},
@@ -31,7 +33,7 @@ constexpr Subresource kPodSubs[] = {{"binding", "", "v1", "Binding", kCreate},
                                     {"status", "", "v1", "Pod", kReadWrite}};
 constexpr Subresource kServiceSubs[] = {{"status", "", "v1", "Service", kReadWrite}};
 
-constexpr std::array kCm{"cm"sv}, kEv{"ev"sv}, kNs{"ns"sv}, kNo{"no"sv}, kPo{"po"sv}, kSa{"sa"sv}, kSvc{"svc"sv}, kDeploy{"deploy"sv},
+constexpr std::array kCm{"cm"sv}, kCsr{"csr"sv}, kEv{"ev"sv}, kNs{"ns"sv}, kNo{"no"sv}, kPo{"po"sv}, kSa{"sa"sv}, kSvc{"svc"sv}, kDeploy{"deploy"sv},
     kRs{"rs"sv};
 
 // The order is that of discovery: the core group, then the others by name; resources by name.
@@ -56,6 +58,9 @@ constexpr ResourceType kResources[] = {
      "k8s.io.api.apps.v1.DeploymentList", kDeploy, kAll, kAllVerbs, kDeploymentSubs, "8aSe+NMegvE="},
     {"apps", "v1", "apps/v1", "replicasets", "replicaset", "ReplicaSet", "ReplicaSetList", true, "k8s.io.api.apps.v1.ReplicaSet",
      "k8s.io.api.apps.v1.ReplicaSetList", kRs, kAll, kAllVerbs, kReplicaSetSubs, "P1RzHs8/mWQ="},
+    {"certificates.k8s.io", "v1", "certificates.k8s.io/v1", "certificatesigningrequests", "certificatesigningrequest",
+     "CertificateSigningRequest", "CertificateSigningRequestList", false, "k8s.io.api.certificates.v1.CertificateSigningRequest",
+     "k8s.io.api.certificates.v1.CertificateSigningRequestList", kCsr, {}, kAllVerbs, kSigningRequestSubs, "95fRKMXA+00="},
     {"coordination.k8s.io", "v1", "coordination.k8s.io/v1", "leases", "lease", "Lease", "LeaseList", true,
      "k8s.io.api.coordination.v1.Lease", "k8s.io.api.coordination.v1.LeaseList", {}, {}, kAllVerbs, {}, "gqkMMb/YqFM="},
     {"discovery.k8s.io", "v1", "discovery.k8s.io/v1", "endpointslices", "endpointslice", "EndpointSlice", "EndpointSliceList", true,
@@ -65,7 +70,7 @@ constexpr ResourceType kResources[] = {
 };
 
 constexpr GroupVersion kGroupVersions[] = {
-    {"", "v1"}, {"apps", "v1"}, {"coordination.k8s.io", "v1"}, {"discovery.k8s.io", "v1"}, {"node.k8s.io", "v1"}};
+    {"", "v1"}, {"apps", "v1"}, {"certificates.k8s.io", "v1"}, {"coordination.k8s.io", "v1"}, {"discovery.k8s.io", "v1"}, {"node.k8s.io", "v1"}};
 
 }  // namespace
 

@@ -319,6 +319,7 @@ bool supports_field(const ResourceType& type, std::string_view field) {
   if (type.kind == "Secret") return among({"type"});
   if (type.kind == "Service") return among({"spec.clusterIP", "spec.type"});
   if (type.kind == "ReplicaSet") return among({"status.replicas"});
+  if (type.kind == "CertificateSigningRequest") return among({"spec.signerName"});
   return false;
 }
 
@@ -376,7 +377,8 @@ ApiResult<FieldSelector> FieldSelector::parse(std::string_view text, const Resou
     TRY_API(std::string plain, unescape(value));
     if (!supports_field(type, field))
       return ApiFail(status_bad_request(type.kind == "Pod" || type.kind == "Event" || type.kind == "Node" || type.kind == "Namespace" ||
-                                                type.kind == "Secret" || type.kind == "Service" || type.kind == "ReplicaSet"
+                                                type.kind == "Secret" || type.kind == "Service" || type.kind == "ReplicaSet" ||
+                                                type.kind == "CertificateSigningRequest"
                                             ? std::format("field label not supported: {}", field)
                                             : std::format("{} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
                                                           json_quote(field))));

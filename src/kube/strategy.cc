@@ -107,6 +107,18 @@ bool same_canonical(Field f, MutJson a, Json b) {
   return (a ? JsonEdit::copy(a) : JsonEdit()).root().equals((b ? JsonEdit::copy(b) : JsonEdit()).root());
 }
 
+// The conditions of the types that may not be changed here become those of `old`; the others stay as they are in `object`.
+void keep_conditions(MutJson object, Json old, std::initializer_list<std::string_view> types) {
+  const auto kept = [&](std::string_view type) { return std::ranges::find(types, type) != types.end(); };
+  JsonEdit merged = JsonEdit::array();
+  for (const Json c : old["status"]["conditions"].items())
+    if (kept(c["type"].str())) merged.root().push(c);
+  for (const MutJson c : object["status"]["conditions"].items())
+    if (!kept(c["type"].str())) merged.root().push(c);
+  if (merged.root().size() > 0) object.object("status").set("conditions", merged.root());
+  else if (object["status"].is_object()) object.object("status").remove("conditions");
+}
+
 bool content_changed(const ResourceType& type, MutJson object, Json old) {
   const Message m = type.message();
   for (std::size_t i = 0; i < m.field_count(); ++i) {
@@ -152,6 +164,7 @@ void prepare_update(const ResourceType& type, MutJson object, Json old) {
   for (const char* key : {"generation", "selfLink"}) keep(metadata, old_metadata, key);
   if (has_status(type)) keep(object, old, "status");
   if (type.kind == "Namespace") keep(object, old, "spec");  // finalizers change through the finalize subresource
+  if (type.kind == "CertificateSigningRequest") keep(object, old, "spec");  // it never changes
   if (type.kind == "Pod" && object["spec"].is_object())
     if (const Json qos = old["status"]["qosClass"]; qos.is_string()) object.object("status").set("qosClass", qos.str());
   if (counts_generations(type) && type.kind != "Pod" && content_changed(type, object, old))
@@ -177,6 +190,15 @@ void prepare_status_update(const ResourceType& type, MutJson object, Json old) {
     if (f.has(table::kTypeMeta) || f.name() == "metadata" || f.name() == "status") continue;
     keep(object, old, f.name());
   }
+  if (type.kind == "CertificateSigningRequest") keep_conditions(object, old, {"Approved", "Denied"});
+}
+
+void prepare_approval_update(const ResourceType& type, MutJson object, Json old) {
+  JsonEdit status = object["status"] ? JsonEdit::copy(object["status"]) : JsonEdit();
+  prepare_update(type, object, old);
+  object.set("status", status.root());
+  keep(object.object("status"), old["status"], "certificate");
+  keep_conditions(object, old, {"Failed"});
 }
 
 }  // namespace skerry::kube

@@ -19,6 +19,9 @@ void prepare_update(const ResourceType&, MutJson object, Json old);
 // `old`.
 void prepare_status_update(const ResourceType&, MutJson object, Json old);
 
+// For the approval subresource of a CertificateSigningRequest: everything but the conditions that decide (and others unknown) stays.
+void prepare_approval_update(const ResourceType&, MutJson object, Json old);
+
 // "Guaranteed", "Burstable" or "BestEffort", from requests and limits.
 std::string_view pod_qos_class(MutJson pod_spec);
 std::string_view pod_qos_class(Json pod_spec);

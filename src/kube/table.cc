@@ -327,6 +327,23 @@ void service_account_row(Json o, Cells& cells) {
   cells.number(static_cast<std::int64_t>(o["secrets"].size()));
   cells.age(o["metadata"]["creationTimestamp"]);
 }
+void signing_request_row(Json o, Cells& cells) {
+  const Json spec = o["spec"], status = o["status"];
+  const auto has = [&](std::string_view type) {
+    for (const Json c : status["conditions"].items())
+      if (c["type"].str() == type) return true;
+    return false;
+  };
+  cells.text(o["metadata"]["name"].str());
+  cells.age(o["metadata"]["creationTimestamp"]);
+  cells.text_or(spec["signerName"].str(), "<none>");
+  cells.text(spec["username"].str());
+  cells.text(spec["expirationSeconds"] ? human_duration(std::chrono::seconds(spec["expirationSeconds"].i64())) : "<none>");
+  std::string condition = has("Denied") ? "Denied" : has("Approved") ? "Approved" : "Pending";
+  if (has("Failed")) condition += ",Failed";
+  if (!status["certificate"].str().empty()) condition += ",Issued";
+  cells.text(condition);
+}
 void lease_row(Json o, Cells& cells) {
   cells.text(o["metadata"]["name"].str());
   cells.text(o["spec"]["holderIdentity"].str());
@@ -372,6 +389,8 @@ constexpr Column kNamespaceColumns[] = {kName, {"Status", "string"}, kAge};
 constexpr Column kConfigMapColumns[] = {kName, {"Data", "string"}, kAge};
 constexpr Column kSecretColumns[] = {kName, {"Type", "string"}, {"Data", "string"}, kAge};
 constexpr Column kServiceAccountColumns[] = {kName, {"Secrets", "string"}, kAge};
+constexpr Column kSigningRequestColumns[] = {kName, kAge, {"SignerName", "string"}, {"Requestor", "string"}, {"RequestedDuration", "string"},
+                                             {"Condition", "string"}};
 constexpr Column kLeaseColumns[] = {kName, {"Holder", "string"}, kAge};
 constexpr Column kRuntimeClassColumns[] = {kName, {"Handler", "string"}, kAge};
 constexpr Column kEndpointSliceColumns[] = {kName, {"AddressType", "string"}, {"Ports", "string"}, {"Endpoints", "string"}, kAge};
@@ -390,6 +409,7 @@ constexpr Printer kPrinters[] = {{"Pod", kPodColumns, pod_row},
                                  {"ConfigMap", kConfigMapColumns, config_map_row},
                                  {"Secret", kSecretColumns, secret_row},
                                  {"ServiceAccount", kServiceAccountColumns, service_account_row},
+                                 {"CertificateSigningRequest", kSigningRequestColumns, signing_request_row},
                                  {"Lease", kLeaseColumns, lease_row},
                                  {"RuntimeClass", kRuntimeClassColumns, runtime_class_row},
                                  {"EndpointSlice", kEndpointSliceColumns, endpoint_slice_row}};

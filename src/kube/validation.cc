@@ -154,6 +154,7 @@ void validate_kind(FieldErrors& errors, const ResourceType& type, Json o) {
   else if (kind == "RuntimeClass") runtime_class(errors, o);
   else if (kind == "EndpointSlice") endpoint_slice(errors, o);
   else if (kind == "Event") event(errors, o);
+  else if (kind == "CertificateSigningRequest") validate_signing_request(errors, o["spec"]);
 }
 
 void immutable(FieldErrors& errors, Path path, Json value, Json old) {
@@ -311,6 +312,8 @@ FieldErrors validate_update(const ResourceType& type, Json object, Json old) {
   } else if (type.kind == "EndpointSlice") {
     if (object["addressType"].str() != old["addressType"].str())
       errors.push_back(field_invalid_string("addressType", object["addressType"].str(), kImmutable));
+  } else if (type.kind == "CertificateSigningRequest") {
+    validate_signing_request_update(errors, object, old, ChangedBy::Update);
   } else if (type.kind == "Node") {
     if (const std::string_view was = old["spec"]["providerID"].str(); !was.empty() && object["spec"]["providerID"].str() != was)
       errors.push_back(field_forbidden("spec.providerID", "node updates may not change providerID except from \"\" to valid"));
@@ -326,6 +329,14 @@ FieldErrors validate_status_update(const ResourceType& type, Json object, Json o
     for (const char* member : {"replicas", "readyReplicas", "availableReplicas", "updatedReplicas", "fullyLabeledReplicas", "observedGeneration"})
       not_negative(errors, at(std::string("status"), member), status[member]);
   if (type.kind == "Pod") one_of(errors, "status.phase", status["phase"], {"Failed", "Pending", "Running", "Succeeded", "Unknown"});
+  if (type.kind == "CertificateSigningRequest") validate_signing_request_update(errors, object, old, ChangedBy::Status);
+  return errors;
+}
+
+FieldErrors validate_approval_update(const ResourceType&, Json object, Json old) {
+  FieldErrors errors;
+  validate_meta_update(errors, object["metadata"], old["metadata"]);
+  validate_signing_request_update(errors, object, old, ChangedBy::Approval);
   return errors;
 }
 

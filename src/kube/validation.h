@@ -26,6 +26,7 @@ using FieldErrors = std::vector<FieldError>;
 FieldErrors validate_create(const ResourceType&, Json object);
 FieldErrors validate_update(const ResourceType&, Json object, Json old);
 FieldErrors validate_status_update(const ResourceType&, Json object, Json old);
+FieldErrors validate_approval_update(const ResourceType&, Json object, Json old);  // of a CertificateSigningRequest
 // The body of the scale subresource.
 FieldErrors validate_scale(Json scale);
 

@@ -56,6 +56,9 @@ void validate_pod_spec(FieldErrors&, Path, Json spec);
 void validate_pod_update(FieldErrors&, Json pod, Json old);
 void validate_workload(FieldErrors&, const ResourceType&, Json object);  // Deployment and ReplicaSet
 void validate_service(FieldErrors&, Json service);
+void validate_signing_request(FieldErrors&, Json spec);
+enum class ChangedBy : std::uint8_t { Update, Approval, Status };  // the object itself, or through a subresource
+void validate_signing_request_update(FieldErrors&, Json object, Json old, ChangedBy);
 void validate_service_update(FieldErrors&, Json service, Json old);
 
 }  // namespace skerry::kube::validation

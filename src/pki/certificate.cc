@@ -13,6 +13,8 @@
 #include <format>
 
 #include "http/openssl.h"
+#include "pki/names.h"
+#include "pki/request.h"
 
 namespace skerry::pki {
 namespace {
@@ -85,30 +87,9 @@ bool add_extension(X509* certificate, X509* issuer, int nid, const char* value) 
   return added;
 }
 
-// Built as values, not as configuration text: a name cannot smuggle in another field.
 Result<> add_alternative_names(X509* certificate, const LeafSpec& spec) {
   if (spec.dns_names.empty() && spec.addresses.empty()) return {};
-  const NamesPtr names(GENERAL_NAMES_new());
-  const auto push = [&](int type, std::string_view bytes) {
-    ASN1_STRING* value = type == GEN_DNS ? static_cast<ASN1_STRING*>(ASN1_IA5STRING_new()) : ASN1_OCTET_STRING_new();
-    ASN1_STRING_set(value, bytes.data(), static_cast<int>(bytes.size()));
-    GENERAL_NAME* name = GENERAL_NAME_new();
-    GENERAL_NAME_set0_value(name, type, value);
-    sk_GENERAL_NAME_push(names.get(), name);
-  };
-  for (const auto& dns : spec.dns_names) {
-    const bool plain = dns.size() <= kNameBytesMax && !dns.empty() && std::all_of(dns.begin(), dns.end(), [](char c) {
-      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '*' || c == '_';
-    });
-    if (!plain) return Fail({Errc::Invalid, std::format("'{}' is not a DNS name for a certificate", dns)});
-    push(GEN_DNS, dns);
-  }
-  for (const auto& address : spec.addresses) {
-    std::array<char, 16> bytes{};
-    if (inet_pton(AF_INET, address.c_str(), bytes.data()) == 1) push(GEN_IPADD, {bytes.data(), 4});
-    else if (inet_pton(AF_INET6, address.c_str(), bytes.data()) == 1) push(GEN_IPADD, {bytes.data(), 16});
-    else return Fail({Errc::Invalid, std::format("'{}' is not an IP address for a certificate", address)});
-  }
+  TRY(const auto names, make_alternative_names(spec.dns_names, spec.addresses));
   if (X509_add1_ext_i2d(certificate, NID_subject_alt_name, names.get(), 0, X509V3_ADD_DEFAULT) != 1)
     return Fail(openssl_error("adding the alternative names"));
   return {};
@@ -156,6 +137,27 @@ struct CertificateAuthority::State {
   X509Ptr certificate;
   KeyPtr key;
   Time not_after;
+
+  Result<X509Ptr> certify(EVP_PKEY* of, const LeafSpec& spec, Time now) const {
+    if (spec.organizations.size() + spec.dns_names.size() + spec.addresses.size() > kNamesMax)
+      return Fail({Errc::Invalid, std::format("a certificate may have at most {} organizations, names and addresses", kNamesMax)});
+    const Time end = std::min(now + spec.validity, not_after), begin = std::max(now - kBackdate, spec.not_before);
+    if (end <= now) return Fail({Errc::Invalid, std::format("the certificate authority ended on {}: make a new one", to_rfc3339(not_after))});
+    if (end <= begin) return Fail({Errc::Invalid, "the certificate would end before it begins: look at the clock of this machine"});
+    TRY(auto made_certificate, begin_certificate(of, spec.common_name, spec.organizations, begin, end));
+    X509* made = made_certificate.get();
+    X509* issuer = certificate.get();
+    X509_set_issuer_name(made, X509_get_subject_name(issuer));
+    const bool rsa = EVP_PKEY_get_base_id(of) == EVP_PKEY_RSA;  // TLS 1.2 without forward secrecy encrypts with it
+    if (!add_extension(made, issuer, NID_basic_constraints, "critical,CA:FALSE") ||
+        !add_extension(made, issuer, NID_key_usage, rsa ? "critical,digitalSignature,keyEncipherment" : "critical,digitalSignature") ||
+        !add_extension(made, issuer, NID_ext_key_usage, spec.usage == Usage::Server ? "serverAuth" : "clientAuth") ||
+        !add_extension(made, issuer, NID_authority_key_identifier, "keyid"))
+      return Fail(openssl_error("making a certificate"));
+    TRY_OK(add_alternative_names(made, spec));
+    if (X509_sign(made, key.get(), EVP_sha256()) == 0) return Fail(openssl_error("signing a certificate"));
+    return made_certificate;
+  }
 };
 
 CertificateAuthority::CertificateAuthority(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -193,25 +195,19 @@ Result<CertificateAuthority> CertificateAuthority::load(const KeyPair& pair) {
 }
 
 Result<KeyPair> CertificateAuthority::issue(const LeafSpec& spec, Time now) const {
-  if (spec.organizations.size() + spec.dns_names.size() + spec.addresses.size() > kNamesMax)
-    return Fail({Errc::Invalid, std::format("a certificate may have at most {} organizations, names and addresses", kNamesMax)});
-  const Time not_after = std::min(now + spec.validity, state_->not_after);
-  if (not_after <= now)
-    return Fail({Errc::Invalid, std::format("the certificate authority ended on {}: make a new one", to_rfc3339(state_->not_after))});
   const KeyPtr key(EVP_EC_gen("P-256"));
   if (!key) return Fail(openssl_error("making a key"));
-  TRY(const auto certificate, begin_certificate(key.get(), spec.common_name, spec.organizations, now - kBackdate, not_after));
-  X509* made = certificate.get();
-  X509* issuer = state_->certificate.get();
-  X509_set_issuer_name(made, X509_get_subject_name(issuer));
-  if (!add_extension(made, issuer, NID_basic_constraints, "critical,CA:FALSE") ||
-      !add_extension(made, issuer, NID_key_usage, "critical,digitalSignature") ||
-      !add_extension(made, issuer, NID_ext_key_usage, spec.usage == Usage::Server ? "serverAuth" : "clientAuth") ||
-      !add_extension(made, issuer, NID_authority_key_identifier, "keyid"))
-    return Fail(openssl_error("making a certificate"));
-  TRY_OK(add_alternative_names(made, spec));
-  if (X509_sign(made, state_->key.get(), EVP_sha256()) == 0) return Fail(openssl_error("signing a certificate"));
-  return to_pair(made, key.get());
+  TRY(const auto certificate, state_->certify(key.get(), spec, now));
+  return to_pair(certificate.get(), key.get());
+}
+
+Result<std::string> CertificateAuthority::sign(std::string_view request_pem, const LeafSpec& spec, Time now) const {
+  TRY_OK(inspect_request(request_pem));
+  const auto bio = http::memory_bio(request_pem);
+  const http::RequestPtr request(PEM_read_bio_X509_REQ(bio.get(), nullptr, nullptr, nullptr));
+  if (!request) return Fail(openssl_error("reading a request"));
+  TRY(const auto certificate, state_->certify(X509_REQ_get0_pubkey(request.get()), spec, now));
+  return to_pem([&](BIO* out) { return PEM_write_bio_X509(out, certificate.get()); });
 }
 
 Result<CertificateInfo> inspect_certificate(std::string_view pem) {
@@ -224,18 +220,11 @@ Result<CertificateInfo> inspect_certificate(std::string_view pem) {
   TRY(out.not_before, to_time(X509_get0_notBefore(certificate.get())));
   TRY(out.not_after, to_time(X509_get0_notAfter(certificate.get())));
   const NamesPtr names(static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(certificate.get(), NID_subject_alt_name, nullptr, nullptr)));
-  for (int i = 0; names && i < sk_GENERAL_NAME_num(names.get()); ++i) {
-    int type = 0;
-    const auto* value = static_cast<const ASN1_STRING*>(GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names.get(), i), &type));
-    if (type != GEN_DNS && type != GEN_IPADD) continue;
-    const std::string_view bytes(reinterpret_cast<const char*>(ASN1_STRING_get0_data(value)), static_cast<std::size_t>(ASN1_STRING_length(value)));
-    if (type == GEN_DNS) {
-      out.dns_names.emplace_back(bytes);
-    } else if (bytes.size() == 4 || bytes.size() == 16) {
-      char text[INET6_ADDRSTRLEN];
-      if (inet_ntop(bytes.size() == 4 ? AF_INET : AF_INET6, bytes.data(), text, sizeof text)) out.addresses.emplace_back(text);
-    }
-  }
+  auto read = read_alternative_names(names.get());
+  out.dns_names = std::move(read.dns_names);
+  out.addresses = std::move(read.addresses);
+  out.key = http::key_fingerprint(X509_get0_pubkey(certificate.get()));
+  out.serial = http::serial_of(certificate.get());
   return out;
 }
 

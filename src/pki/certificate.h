@@ -26,6 +26,7 @@ struct LeafSpec {
   std::vector<std::string> addresses{};      // IP literals
   Usage usage = Usage::Client;
   Duration validity = std::chrono::hours(24 * 365);
+  Time not_before{};  // it begins no earlier; else kBackdate before now
 };
 
 // Certificates begin this much before `now`, because machines that come back without a network have slow clocks.
@@ -43,6 +44,8 @@ class CertificateAuthority {
 
   // A new key and a certificate for it; never valid beyond the CA itself. Invalid: a bad address or an empty name.
   Result<KeyPair> issue(const LeafSpec&, Time now) const;
+  // A certificate for the key of a request (PEM; see pki/request.h). What it says is the spec's alone, nothing of the request's.
+  Result<std::string> sign(std::string_view request_pem, const LeafSpec&, Time now) const;
   const KeyPair& pair() const;
 
  private:
@@ -56,6 +59,7 @@ struct CertificateInfo {
   std::string common_name{}, issuer_common_name{};
   std::vector<std::string> organizations{}, dns_names{}, addresses{};
   Time not_before{}, not_after{};
+  std::string serial{}, key{};  // hex: the number, the public key's fingerprint
 };
 Result<CertificateInfo> inspect_certificate(std::string_view pem);
 

@@ -115,6 +115,39 @@ TEST_F(Tls, AnUnknownOrExpiredOrWrongCertificateIsNobody) {
   });
 }
 
+TEST_F(Tls, WhoseCertificateHasEndedIsToldApart) {
+  run([](Tls& t) -> rt::Task<> {
+    auto short_lived = t.node_spec;
+    short_lived.validity = 30min;
+    const auto ended = t.ca.issue(short_lived, t.now - 40min).value();
+    CO_TRY_OK(co_await get(*t.client(ended)));
+    const auto& peer = t.handler.last.peer;
+    const auto info = inspect_certificate(ended.certificate_pem).value();
+    EXPECT_EQ(peer.certificate_common_name, "");
+    EXPECT_EQ(peer.certificate_serial, "");
+    EXPECT_NE(peer.expired_certificate, nullptr);
+    if (!peer.expired_certificate) co_return Result<>{};
+    EXPECT_EQ(peer.expired_certificate->common_name, "system:node:a");
+    EXPECT_EQ(peer.expired_certificate->key, info.key);
+    EXPECT_EQ(peer.expired_certificate->serial, info.serial);
+    EXPECT_EQ(peer.expired_certificate->not_after, info.not_after);
+    // Ended and wrong in another way as well: nobody. A stranger's, and a server's.
+    auto short_server = t.server_spec;
+    short_server.validity = 30min;
+    for (const auto& pair : {t.other.issue(short_lived, t.now - 40min).value(), t.ca.issue(short_server, t.now - 40min).value()}) {
+      CO_TRY_OK(co_await get(*t.client(pair)));
+      EXPECT_EQ(t.handler.last.peer.expired_certificate, nullptr);
+    }
+    // A good one: its number and when it began, and nothing expired.
+    const auto good = t.ca.issue(t.node_spec, t.now).value();
+    CO_TRY_OK(co_await get(*t.client(good)));
+    EXPECT_EQ(t.handler.last.peer.expired_certificate, nullptr);
+    EXPECT_EQ(t.handler.last.peer.certificate_serial, inspect_certificate(good.certificate_pem)->serial);
+    EXPECT_EQ(t.handler.last.peer.certificate_not_before, inspect_certificate(good.certificate_pem)->not_before);
+    co_return Result<>{};
+  });
+}
+
 TEST_F(Tls, TheClientTrustsOnlyItsAuthorityAndTheRightName) {
   run([](Tls& t) -> rt::Task<> {
     auto foreign = http::HttpsTransport::create(t.loop, {.host = "127.0.0.1", .port = t.server.port(),

@@ -157,6 +157,20 @@ refuse 'are not served yet: use kubectl logs' k exec q -- ls
 want '^no - secrets is forbidden' sh -c 'kubectl auth can-i list secrets --as=system:node:n1 --as-group=system:nodes || true'
 refuse 'operation 0 of the JSON patch' k patch cm made --type=json -p '[{"op":"test","path":"/data/c","value":"4"}]'
 refuse 'no PriorityClass with name gold' k create -f - <<<'{"apiVersion":"v1","kind":"Pod","metadata":{"name":"gold"},"spec":{"priorityClassName":"gold","containers":[{"name":"c","image":"i"}]}}'
+# Certificates: requests as kubectl shows, approves and denies them.
+request=$(openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout /dev/null -subj '/O=system:nodes/CN=system:node:n1' 2>/dev/null | base64 -w0)
+for name in one two; do
+  want "$name created" k create -f - <<<'{"apiVersion":"certificates.k8s.io/v1","kind":"CertificateSigningRequest","metadata":{"name":"'$name'"},"spec":{"request":"'"$request"'","signerName":"kubernetes.io/kube-apiserver-client-kubelet","expirationSeconds":86400,"usages":["digital signature","client auth"]}}'
+done
+want '^NAME +AGE +SIGNERNAME +REQUESTOR +REQUESTEDDURATION +CONDITION' k get csr
+want '^one +[0-9]+s +kubernetes.io/kube-apiserver-client-kubelet +admin +24h +Pending' k get csr one
+want 'one approved' k certificate approve one
+want 'two denied' k certificate deny two
+want '^one .* Approved$' k get csr one
+want '^two .* Denied$' k get csr two
+want 'Status: +Approved' k describe csr one
+refuse 'PEM block type must be CERTIFICATE REQUEST' k create -f - <<<'{"apiVersion":"certificates.k8s.io/v1","kind":"CertificateSigningRequest","metadata":{"name":"bad"},"spec":{"request":"eA==","signerName":"kubernetes.io/kube-apiserver-client-kubelet","usages":["client auth"]}}'
+want 'one" deleted' k delete csr one
 # As a node.
 refuse 'forbidden' k --kubeconfig "$work/node.kubeconfig" get --raw /metrics
 refuse '^no' k --kubeconfig "$work/node.kubeconfig" auth can-i list secrets

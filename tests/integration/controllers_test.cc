@@ -72,7 +72,7 @@ class FakeNode {
 
 class ControlPlane : public ::testing::Test {
  protected:
-  ControlPlane() {
+  explicit ControlPlane(Controllers::Options options = {}) {
     auto database = sql::Database::open("control.db", {.vfs = disk_.name()}, store::Store::migrations()).value();
     store_ =
         store::Store::open(loop_, clock_, std::move(database), {.resources = apiserver::ApiServer::store_resources()})
@@ -81,7 +81,7 @@ class ControlPlane : public ::testing::Test {
     CHECK(run_on(loop_, api_->bootstrap()).has_value());
     transport_ = std::make_unique<http::InProcessTransport>(*api_);
     client_ = std::make_unique<client::Client>(*transport_);
-    controllers_ = std::make_unique<Controllers>(loop_, *client_, clock_, random_, Controllers::Options{});
+    controllers_ = std::make_unique<Controllers>(loop_, *client_, clock_, random_, std::move(options));
     node_ = std::make_unique<FakeNode>(loop_, *client_, random_, "edge-1");
     controllers_->start();
     wait("the controllers", [&] { return controllers_->synced(); });
@@ -263,6 +263,80 @@ TEST_F(ControlPlane, SaysWhyPodsCannotBeMadeAndMakesThemWhenTheyCan) {
   EXPECT_THAT(figures, HasSubstr("workqueue_depth{name=\"replicaset\"} "));
   EXPECT_THAT(figures, ::testing::Not(HasSubstr("workqueue_retries_total{name=\"replicaset\"} 0\n")));
   EXPECT_THAT(figures, HasSubstr("skerry_controllers_synced 1\n"));
+}
+
+// Times short enough to wait for. The nodes in `heard_` renew their leases while something is waited for.
+class Silence : public ControlPlane {
+ protected:
+  Silence()
+      : ControlPlane({.node_lifecycle = {.grace = std::chrono::milliseconds(1500), .eviction_pause = std::chrono::milliseconds(10), .patience = std::chrono::seconds(0)},
+                      .poll = std::chrono::milliseconds(50)}) {
+    must(client_->create(client::kNodes, "", R"({"apiVersion":"v1","kind":"Node","metadata":{"name":"alive"},"status":{"conditions":[{"type":"Ready","status":"True","lastHeartbeatTime":"2026-01-01T00:00:00Z"}]}})"));
+    for (const auto& name : heard_) {
+      must(client_->create(client::kLeases, "kube-node-lease",
+                           std::format(R"({{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{{"name":"{0}","namespace":"kube-node-lease"}},"spec":{{"holderIdentity":"{0}"}}}})", name)));
+    }
+  }
+  void renew() {
+    if (clock_.instant() - renewed_ < std::chrono::milliseconds(100)) return;
+    renewed_ = clock_.instant();
+    for (const auto& name : heard_) {
+      must(client_->patch(client::kLeases, "kube-node-lease", name, client::PatchType::Merge,
+                          std::format(R"({{"spec":{{"renewTime":"2026-01-01T00:00:00.{:06}Z"}}}})", ++renewals_)));
+    }
+  }
+  void wait_alive(std::string_view what, const std::function<bool()>& done) {
+    wait(what, [&] {
+      renew();
+      return done();
+    });
+  }
+  void run_alive(Duration time) {
+    const Instant end = clock_.instant() + time;
+    wait_alive("time", [&] { return clock_.instant() >= end; });
+  }
+  std::size_t ready_endpoints() {
+    std::size_t ready = 0;
+    for (const auto& slice : list(client::kEndpointSlices)) {
+      const auto doc = slice->parse();
+      for (const Json endpoint : doc.root()["endpoints"].items()) ready += endpoint["conditions"]["ready"].boolean();
+    }
+    return ready;
+  }
+  std::string pods() {
+    std::string all;
+    for (const auto& pod : list(client::kPods)) all += pod->name() + (pod->deleting() ? " goes " : " stays ");
+    return all;
+  }
+  std::vector<std::string> heard_{"alive", "edge-1"};
+  Instant renewed_{};
+  int renewals_ = 0;
+};
+
+TEST_F(Silence, OfAnAutonomousNodeChangesNothingForItsPods) {
+  must(client_->create(client::kServices, "default",
+                       R"({"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"default"},"spec":{"selector":{"app":"web"},"ports":[{"port":80}]}})"));
+  join();
+  must(client_->create(client::kDeployments, "default", deployment("web", 4)));
+  wait_alive("the rollout", [&] { return rolled_out("web"); });
+  wait_alive("the endpoints", [&] { return ready_endpoints() == 4; });
+  const std::string before = pods();
+  heard_ = {"alive"};
+  wait_alive("the silence", [&] { return count(client::kNodes, R"("key":"node.kubernetes.io/unreachable","effect":"NoSchedule")", "") == 1; });
+  run_alive(std::chrono::seconds(1));
+  EXPECT_EQ(pods(), before);
+  EXPECT_EQ(ready_endpoints(), 4u);
+  EXPECT_TRUE(rolled_out("web"));
+  EXPECT_EQ(count(client::kNodes, R"("effect":"NoExecute")", ""), 0u);
+  wait_alive("the Event", [&] { return count(client::kEvents, R"("reason":"NodeAutonomous")") == 1; });
+  // Its return is said as well; switched off, the next silence takes its pods' readiness, and then the pods.
+  heard_ = {"alive", "edge-1"};
+  must(client_->patch_status(client::kNodes, "", "edge-1", client::PatchType::Strategic, R"({"status":{"conditions":[{"type":"Ready","status":"True","lastHeartbeatTime":"2026-01-01T01:00:00Z"}]}})"));
+  wait_alive("its return", [&] { return count(client::kEvents, "its pods stayed on it") == 1; });
+  must(client_->patch(client::kNodes, "", "edge-1", client::PatchType::Merge, R"({"metadata":{"annotations":{"skerry.dev/autonomy":"false"}}})"));
+  heard_ = {"alive"};
+  wait_alive("the end of the endpoints", [&] { return ready_endpoints() == 0; });
+  wait_alive("the eviction", [&] { return count(client::kNodes, R"("effect":"NoExecute")", "") == 1; });
 }
 
 TEST_F(ControlPlane, SplitsEndpointsOverSlicesOfAHundred) {

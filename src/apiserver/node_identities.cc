@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apiserver/node_identities.h"
+
+#include <algorithm>
+
+namespace skerry::apiserver {
+
+auto NodeIdentities::judge(std::string_view node, std::string_view serial, Time not_before) const -> Judgement {
+  const Certificate* known = newest(node);
+  if (!known) return Judgement::Newer;
+  if (known->serial == serial) return Judgement::Known;
+  // Two of one second were both given out by us and neither replaced the other.
+  if (not_before == known->not_before) return Judgement::Known;
+  return not_before > known->not_before ? Judgement::Newer : Judgement::Older;
+}
+
+void NodeIdentities::remember(std::string_view node, Certificate certificate) {
+  const auto at = newest_.find(node);
+  if (at == newest_.end()) newest_.emplace(node, std::move(certificate));
+  else if (at->second.not_before < certificate.not_before) at->second = std::move(certificate);
+}
+
+void NodeIdentities::replace(std::string_view node, Certificate certificate) {
+  if (const auto at = newest_.find(node); at != newest_.end()) at->second = std::move(certificate);
+  else newest_.emplace(node, std::move(certificate));
+}
+
+const NodeIdentities::Certificate* NodeIdentities::newest(std::string_view node) const {
+  const auto at = newest_.find(node);
+  return at == newest_.end() ? nullptr : &at->second;
+}
+
+void NodeIdentities::heard(std::string_view node, Instant now, Duration lasts) {
+  const Instant until = now + std::clamp<Duration>(lasts, std::chrono::seconds(10), std::chrono::minutes(5));
+  if (const auto at = live_until_.find(node); at != live_until_.end()) at->second = until;
+  else live_until_.emplace(node, until);
+}
+
+bool NodeIdentities::live(std::string_view node, Instant now) const {
+  const auto at = live_until_.find(node);
+  return now <= (at == live_until_.end() ? started_ + kLeaseLasts : at->second);
+}
+
+}  // namespace skerry::apiserver
