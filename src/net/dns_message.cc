@@ -44,6 +44,16 @@ std::optional<DnsQuestion> question_of(const ares_dns_record_t* record) {
   return DnsQuestion{name, static_cast<DnsType>(type), static_cast<std::uint16_t>(klass)};
 }
 
+// The first question of a message that c-ares has read: labels up to the root (there is nothing yet that they could point
+// to), type and class.
+std::string question_bytes(std::string_view message) {
+  constexpr std::size_t kTypeAndClass = 4;
+  std::size_t at = kDnsHeaderBytes;
+  while (at < message.size() && byte_at(message, at) != 0) at += 1 + std::size_t{byte_at(message, at)};
+  const std::size_t end = at + 1 + kTypeAndClass;
+  return end <= message.size() ? std::string(message.substr(kDnsHeaderBytes, end - kDnsHeaderBytes)) : std::string();
+}
+
 // A header alone: all that can be said to what cannot be read.
 std::string header_reply(std::string_view query, DnsCode code) {
   std::string out(kDnsHeaderBytes, '\0');
@@ -172,7 +182,8 @@ std::expected<DnsQuery, std::string> read_query(std::string_view bytes) {
   DnsQuery out{.id = ares_dns_record_get_id(record.get()),
                .recursion_desired = (flags & ARES_FLAG_RD) != 0,
                .checking_disabled = (flags & ARES_FLAG_CD) != 0,
-               .question = std::move(*question)};
+               .question = std::move(*question),
+               .question_bytes = question_bytes(bytes)};
   bool version_known = true;
   for (std::size_t i = 0; i < ares_dns_record_rr_cnt(record.get(), ARES_SECTION_ADDITIONAL); ++i) {
     const auto* rr = ares_dns_record_rr_get_const(record.get(), ARES_SECTION_ADDITIONAL, i);
@@ -211,9 +222,15 @@ std::string write_answer(const DnsQuery& query, const DnsAnswer& answer, std::si
   }
   if (!best) best = write_part(query, {.code = answer.code, .authoritative = answer.authoritative}, 0, false, true);
   if (best) return std::move(*best);
-  std::string id(kDnsHeaderBytes, '\0');
-  set_id(id, query.id);
-  return header_reply(id, DnsCode::ServFail);
+  std::string head(kDnsHeaderBytes, '\0');
+  set_id(head, query.id);
+  head[2] = static_cast<char>(query.recursion_desired ? kRd : 0);
+  std::string out = header_reply(head, all == 0 ? answer.code : DnsCode::ServFail);
+  if (!query.question_bytes.empty() && out.size() + query.question_bytes.size() <= bytes_max) {
+    out[5] = 1;  // questions
+    out += query.question_bytes;
+  }
+  return out;
 }
 
 Result<std::string> write_query(std::uint16_t id, const DnsQuestion& question) {

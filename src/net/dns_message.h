@@ -58,6 +58,7 @@ struct DnsQuery {
   std::uint16_t id = 0;
   bool recursion_desired = false, checking_disabled = false;
   DnsQuestion question{};
+  std::string question_bytes{};          // as it came: c-ares reads names that it does not write
   bool edns = false, dnssec_ok = false;  // the OPT record and its DO bit
   std::uint16_t udp_bytes_max = 512;     // what the sender takes in one datagram; at least 512
 };
@@ -106,7 +107,8 @@ struct DnsAnswer {
 std::expected<DnsQuery, std::string> read_query(std::string_view bytes);
 
 // An answer to `query` of at most `bytes_max` bytes. What does not fit: first the additional records go, then answers, and
-// then the answer says that it is truncated. Never empty.
+// then the answer says that it is truncated. Never empty. A question whose name c-ares does not write (bytes that no host
+// name has) is answered with the code alone.
 std::string write_answer(const DnsQuery& query, const DnsAnswer& answer, std::size_t bytes_max);
 
 // A recursive query of our own, with room for 1232 bytes. Invalid: no such name.

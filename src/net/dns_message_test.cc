@@ -133,6 +133,16 @@ TEST(DnsMessage, WhatCannotBeWrittenIsAFailureOfTheServer) {
   EXPECT_EQ(id_of(bytes), 0x1234);
 }
 
+// c-ares reads any byte in a name, and writes only those of host names in a question.
+TEST(DnsMessage, AnswersAQuestionWithAnyBytes) {
+  const std::string bytes = "\x12\x34\x01\0\0\1\0\0\0\0\0\0\3 \xf2.\1x\0\0\1\0\1"s;
+  const auto read = read_query(bytes);
+  ASSERT_TRUE(read);
+  const std::string reply = write_answer(*read, {.code = DnsCode::NxDomain, .authority = with_addresses(1).answers}, 512);
+  EXPECT_TRUE(is_reply(reply, 0x1234, read->question));
+  EXPECT_EQ(reply, "\x12\x34\x81\3\0\1\0\0\0\0\0\0\3 \xf2.\1x\0\0\1\0\1"s);
+}
+
 TEST(DnsMessage, KnowsItsOwnReply) {
   const auto asked = write_query(7, {"www.Example.com", DnsType::A, 1});
   ASSERT_TRUE(asked);
