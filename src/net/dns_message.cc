@@ -44,12 +44,13 @@ std::optional<DnsQuestion> question_of(const ares_dns_record_t* record) {
   return DnsQuestion{name, static_cast<DnsType>(type), static_cast<std::uint16_t>(klass)};
 }
 
-// The first question of a message that c-ares has read: labels up to the root (there is nothing yet that they could point
-// to), type and class.
+// The first question of a message: labels up to the root, type and class. Nothing, if a label points elsewhere: c-ares
+// follows it into the header, but there is no name before the first that it could mean.
 std::string question_bytes(std::string_view message) {
-  constexpr std::size_t kTypeAndClass = 4;
+  constexpr std::size_t kTypeAndClass = 4, kLabelBytesMax = 63;
   std::size_t at = kDnsHeaderBytes;
-  while (at < message.size() && byte_at(message, at) != 0) at += 1 + std::size_t{byte_at(message, at)};
+  for (; at < message.size() && byte_at(message, at) != 0; at += 1 + std::size_t{byte_at(message, at)})
+    if (byte_at(message, at) > kLabelBytesMax) return {};
   const std::size_t end = at + 1 + kTypeAndClass;
   return end <= message.size() ? std::string(message.substr(kDnsHeaderBytes, end - kDnsHeaderBytes)) : std::string();
 }
@@ -177,13 +178,14 @@ std::expected<DnsQuery, std::string> read_query(std::string_view bytes) {
   if ((byte_at(bytes, 2) & kOpcode) != 0) return refuse(DnsCode::NotImp);
   const Record record = parse(bytes, kAllRaw & ~static_cast<unsigned>(ARES_DNS_PARSE_AR_EXT_RAW));
   auto question = record ? question_of(record.get()) : std::nullopt;
-  if (!question) return refuse(DnsCode::FormErr);
+  std::string as_it_came = question_bytes(bytes);
+  if (!question || as_it_came.empty()) return refuse(DnsCode::FormErr);
   const unsigned flags = ares_dns_record_get_flags(record.get());
   DnsQuery out{.id = ares_dns_record_get_id(record.get()),
                .recursion_desired = (flags & ARES_FLAG_RD) != 0,
                .checking_disabled = (flags & ARES_FLAG_CD) != 0,
                .question = std::move(*question),
-               .question_bytes = question_bytes(bytes)};
+               .question_bytes = std::move(as_it_came)};
   bool version_known = true;
   for (std::size_t i = 0; i < ares_dns_record_rr_cnt(record.get(), ARES_SECTION_ADDITIONAL); ++i) {
     const auto* rr = ares_dns_record_rr_get_const(record.get(), ARES_SECTION_ADDITIONAL, i);
