@@ -271,6 +271,7 @@ struct Builder {
       std::error_code none;  // there is no working folder: the path stays as it is
       if (auto whole = std::filesystem::absolute(*folder, none); !none) *folder = std::move(whole);
     }
+    for (auto* file : {&up.node.resolv_conf, &node.resolv_conf}) *file = std::filesystem::absolute(*file);
     if (!up.server.token_file.empty()) up.server.token_file = std::filesystem::absolute(up.server.token_file);
     if (up_app->parsed()) {
       if (!texts.listen.empty()) up.server.listen = *parse_endpoint(texts.listen);
