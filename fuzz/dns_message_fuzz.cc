@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a client of the name server sends, and what an upstream does: the first byte says which, and how much room the answer
-// has. A query that is read is answered, within the room, by bytes that are a reply to it.
+// What a client of the name server sends, and what an upstream does: the first byte says which, and how much room the
+// answer has. A query that is read is answered, within the room, by bytes that are a reply to it.
 #include "fuzz/fuzz.h"
 #include "net/dns_message.h"
 #include "net/names.h"
@@ -17,13 +17,18 @@ net::Names names() {
     REQUIRE(made.has_value());
     return *made;
   };
-  out.put_service(*object(R"({"metadata":{"name":"a","namespace":"n"},"spec":{"clusterIP":"10.43.0.20","ports":[{"name":"p","port":80}]}})"));
-  out.put_service(*object(R"({"metadata":{"name":"h","namespace":"n"},"spec":{"clusterIP":"None","ports":[{"name":"p","port":80}]}})"));
-  out.put_service(*object(R"({"metadata":{"name":"e","namespace":"n"},"spec":{"type":"ExternalName","externalName":"h.n.svc.cluster.local"}})"));
+  out.put_service(*object(
+      R"({"metadata":{"name":"a","namespace":"n"},"spec":{"clusterIP":"10.43.0.20","ports":[{"name":"p","port":80}]}})"));
+  out.put_service(*object(
+      R"({"metadata":{"name":"h","namespace":"n"},"spec":{"clusterIP":"None","ports":[{"name":"p","port":80}]}})"));
+  out.put_service(*object(
+      R"({"metadata":{"name":"e","namespace":"n"},"spec":{"type":"ExternalName","externalName":"h.n.svc.cluster.local"}})"));
   std::string endpoints;
   for (int i = 3; i < 60; ++i)
     endpoints += (i == 3 ? "" : ",") + std::string(R"({"addresses":["10.42.0.)") + std::to_string(i) + R"("]})";
-  out.put_slice(*object(R"({"metadata":{"name":"h-1","namespace":"n","labels":{"kubernetes.io/service-name":"h"}},"addressType":"IPv4","ports":[{"name":"p","port":80}],"endpoints":[)" + endpoints + "]}"));
+  out.put_slice(*object(
+      R"({"metadata":{"name":"h-1","namespace":"n","labels":{"kubernetes.io/service-name":"h"}},"addressType":"IPv4","ports":[{"name":"p","port":80}],"endpoints":[)" +
+      endpoints + "]}"));
   return out;
 }
 
@@ -36,7 +41,8 @@ void answer(std::string_view bytes, std::size_t most) {
   }
   REQUIRE(query->udp_bytes_max >= net::kDnsUdpBytes);
   const auto found = known.answer(query->question);
-  const std::string reply = net::write_answer(*query, found ? found->message : net::DnsAnswer{.code = net::DnsCode::ServFail}, most);
+  const std::string reply =
+      net::write_answer(*query, found ? found->message : net::DnsAnswer{.code = net::DnsCode::ServFail}, most);
   REQUIRE(reply.size() <= most);
   REQUIRE(net::is_reply(reply, query->id, query->question));
   REQUIRE(net::read_reply(reply).has_value());

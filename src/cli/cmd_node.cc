@@ -282,6 +282,9 @@ int cmd_node(const NodeOptions& given) {
   }
   if (options.node_address.empty()) options.node_address = own_address();
   if (options.kubeconfig.empty()) options.kubeconfig = DataLayout{options.data_dir}.node_kubeconfig();
+  const auto cluster_dns = cluster_dns_address(options.cluster_dns, options.service_cidr);
+  if (!cluster_dns) return fail(cluster_dns.error());
+  options.cluster_dns = cluster_dns->str();
   if (options.print_config) {
     std::printf("%s\n", config_text(options).c_str());
     return kExitOk;

@@ -302,6 +302,7 @@ struct Builder {
       if (auto whole = std::filesystem::absolute(*folder, none); !none) *folder = std::move(whole);
     }
     if (!up.node.registries.empty()) up.node.registries = std::filesystem::absolute(up.node.registries);
+    for (auto* file : {&up.node.resolv_conf, &node.resolv_conf}) *file = std::filesystem::absolute(*file);
     if (!up.server.token_file.empty()) up.server.token_file = std::filesystem::absolute(up.server.token_file);
     if (up_app->parsed()) {
       if (!texts.listen.empty()) up.server.listen = *parse_endpoint(texts.listen);

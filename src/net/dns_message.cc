@@ -44,6 +44,17 @@ std::optional<DnsQuestion> question_of(const ares_dns_record_t* record) {
   return DnsQuestion{name, static_cast<DnsType>(type), static_cast<std::uint16_t>(klass)};
 }
 
+// The first question of a message: labels up to the root, type and class. Nothing, if a label points elsewhere: c-ares
+// follows it into the header, but there is no name before the first that it could mean.
+std::string question_bytes(std::string_view message) {
+  constexpr std::size_t kTypeAndClass = 4, kLabelBytesMax = 63;
+  std::size_t at = kDnsHeaderBytes;
+  for (; at < message.size() && byte_at(message, at) != 0; at += 1 + std::size_t{byte_at(message, at)})
+    if (byte_at(message, at) > kLabelBytesMax) return {};
+  const std::size_t end = at + 1 + kTypeAndClass;
+  return end <= message.size() ? std::string(message.substr(kDnsHeaderBytes, end - kDnsHeaderBytes)) : std::string();
+}
+
 // A header alone: all that can be said to what cannot be read.
 std::string header_reply(std::string_view query, DnsCode code) {
   std::string out(kDnsHeaderBytes, '\0');
@@ -167,12 +178,14 @@ std::expected<DnsQuery, std::string> read_query(std::string_view bytes) {
   if ((byte_at(bytes, 2) & kOpcode) != 0) return refuse(DnsCode::NotImp);
   const Record record = parse(bytes, kAllRaw & ~static_cast<unsigned>(ARES_DNS_PARSE_AR_EXT_RAW));
   auto question = record ? question_of(record.get()) : std::nullopt;
-  if (!question) return refuse(DnsCode::FormErr);
+  std::string as_it_came = question_bytes(bytes);
+  if (!question || as_it_came.empty()) return refuse(DnsCode::FormErr);
   const unsigned flags = ares_dns_record_get_flags(record.get());
   DnsQuery out{.id = ares_dns_record_get_id(record.get()),
                .recursion_desired = (flags & ARES_FLAG_RD) != 0,
                .checking_disabled = (flags & ARES_FLAG_CD) != 0,
-               .question = std::move(*question)};
+               .question = std::move(*question),
+               .question_bytes = std::move(as_it_came)};
   bool version_known = true;
   for (std::size_t i = 0; i < ares_dns_record_rr_cnt(record.get(), ARES_SECTION_ADDITIONAL); ++i) {
     const auto* rr = ares_dns_record_rr_get_const(record.get(), ARES_SECTION_ADDITIONAL, i);
@@ -211,9 +224,15 @@ std::string write_answer(const DnsQuery& query, const DnsAnswer& answer, std::si
   }
   if (!best) best = write_part(query, {.code = answer.code, .authoritative = answer.authoritative}, 0, false, true);
   if (best) return std::move(*best);
-  std::string id(kDnsHeaderBytes, '\0');
-  set_id(id, query.id);
-  return header_reply(id, DnsCode::ServFail);
+  std::string head(kDnsHeaderBytes, '\0');
+  set_id(head, query.id);
+  head[2] = static_cast<char>(query.recursion_desired ? kRd : 0);
+  std::string out = header_reply(head, all == 0 ? answer.code : DnsCode::ServFail);
+  if (!query.question_bytes.empty() && out.size() + query.question_bytes.size() <= bytes_max) {
+    out[5] = 1;  // questions
+    out += query.question_bytes;
+  }
+  return out;
 }
 
 Result<std::string> write_query(std::uint16_t id, const DnsQuestion& question) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// DNS messages as values: queries read, answers written. c-ares does the wire format and is behind this header and nowhere
-// else; the few bytes of the fixed header that are looked at here serve to answer what c-ares cannot read.
+// DNS messages as values: queries read, answers written. c-ares does the wire format and is behind this header and
+// nowhere else; the few bytes of the fixed header that are looked at here serve to answer what c-ares cannot read.
 // Everything read is hostile. Nothing here waits or keeps state.
 //
-// Names are in presentation form without the last dot ("" is the root), in the case of the sender; a byte that is no plain
-// character is escaped (\. or \046), so that label_list() is the way to take a name apart.
+// Names are in presentation form without the last dot ("" is the root), in the case of the sender; a byte that is no
+// plain character is escaped (\. or \046), so that label_list() is the way to take a name apart.
 #pragma once
 #include <array>
 #include <cstddef>
@@ -58,6 +58,7 @@ struct DnsQuery {
   std::uint16_t id = 0;
   bool recursion_desired = false, checking_disabled = false;
   DnsQuestion question{};
+  std::string question_bytes{};          // as it came: c-ares reads names that it does not write
   bool edns = false, dnssec_ok = false;  // the OPT record and its DO bit
   std::uint16_t udp_bytes_max = 512;     // what the sender takes in one datagram; at least 512
 };
@@ -102,11 +103,13 @@ struct DnsAnswer {
 };
 
 // The query in `bytes`, or the bytes with which to answer one that cannot be served: FORMERR, NOTIMP, BADVERS. They are
-// empty where silence is the answer: less than a header, or an answer (two servers must not talk to each other for ever).
+// empty where silence is the answer: less than a header, or an answer (two servers must not talk to each other for
+// ever).
 std::expected<DnsQuery, std::string> read_query(std::string_view bytes);
 
-// An answer to `query` of at most `bytes_max` bytes. What does not fit: first the additional records go, then answers, and
-// then the answer says that it is truncated. Never empty.
+// An answer to `query` of at most `bytes_max` bytes. What does not fit: first the additional records go, then answers,
+// and then the answer says that it is truncated. Never empty. A question whose name c-ares does not write (bytes that
+// no host name has) is answered with the code alone.
 std::string write_answer(const DnsQuery& query, const DnsAnswer& answer, std::size_t bytes_max);
 
 // A recursive query of our own, with room for 1232 bytes. Invalid: no such name.

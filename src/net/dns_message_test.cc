@@ -12,7 +12,8 @@ namespace {
 using namespace std::literals;
 
 // "web.x A", recursion wanted, id 0x1234; `rest` follows the question, `counts` are the last three of the header.
-std::string query(std::string_view flags = "\x01\x00"sv, std::string_view counts = "\0\0\0\0\0\0"sv, std::string_view rest = "") {
+std::string query(std::string_view flags = "\x01\x00"sv, std::string_view counts = "\0\0\0\0\0\0"sv,
+                  std::string_view rest = "") {
   return "\x12\x34"s + std::string(flags) + "\0\x01"s + std::string(counts) + "\3Web\1x\0\0\1\0\1"s + std::string(rest);
 }
 constexpr std::string_view kOneExtra{"\0\0\0\0\0\1", 6}, kTwoExtra{"\0\0\0\0\0\2", 6};
@@ -59,11 +60,13 @@ TEST(DnsMessage, SaysWhyAQueryIsNotServed) {
   EXPECT_EQ(code("\x12\x34\x01\0\0\0\0\0\0\0\0\0"s), "1") << "no question";
   EXPECT_EQ(code("\x12\x34\x01\0\0\2\0\0\0\0\0\0\1x\0\0\1\0\1\1y\0\0\1\0\1"s), "1") << "two questions";
   EXPECT_EQ(code("\x12\x34\x01\0\0\1\0\0\0\0\0\0\xc0\x0c\0\1\0\1"s), "1") << "a name that points to itself";
+  EXPECT_EQ(code("\x12\x34\x01\0\0\1\0\0\0\0\0\0\1a\xc0\x05\0\1\0\1"s), "1") << "a name that ends in the header";
   EXPECT_EQ(code(query("\x29\x00"sv)), "4") << "UPDATE";
   EXPECT_EQ(code(query("\x21\x00"sv)), "4") << "NOTIFY";
   EXPECT_EQ(code(query("\x79\x00"sv)), "4") << "an opcode without a name";
   EXPECT_EQ(code(query("\x01\x00"sv, kTwoExtra, std::string(kOptions) + std::string(kOptions))), "1");
-  EXPECT_EQ(code(query("\x01\x00"sv, kOneExtra, "\0\0\x29\x10\0\0\x01\0\0\0\0"sv)), "0") << "BADVERS is 16: its low bits";
+  EXPECT_EQ(code(query("\x01\x00"sv, kOneExtra, "\0\0\x29\x10\0\0\x01\0\0\0\0"sv)), "0")
+      << "BADVERS is 16: its low bits";
 }
 
 TEST(DnsMessage, AnswersInTheCaseOfTheQuestion) {
@@ -105,7 +108,9 @@ TEST(DnsMessage, CutsToSize) {
 TEST(DnsMessage, WritesEveryKindOfRecord) {
   const auto read = read_query(query());
   ASSERT_TRUE(read);
-  const auto record = [](DnsType type, auto data) { return DnsRecord{.name = "Web.x", .type = type, .ttl = 5, .data = data}; };
+  const auto record = [](DnsType type, auto data) {
+    return DnsRecord{.name = "Web.x", .type = type, .ttl = 5, .data = data};
+  };
   DnsAnswer all{.authoritative = true};
   all.answers = {record(DnsType::A, os::Ipv4{1}),
                  record(DnsType::Aaaa, Ipv6Bytes{1}),
@@ -119,18 +124,32 @@ TEST(DnsMessage, WritesEveryKindOfRecord) {
   const std::string bytes = write_answer(*read, all, 512);
   const auto back = read_reply(bytes);
   ASSERT_TRUE(back);
-  EXPECT_EQ(testing::text_of(*back), "NOERROR\n  Web.x 5 A 0.0.0.1\n  Web.x 5 AAAA 01000000000000000000000000000000\n  Web.x 5 CNAME other.x\n");
-  EXPECT_THAT(bytes, ::testing::HasSubstr("\5" "1.1.0"s));
+  EXPECT_EQ(testing::text_of(*back),
+            "NOERROR\n  Web.x 5 A 0.0.0.1\n  Web.x 5 AAAA 01000000000000000000000000000000\n  Web.x 5 CNAME other.x\n");
+  EXPECT_THAT(bytes, ::testing::HasSubstr("\5"
+                                          "1.1.0"s));
   EXPECT_THAT(bytes, ::testing::HasSubstr("\7RFC8482\0"s));
 }
 
 TEST(DnsMessage, WhatCannotBeWrittenIsAFailureOfTheServer) {
   const auto read = read_query(query());
   ASSERT_TRUE(read);
-  const DnsAnswer wrong{.answers = {{.name = "Web.x", .type = DnsType::Cname, .ttl = 5, .data = DnsTarget{std::string(70, 'a')}}}};
+  const DnsAnswer wrong{
+      .answers = {{.name = "Web.x", .type = DnsType::Cname, .ttl = 5, .data = DnsTarget{std::string(70, 'a')}}}};
   const std::string bytes = write_answer(*read, wrong, 512);
   EXPECT_FALSE(bytes.empty());
   EXPECT_EQ(id_of(bytes), 0x1234);
+}
+
+// c-ares reads any byte in a name, and writes only those of host names in a question.
+TEST(DnsMessage, AnswersAQuestionWithAnyBytes) {
+  const std::string bytes = "\x12\x34\x01\0\0\1\0\0\0\0\0\0\3 \xf2.\1x\0\0\1\0\1"s;
+  const auto read = read_query(bytes);
+  ASSERT_TRUE(read);
+  const std::string reply =
+      write_answer(*read, {.code = DnsCode::NxDomain, .authority = with_addresses(1).answers}, 512);
+  EXPECT_TRUE(is_reply(reply, 0x1234, read->question));
+  EXPECT_EQ(reply, "\x12\x34\x81\3\0\1\0\0\0\0\0\0\3 \xf2.\1x\0\0\1\0\1"s);
 }
 
 TEST(DnsMessage, KnowsItsOwnReply) {

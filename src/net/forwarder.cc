@@ -70,13 +70,18 @@ Error unreachable(const std::string& address, const ErrorCode& error) {
 }  // namespace
 
 struct Forwarder::State {
-  State(rt::Loop& loop, Upstreams::Options options) : upstreams(options), tasks(loop), suspicion(loop), reply(std::make_unique_for_overwrite<char[]>(kDnsTcpBytesMax)) {}
+  State(rt::Loop& loop, Upstreams::Options options)
+      : upstreams(options),
+        tasks(loop),
+        suspicion(loop),
+        reply(std::make_unique_for_overwrite<char[]>(kDnsTcpBytesMax)) {}
   Upstreams upstreams;
   rt::TaskGroup tasks;
   rt::Event suspicion;  // set when somebody may have to be probed
   std::set<std::string> probing;
   std::size_t in_flight = 0;
-  // Every datagram is received here, without a wait between that and its use. Not cleared: what is not used is not in memory.
+  // Every datagram is received here, without a wait between that and its use. Not cleared: what is not used is not in
+  // memory.
   std::unique_ptr<char[]> reply;
   Instant looked_at{};
   struct stat seen{};
@@ -165,7 +170,8 @@ rt::Task<std::string> Forwarder::ask(std::string query, DnsQuestion question, Vi
   co_return Fail({Errc::Unavailable, "no upstream name server answers"});
 }
 
-rt::Task<std::string> Forwarder::try_one(std::string address, std::string query, DnsQuestion question, Via via, Duration timeout) {
+rt::Task<std::string> Forwarder::try_one(std::string address, std::string query, DnsQuestion question, Via via,
+                                         Duration timeout) {
   ErrorCode error;
   const auto ip = asio::ip::make_address(address, error);
   if (error) co_return Fail({Errc::Unavailable, "\"" + address + "\" is no address of a name server"});
@@ -198,7 +204,8 @@ rt::Task<std::string> Forwarder::try_one(std::string address, std::string query,
   co_await socket->async_connect({ip, options_.port}, into(error));
   if (!error) {
     const std::string framed{static_cast<char>(query.size() >> 8), static_cast<char>(query.size() & 0xff)};
-    co_await asio::async_write(*socket, std::array<asio::const_buffer, 2>{asio::buffer(framed), asio::buffer(query)}, into(error));
+    co_await asio::async_write(*socket, std::array<asio::const_buffer, 2>{asio::buffer(framed), asio::buffer(query)},
+                               into(error));
   }
   std::array<unsigned char, 2> prefix{};
   if (!error) co_await asio::async_read(*socket, asio::buffer(prefix), into(error));
@@ -240,7 +247,8 @@ rt::Task<> Forwarder::probe(std::string address) {
   }
   ++counters_.attempts_failed;
   if (state_->upstreams.probe_failed(address, clock_.instant()))
-    LOG_WARN("upstream name server is not asked until it answers a probe", {"address", address}, {"error", reply.error()});
+    LOG_WARN("upstream name server is not asked until it answers a probe", {"address", address},
+             {"error", reply.error()});
   co_return Result<>{};
 }
 

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Asks the name servers of the host's resolv.conf. The shell of Upstreams: each query goes out as it came, with a fresh
-// random id from a socket of its own (so a fresh port), and its reply is taken only from whom it was sent to, with that id
-// and that question. The file is read again when it has changed. Who did not
-// answer is probed in the background (". NS", by UDP), and only that decides who is dead: see Upstreams.
-// Owner: NameServer, on its loop.
+// random id from a socket of its own (so a fresh port), and its reply is taken only from whom it was sent to, with that
+// id and that question. The file is read again when it has changed. Who did not answer is probed in the background (".
+// NS", by UDP), and only that decides who is dead: see Upstreams. Owner: NameServer, on its loop.
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -24,10 +23,10 @@ class Forwarder {
  public:
   struct Options {
     std::filesystem::path resolv_conf = "/etc/resolv.conf";
-    std::vector<std::string> ours{};    // addresses of this server, which are never asked
-    std::uint16_t port = 53;            // of every upstream (tests have others)
+    std::vector<std::string> ours{};  // addresses of this server, which are never asked
+    std::uint16_t port = 53;          // of every upstream (tests have others)
     std::size_t in_flight_max = 256;
-    Duration timeout = std::chrono::seconds(2);               // of one upstream
+    Duration timeout = std::chrono::seconds(2);  // of one upstream
     Duration probe_timeout = std::chrono::seconds(1);
     Duration timeout_all = std::chrono::milliseconds(4500);  // of all: glibc gives up after 5 s
     Upstreams::Options upstreams{};
@@ -39,8 +38,8 @@ class Forwarder {
   rt::Task<> stop();
 
   enum class Via : std::uint8_t { Udp, Tcp };
-  // The reply to `query`, which asks `question`, with the query's id. The first upstream that answers otherwise than that it
-  // cannot has it. Unavailable: none answers, now or as far as is known. Exhausted: too many wait already.
+  // The reply to `query`, which asks `question`, with the query's id. The first upstream that answers otherwise than
+  // that it cannot has it. Unavailable: none answers, now or as far as is known. Exhausted: too many wait already.
   rt::Task<std::string> ask(std::string query, DnsQuestion question, Via via);
   // False: ask() would say Exhausted.
   bool has_room() const;
@@ -56,7 +55,8 @@ class Forwarder {
 
  private:
   struct State;
-  rt::Task<std::string> try_one(std::string address, std::string query, DnsQuestion question, Via via, Duration timeout);
+  rt::Task<std::string> try_one(std::string address, std::string query, DnsQuestion question, Via via,
+                                Duration timeout);
   rt::Task<> run_probes();
   rt::Task<> probe(std::string address);
   void reread(Instant now);

@@ -97,7 +97,8 @@ void NameServer::State::rotate(std::vector<DnsRecord>& records) {
 }
 
 std::string NameServer::State::write(const DnsQuery& query, const DnsAnswer& answer, Via via) {
-  const std::size_t most = via == Via::Tcp ? kDnsTcpBytesMax : std::min<std::size_t>(query.udp_bytes_max, options.udp_bytes_max);
+  const std::size_t most =
+      via == Via::Tcp ? kDnsTcpBytesMax : std::min<std::size_t>(query.udp_bytes_max, options.udp_bytes_max);
   std::string out = write_answer(query, answer, most);
   if (reply_truncated(out)) ++counters.truncated;
   return out;
@@ -280,7 +281,8 @@ rt::Task<> NameServer::State::serve(std::shared_ptr<Connection> connection) {
     }
     if (reply.empty()) co_return Result<>{};  // what deserves silence deserves no connection
     const std::string length{static_cast<char>(reply.size() >> 8), static_cast<char>(reply.size() & 0xff)};
-    co_await asio::async_write(connection->socket, std::array<asio::const_buffer, 2>{asio::buffer(length), asio::buffer(reply)}, into(error));
+    co_await asio::async_write(
+        connection->socket, std::array<asio::const_buffer, 2>{asio::buffer(length), asio::buffer(reply)}, into(error));
     if (error == asio::error::operation_aborted) co_await asio::post(asio::use_awaitable);
     if (error) co_return Result<>{};
   }
@@ -342,8 +344,10 @@ void NameServer::write_metrics(metrics::Exposition& out) const {
   counter("skerry_names_truncated_total", "Answers that did not fit", c.truncated);
   counter("skerry_names_connections_total", "TCP connections to the name server", c.connections);
   counter("skerry_names_connections_dropped_total", "Those closed to make room", c.connections_dropped);
-  counter("skerry_names_forward_attempts_failed_total", "Upstream name servers that did not answer a query or probe", f.counters().attempts_failed);
-  counter("skerry_names_forward_mismatches_total", "Messages of upstreams that were no reply to what was asked", f.counters().mismatches);
+  counter("skerry_names_forward_attempts_failed_total", "Upstream name servers that did not answer a query or probe",
+          f.counters().attempts_failed);
+  counter("skerry_names_forward_mismatches_total", "Messages of upstreams that were no reply to what was asked",
+          f.counters().mismatches);
   counter("skerry_names_forward_refused_total", "Queries not forwarded because too many were", f.counters().refused);
   out.family("skerry_names_forward_seconds", Type::Histogram, "From a query to the upstream's reply");
   out.sample({}, f.took());

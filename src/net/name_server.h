@@ -5,10 +5,10 @@
 //                                                           ├─ not ours ──▶ Forwarder ─▶ the reply as it came
 //                                                           └─ ExternalName ▶ Forwarder ─▶ CNAME and what it leads to
 //
-// Its sockets live in the pods' network (pod_network.h), where nftables leads the cluster DNS address (service_rules.h).
-// The limits: in-flight forwards (then SERVFAIL), connections (then the one idle longest is closed), idle time and size of
-// a message on a connection; queries of one connection are answered one after the other.
-// Owner: cli, on the agent's loop; the agent feeds names() before start(), so that the first query is answered whole.
+// Its sockets live in the pods' network (pod_network.h), where nftables leads the cluster DNS address
+// (service_rules.h). The limits: in-flight forwards (then SERVFAIL), connections (then the one idle longest is closed),
+// idle time and size of a message on a connection; queries of one connection are answered one after the other. Owner:
+// cli, on the agent's loop; the agent feeds names() before start(), so that the first query is answered whole.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -28,7 +28,7 @@ class NameServer {
   struct Options {
     Names::Options names{};
     Forwarder::Options forward{};
-    std::size_t udp_bytes_max = 1232;   // of our own answers, however much the client takes
+    std::size_t udp_bytes_max = 1232;  // of our own answers, however much the client takes
     std::size_t query_bytes_max = 4096;
     std::size_t connections_max = 64;
     Duration idle_max = std::chrono::seconds(10);  // between messages, and for one message

@@ -50,7 +50,8 @@ std::uint16_t port_of(const os::UniqueFd& fd) {
 class Upstream {
  public:
   using Reply = std::function<std::string(const std::string& query, Forwarder::Via)>;
-  Upstream(rt::Loop& loop, Reply reply) : reply_(std::move(reply)), udp_(loop.context()), acceptor_(loop.context()), tasks_(loop) {
+  Upstream(rt::Loop& loop, Reply reply)
+      : reply_(std::move(reply)), udp_(loop.context()), acceptor_(loop.context()), tasks_(loop) {
     auto datagrams = loopback_socket(SOCK_DGRAM);
     port_ = port_of(datagrams);
     auto listener = loopback_socket(SOCK_STREAM, port_);
@@ -71,7 +72,8 @@ class Upstream {
       bytes.resize(co_await udp_.async_receive_from(asio::buffer(bytes), from, asio::use_awaitable));
       seen.push_back(bytes);
       ports.push_back(from.port());
-      if (const std::string out = reply_(bytes, Forwarder::Via::Udp); !out.empty()) udp_.send_to(asio::buffer(out), from);
+      if (const std::string out = reply_(bytes, Forwarder::Via::Udp); !out.empty())
+        udp_.send_to(asio::buffer(out), from);
     }
   }
   rt::Task<> serve_tcp() {
@@ -79,10 +81,13 @@ class Upstream {
       tcp::socket socket = co_await acceptor_.async_accept(asio::use_awaitable);
       std::string length(2, '\0');
       co_await asio::async_read(socket, asio::buffer(length), asio::use_awaitable);
-      std::string bytes(static_cast<std::size_t>(static_cast<unsigned char>(length[0])) << 8 | static_cast<unsigned char>(length[1]), '\0');
+      std::string bytes(
+          static_cast<std::size_t>(static_cast<unsigned char>(length[0])) << 8 | static_cast<unsigned char>(length[1]),
+          '\0');
       co_await asio::async_read(socket, asio::buffer(bytes), asio::use_awaitable);
       const std::string out = reply_(bytes, Forwarder::Via::Tcp);
-      const std::string framed = std::string{static_cast<char>(out.size() >> 8), static_cast<char>(out.size() & 255)} + out;
+      const std::string framed =
+          std::string{static_cast<char>(out.size() >> 8), static_cast<char>(out.size() & 255)} + out;
       co_await asio::async_write(socket, asio::buffer(framed), asio::use_awaitable);
     }
   }
@@ -136,7 +141,8 @@ class NameServerTest : public ::testing::Test {
     server_ = std::make_unique<NameServer>(loop_, random_, options_);
     server_->names().set_complete();
     server_->names().put_service(*testing::service("web", "10.43.0.20", 80, 0));
-    server_->names().put_service(*testing::object(R"({"metadata":{"name":"far","namespace":"default"},"spec":{"type":"ExternalName","externalName":"www.example.com"}})"));
+    server_->names().put_service(*testing::object(
+        R"({"metadata":{"name":"far","namespace":"default"},"spec":{"type":"ExternalName","externalName":"www.example.com"}})"));
     auto datagrams = loopback_socket(SOCK_DGRAM), listener = loopback_socket(SOCK_STREAM);
     udp_port_ = port_of(datagrams);
     tcp_port_ = port_of(listener);
@@ -148,12 +154,15 @@ class NameServerTest : public ::testing::Test {
     auto executor = co_await asio::this_coro::executor;
     const auto socket = std::make_shared<udp::socket>(executor, udp::endpoint(udp::v4(), 0));
     asio::steady_timer timer(executor, std::chrono::seconds(1));
-    timer.async_wait([socket](const Error& error) { if (!error) socket->close(); });
+    timer.async_wait([socket](const Error& error) {
+      if (!error) socket->close();
+    });
     socket->send_to(asio::buffer(bytes), udp::endpoint(asio::ip::make_address("127.0.0.1"), port));
     std::string out(65535, '\0');
     Error error;
     udp::endpoint from;
-    out.resize(co_await socket->async_receive_from(asio::buffer(out), from, asio::redirect_error(asio::use_awaitable, error)));
+    out.resize(
+        co_await socket->async_receive_from(asio::buffer(out), from, asio::redirect_error(asio::use_awaitable, error)));
     co_return out;
   }
   static rt::Task<std::string> stream(std::uint16_t port, std::string bytes, std::size_t replies) {
@@ -166,7 +175,9 @@ class NameServerTest : public ::testing::Test {
       std::string length(2, '\0');
       co_await asio::async_read(socket, asio::buffer(length), asio::redirect_error(asio::use_awaitable, error));
       if (error) break;
-      std::string out(static_cast<std::size_t>(static_cast<unsigned char>(length[0])) << 8 | static_cast<unsigned char>(length[1]), '\0');
+      std::string out(
+          static_cast<std::size_t>(static_cast<unsigned char>(length[0])) << 8 | static_cast<unsigned char>(length[1]),
+          '\0');
       co_await asio::async_read(socket, asio::buffer(out), asio::redirect_error(asio::use_awaitable, error));
       all += out;
     }
@@ -177,7 +188,9 @@ class NameServerTest : public ::testing::Test {
     co_return all;
   }
   std::string ask_bytes(const std::string& bytes) { return *run_on(loop_, datagram(udp_port_, bytes)); }
-  std::string ask_stream(const std::string& bytes, std::size_t replies = 1) { return *run_on(loop_, stream(tcp_port_, bytes, replies)); }
+  std::string ask_stream(const std::string& bytes, std::size_t replies = 1) {
+    return *run_on(loop_, stream(tcp_port_, bytes, replies));
+  }
   static std::string framed(const std::string& bytes) {
     return std::string{static_cast<char>(bytes.size() >> 8), static_cast<char>(bytes.size() & 255)} + bytes;
   }
@@ -236,12 +249,16 @@ TEST_F(NameServerTest, ForwardsTheRestAsItCame) {
 }
 
 TEST_F(NameServerTest, TellsTheClientToComeBackByTcp) {
-  start_upstream([](const std::string& query, Forwarder::Via via) { return addresses(query, 100, via == Forwarder::Via::Udp ? 512 : 65535); });
+  start_upstream([](const std::string& query, Forwarder::Via via) {
+    return addresses(query, 100, via == Forwarder::Via::Udp ? 512 : 65535);
+  });
   start();
   EXPECT_THAT(ask("www.example.com"), StartsWith("NOERROR tc"));
   const std::string query = *write_query(9, {"www.example.com", DnsType::A, 1});
   EXPECT_EQ(read_reply(ask_stream(framed(query)))->answers.size(), 100u);
-  EXPECT_EQ(read_reply(ask_stream(framed(*write_query(9, {"far.default.svc.cluster.local", DnsType::A, 1}))))->answers.size(), 101u)
+  EXPECT_EQ(
+      read_reply(ask_stream(framed(*write_query(9, {"far.default.svc.cluster.local", DnsType::A, 1}))))->answers.size(),
+      101u)
       << "what an alias leads to is fetched by TCP";
 }
 
@@ -256,11 +273,13 @@ TEST_F(NameServerTest, CutsWhatAnUpstreamSendsBeyondTheClientsSize) {
 TEST_F(NameServerTest, FollowsAliases) {
   start_upstream([](const std::string& query, Forwarder::Via) { return addresses(query, 1); });
   start();
-  EXPECT_THAT(ask("far.default.svc.cluster.local"), HasSubstr("CNAME www.example.com\n  www.example.com 60 A 192.0.2.1"));
+  EXPECT_THAT(ask("far.default.svc.cluster.local"),
+              HasSubstr("CNAME www.example.com\n  www.example.com 60 A 192.0.2.1"));
   EXPECT_THAT(ask("far.default.svc.cluster.local", DnsType::Cname), HasSubstr("CNAME www.example.com\n"));
 }
 
-// Goal: nobody who does not see the query can answer it. Method: an upstream that sends wrong replies before the right one.
+// Goal: nobody who does not see the query can answer it. Method: an upstream that sends wrong replies before the right
+// one.
 TEST_F(NameServerTest, TakesNoReplyToAnotherQuestion) {
   std::string kind;
   start_upstream([&kind](const std::string& query, Forwarder::Via) {
@@ -282,7 +301,8 @@ TEST_F(NameServerTest, TakesNoReplyToAnotherQuestion) {
 
 TEST_F(NameServerTest, FailsFastWhileUpstreamsAreDeadAndRecovers) {
   bool there = false;
-  start_upstream([&there](const std::string& query, Forwarder::Via) { return there ? addresses(query, 1) : std::string(); });
+  start_upstream(
+      [&there](const std::string& query, Forwarder::Via) { return there ? addresses(query, 1) : std::string(); });
   start();
   const SystemClock clock;
   EXPECT_THAT(ask("a.example.com"), StartsWith("SERVFAIL"));
@@ -299,7 +319,8 @@ TEST_F(NameServerTest, FailsFastWhileUpstreamsAreDeadAndRecovers) {
   }
 }
 
-// Goal: a name whose own servers are silent cuts nobody off, and neither does a question by TCP where TCP is not served.
+// Goal: a name whose own servers are silent cuts nobody off, and neither does a question by TCP where TCP is not
+// served.
 TEST_F(NameServerTest, OneSilentNameIsNotASilentUpstream) {
   start_upstream([](const std::string& query, Forwarder::Via) {
     const auto read = read_query(query);
@@ -351,7 +372,8 @@ TEST_F(NameServerTest, HasItsLimits) {
   EXPECT_TRUE(run_on(loop_, group.stop()));
   // Connections that say nothing: the oldest goes when a third comes, the others when they were idle for too long.
   EXPECT_EQ(ask_stream("", 0), "") << "closed after 300 ms";
-  const os::UniqueFd one(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0)), two(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+  const os::UniqueFd one(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0)),
+      two(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
   for (const auto* fd : {&one, &two}) ASSERT_EQ(testing::try_connect(fd->get(), "127.0.0.1", tcp_port_), 0);
   const std::string query = *write_query(78, {"web.default.svc.cluster.local", DnsType::A, 1});
   EXPECT_THAT(testing::text_of(*read_reply(ask_stream(framed(query)))), HasSubstr("A 10.43.0.20"));

@@ -315,8 +315,9 @@ void Names::follow_inside(Answer& out, DnsQuestion question) const {
       out = {.message = {.code = DnsCode::ServFail}, .follow = {}};
       return;
     }
-    Answer next = finish(find(Labels(labels.begin(), labels.end() - static_cast<std::ptrdiff_t>(zone_.size())), question),
-                         question, soa_of(options_.zone));
+    Answer next =
+        finish(find(Labels(labels.begin(), labels.end() - static_cast<std::ptrdiff_t>(zone_.size())), question),
+               question, soa_of(options_.zone));
     out.message.code = next.message.code;
     std::ranges::move(next.message.answers, std::back_inserter(out.message.answers));
     out.message.authority = std::move(next.message.authority);
@@ -370,8 +371,7 @@ std::optional<Names::Answer> Names::answer_reverse(const Labels& labels, const D
   if (whole && names.empty()) names = endpoint_names(address);
   if (!ours && names.empty()) return std::nullopt;
   if (whole)
-    for (const std::string& name : names)
-      found.records.push_back(target_record(question.name, DnsType::Ptr, name));
+    for (const std::string& name : names) found.records.push_back(target_record(question.name, DnsType::Ptr, name));
   // A zone ends at an octet: that which the prefix reaches into, so that a /20 is sixteen zones.
   const std::size_t zone_octets = ours ? static_cast<std::size_t>(std::min(ours->prefix, 24) + 7) / 8 : 3;
   if (ours && left == 0 && octets == zone_octets) {
@@ -380,7 +380,8 @@ std::optional<Names::Answer> Names::answer_reverse(const Labels& labels, const D
     found.records.push_back(target_record(question.name, DnsType::Ns, "ns.dns." + options_.zone));
   }
   std::string zone;
-  for (std::size_t i = kOctets - zone_octets; i < kOctets; ++i) zone += std::format("{}.", address.value >> (8 * i) & 255);
+  for (std::size_t i = kOctets - zone_octets; i < kOctets; ++i)
+    zone += std::format("{}.", address.value >> (8 * i) & 255);
   return finish(std::move(found), question, soa_of(zone + "in-addr.arpa"));
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which records the node's Services have, after the Kubernetes DNS specification 1.1.0. A pure core: it is fed Services and
-// EndpointSlices as ServiceRules is, and asked questions; name_server.h puts it on the network.
+// Which records the node's Services have, after the Kubernetes DNS specification 1.1.0. A pure core: it is fed Services
+// and EndpointSlices as ServiceRules is, and asked questions; name_server.h puts it on the network.
 //
 //   ZONE                              SOA, NS ns.dns.ZONE        dns-version.ZONE      TXT "1.1.0"
 //   SVC.NS.svc.ZONE                   A of the ClusterIP; headless: of each ready endpoint; ExternalName: CNAME
@@ -10,8 +10,8 @@
 //   A-B-C-D.NS.pod.ZONE               A, for every address of the pod range ("pods insecure" in CoreDNS)
 //   D.C.B.A.in-addr.arpa              PTR of a ClusterIP, or of an endpoint's names
 //
-// A headless Service without ready endpoints does not exist (NXDOMAIN), as the specification has it. Endpoints of other nodes
-// are left out: they cannot be reached, and their addresses may be this node's too. IPv6: NODATA.
+// A headless Service without ready endpoints does not exist (NXDOMAIN), as the specification has it. Endpoints of other
+// nodes are left out: they cannot be reached, and their addresses may be this node's too. IPv6: NODATA.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -48,7 +48,8 @@ class Names {
   void put_slice(const kube::Object&);  // discovery.k8s.io/v1 EndpointSlice
   void remove_slice(std::string_view namespace_, std::string_view name);
 
-  // All Services are known, from a checkpoint or the API server. Before that, what is not known is SERVFAIL, not NXDOMAIN.
+  // All Services are known, from a checkpoint or the API server. Before that, what is not known is SERVFAIL, not
+  // NXDOMAIN.
   void set_complete() { complete_ = true; }
 
   struct Answer {
@@ -100,7 +101,9 @@ class Names {
   // Calls visit(slice) for each slice of a Service.
   template <class Visit>
   void each_slice(const Key&, Visit) const;
-  bool usable(const Service& service, const Endpoint& endpoint) const { return endpoint.ready || service.not_ready_too; }
+  bool usable(const Service& service, const Endpoint& endpoint) const {
+    return endpoint.ready || service.not_ready_too;
+  }
 
   Options options_;
   bool complete_ = false;

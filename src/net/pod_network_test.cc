@@ -61,6 +61,25 @@ TEST_F(PodNetworkTest, KnowsItsOwnListenersFromOthers) {
   ASSERT_TRUE(network->remove());
 }
 
+// The name server's sockets: at an address that no pod ever has, one of each kind at a time.
+TEST_F(PodNetworkTest, BindsDatagramsAtItsOwnAddress) {
+  auto network = PodNetwork::open(options());
+  ASSERT_TRUE(network) << network.error().what;
+  ASSERT_EQ(network->own_address().str(), "10.42.0.2");
+  const auto udp = network->bind_datagrams(network->own_address(), 53);
+  ASSERT_TRUE(udp) << udp.error().what;
+  const auto tcp = network->listen(network->own_address(), 53);
+  ASSERT_TRUE(tcp) << tcp.error().what;
+  EXPECT_EQ(network->bind_datagrams(network->own_address(), 53).error().code, Errc::AlreadyExists);
+  const os::UniqueFd client(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const sockaddr_in name = testing::name_of("10.42.0.2", 53);
+  ASSERT_EQ(::sendto(client.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&name), sizeof name), 1);
+  pollfd waiting{.fd = udp->get(), .events = POLLIN, .revents = 0};
+  EXPECT_EQ(::poll(&waiting, 1, 2000), 1);
+  EXPECT_FALSE(network->bind_datagrams(network->host_address(), 53));
+  ASSERT_TRUE(network->remove());
+}
+
 // Goal: a restarted agent finds the network, and its pods have gone on serving.
 TEST_F(PodNetworkTest, AdoptsWhatExists) {
   auto first = PodNetwork::open(options());

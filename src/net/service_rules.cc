@@ -205,7 +205,8 @@ ServiceRules::Plan ServiceRules::plan() const {
       plan.chains[name] =
           match("==", kProtocol, json_quote(protocol)) +
           std::format(R"(,{{"dnat":{{"family":"ip","addr":"{}","port":53}}}})", options_.names->server.str());
-      plan.services.emplace(std::format(R"({{"concat":["{}","{}",53]}})", options_.names->address.str(), protocol), name);
+      plan.services.emplace(std::format(R"({{"concat":["{}","{}",53]}})", options_.names->address.str(), protocol),
+                            name);
     }
   }
   for (const auto& [key, service] : services_) {

@@ -39,8 +39,8 @@ class ServiceRules {
     Ipv4Range pods{{10u << 24 | 42u << 16}, 24};
     Ipv4Range services{{10u << 24 | 43u << 16}, 16};
     std::size_t idle_offer = 2;        // idle pods offered beside (or for want of) awake ones
-    // The cluster DNS address and where the node's name server listens: port 53 of it leads there whatever Service has that
-    // address (another port of which works as usual).
+    // The cluster DNS address and where the node's name server listens: port 53 of it leads there whatever Service has
+    // that address (another port of which works as usual).
     struct NameServer {
       Ipv4 address, server;
     };

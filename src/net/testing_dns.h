@@ -45,7 +45,8 @@ inline std::string text_of(const DnsAnswer& answer) {
   static const std::map<DnsCode, std::string> codes{{DnsCode::NoError, "NOERROR"},   {DnsCode::FormErr, "FORMERR"},
                                                     {DnsCode::ServFail, "SERVFAIL"}, {DnsCode::NxDomain, "NXDOMAIN"},
                                                     {DnsCode::NotImp, "NOTIMP"},     {DnsCode::Refused, "REFUSED"}};
-  std::string out = codes.at(answer.code) + (answer.authoritative ? " aa" : "") + (answer.truncated ? " tc" : "") + "\n";
+  std::string out =
+      codes.at(answer.code) + (answer.authoritative ? " aa" : "") + (answer.truncated ? " tc" : "") + "\n";
   const auto section = [&](std::string_view mark, const std::vector<DnsRecord>& records) {
     for (const auto& record : records)
       out += std::format("{}{} {} {} {}\n", mark, record.name, record.ttl, type_name(record.type),

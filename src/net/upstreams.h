@@ -2,10 +2,12 @@
 // Which name servers the node forwards to, and which of them answer now. A pure core: forwarder.h asks them.
 //
 //   alive ──(a query was not answered)──▶ suspect ──(two probes in a row were not)──▶ dead
-//     ◀───────(anything was answered)─────────┴──────────────────────────────────────────┘ probed after 0.25, 0.5, … 5 s
+//     ◀───────(anything was answered)─────────┴──────────────────────────────────────────┘ probed after 0.25, 0.5, … 5
+//     s
 //
-// Probes decide, and not queries: a name whose own servers are silent must not cut anybody else off. Suspects are asked as
-// the alive are. While all are dead a query fails at once, so that being offline costs the node's programs no waiting.
+// Probes decide, and not queries: a name whose own servers are silent must not cut anybody else off. Suspects are asked
+// as the alive are. While all are dead a query fails at once, so that being offline costs the node's programs no
+// waiting.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -34,8 +36,8 @@ class Upstreams {
   std::vector<std::string> due(Instant now) const;  // those that should be probed now
   bool all_alive() const;                           // nothing is to be probed, now or later
 
-  // Of an address that is not among them any more nothing is kept. The results: one that was dead is not any more; one that
-  // was not is dead.
+  // Of an address that is not among them any more nothing is kept. The results: one that was dead is not any more; one
+  // that was not is dead.
   bool answered(std::string_view address);  // a query or a probe
   void query_failed(std::string_view address, Instant now);
   bool probe_failed(std::string_view address, Instant now);

@@ -11,15 +11,18 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
 TEST(Upstreams, ReadsAResolvConfAsGlibcDoes) {
-  EXPECT_THAT(Upstreams::parse("# nameserver 192.0.2.9\nsearch example.com\nnameserver 192.0.2.1\nnameserver\t2001:db8::1 # far\n"
-                               "nameservers 192.0.2.8\nnameserver\nnameserver 192.0.2.1\nnameserver 10.43.0.10\nnameserver fe80::1%eth0\n"
-                               "nameserver 192.0.2.4\noptions ndots:5",
-                               {"10.43.0.10"}),
-              ElementsAre("192.0.2.1", "2001:db8::1", "fe80::1%eth0"));
+  EXPECT_THAT(
+      Upstreams::parse(
+          "# nameserver 192.0.2.9\nsearch example.com\nnameserver 192.0.2.1\nnameserver\t2001:db8::1 # far\n"
+          "nameservers 192.0.2.8\nnameserver\nnameserver 192.0.2.1\nnameserver 10.43.0.10\nnameserver fe80::1%eth0\n"
+          "nameserver 192.0.2.4\noptions ndots:5",
+          {"10.43.0.10"}),
+      ElementsAre("192.0.2.1", "2001:db8::1", "fe80::1%eth0"));
   EXPECT_THAT(Upstreams::parse("", {}), IsEmpty());
 }
 
-// Goal: whoever asks for a name whose own servers are silent cuts nobody off. Method: many such queries, and probes that are answered.
+// Goal: whoever asks for a name whose own servers are silent cuts nobody off. Method: many such queries, and probes
+// that are answered.
 TEST(Upstreams, OnlyProbesDecide) {
   Upstreams upstreams({});
   upstreams.set({"a", "b"});
