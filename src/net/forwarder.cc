@@ -56,7 +56,7 @@ class Watchdog {
 };
 
 // After an operation that ended with operation_aborted: unwinds if this task was cancelled.
-asio::awaitable<void> unwind_if_cancelled() { co_await asio::post(asio::use_awaitable); }
+rt::Task<> unwind_if_cancelled() { co_return co_await rt::sleep_for(Duration::zero()); }
 
 std::size_t size_of(const std::array<unsigned char, 2>& prefix) {
   return static_cast<std::size_t>(prefix[0]) << 8 | prefix[1];
@@ -188,7 +188,7 @@ rt::Task<std::string> Forwarder::try_one(std::string address, std::string query,
     const Watchdog<udp::socket> watchdog(socket, timeout);
     for (;;) {
       co_await socket->async_wait(udp::socket::wait_read, into(error));
-      if (error == asio::error::operation_aborted) co_await unwind_if_cancelled();
+      if (error == asio::error::operation_aborted) CO_TRY_OK(co_await unwind_if_cancelled());
       if (watchdog.fired()) co_return Fail(silent(address));
       const std::size_t size = socket->receive(asio::buffer(state_->reply.get(), kDnsTcpBytesMax), 0, error);
       if (error == asio::error::would_block) continue;
@@ -213,7 +213,7 @@ rt::Task<std::string> Forwarder::try_one(std::string address, std::string query,
     reply.resize(size_of(prefix));
     co_await asio::async_read(*socket, asio::buffer(reply), into(error));
   }
-  if (error == asio::error::operation_aborted) co_await unwind_if_cancelled();
+  if (error == asio::error::operation_aborted) CO_TRY_OK(co_await unwind_if_cancelled());
   if (watchdog.fired()) co_return Fail(silent(address));
   if (error) co_return Fail(unreachable(address, error));
   if (is_reply(reply, id, question)) co_return reply;

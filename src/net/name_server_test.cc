@@ -78,7 +78,8 @@ class Upstream {
   }
   rt::Task<> serve_tcp() {
     for (;;) {
-      tcp::socket socket = co_await acceptor_.async_accept(asio::use_awaitable);
+      tcp::socket socket(acceptor_.get_executor());
+      co_await acceptor_.async_accept(socket, asio::use_awaitable);
       std::string length(2, '\0');
       co_await asio::async_read(socket, asio::buffer(length), asio::use_awaitable);
       std::string bytes(
