@@ -33,13 +33,6 @@ void mark_used(const os::UniqueFd& native, bool used) {
   if (native && ::flock(native.get(), (used ? LOCK_SH : LOCK_UN) | LOCK_NB) != 0) LOG_DEBUG("image not marked", {"errno", errno}, {"used", used});
 }
 
-#if defined(__aarch64__)
-constexpr std::string_view kArchitecture = "arm64";
-#else
-constexpr std::string_view kArchitecture = "amd64";
-#endif
-constexpr std::uint64_t kLayerBytesMax = 512ULL << 20, kUnpackedBytesMax = 2ULL << 30;
-
 }  // namespace
 
 ImageManager::ImageManager(rt::Loop& loop, const Clock& clock, Random& random, Options options, Send send)
@@ -99,6 +92,7 @@ rt::Task<std::optional<oci::Image>> ImageManager::find(std::string reference) {
 }
 
 rt::Task<std::string> ImageManager::pull(Wanted wanted, Key key, std::string have) {
+  const Instant asked = clock_.instant();
   while (pulls_running_ >= options_.pulls_max) {
     pull_ended_.reset();
     CO_TRY_OK(co_await pull_ended_.wait());
@@ -128,8 +122,7 @@ rt::Task<std::string> ImageManager::pull(Wanted wanted, Key key, std::string hav
   }
   const Instant begin = clock_.instant();
   oci::RegistryJob job{.task = oci::RegistryTask::Pull, .reference = reference, .endpoints = options_.registries.endpoints(reference, std::move(secrets)),
-                       .folder = options_.image_folder / "partial", .have = std::move(have), .architecture = std::string(kArchitecture),
-                       .module_bytes_max = oci::ImageStore::kModuleBytesMax, .layer_bytes_max = kLayerBytesMax, .unpacked_bytes_max = kUnpackedBytesMax};
+                       .folder = options_.image_folder / "partial", .have = std::move(have)};
   CO_TRY(auto answer, co_await oci::run_registry(options_.registry, std::move(job), {}));
   const auto* pulled = std::get_if<oci::answer::Pulled>(&answer);
   if (pulled == nullptr) co_return std::string();  // the one that is here
@@ -139,8 +132,8 @@ rt::Task<std::string> ImageManager::pull(Wanted wanted, Key key, std::string hav
     return store.add_pulled(file, reference, from, wasm::inspect_image, now);
   }));
   LOG_INFO("image pulled", {"image", reference.text()}, {"manifest", image.manifest}, {"bytes", pulled->fetched}, {"took", clock_.instant() - begin});
-  const auto took = to_human(clock_.instant() - begin);
-  co_return std::format("Successfully pulled image \"{}\" in {} ({} including waiting). Image size: {} bytes.", wanted.reference, took, took, image.size);
+  const Instant end = clock_.instant();
+  co_return std::format("Successfully pulled image \"{}\" in {} ({} including waiting). Image size: {} bytes.", wanted.reference, to_human(end - begin), to_human(end - asked), image.size);
 }
 
 rt::Task<ImageManager::Outcome> ImageManager::work(Wanted wanted, Key key) {

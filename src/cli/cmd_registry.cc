@@ -23,7 +23,6 @@ namespace skerry::cli {
 namespace {
 
 constexpr std::size_t kAuthFileBytesMax = 1 << 20;
-constexpr std::uint64_t kLayerBytesMax = 512ULL << 20, kUnpackedBytesMax = 2ULL << 30;
 
 // One line that is overwritten on a terminal; into a file, a line every tenth.
 class ProgressLine {
@@ -60,17 +59,7 @@ Result<oci::RegistryJob> job_for(const oci::Reference& reference, const std::fil
     if (!found) return Fail({Errc::Invalid, std::format("{} is no file of `docker login` ({{\"auths\":{{…}}}})", auth_file.string())});
     credentials = std::move(*found);
   }
-#if defined(__aarch64__)
-  constexpr std::string_view kArchitecture = "arm64";
-#else
-  constexpr std::string_view kArchitecture = "amd64";
-#endif
-  return oci::RegistryJob{.reference = reference,
-                          .endpoints = registries.endpoints(reference, std::move(credentials)),
-                          .architecture = std::string(kArchitecture),
-                          .module_bytes_max = oci::ImageStore::kModuleBytesMax,
-                          .layer_bytes_max = kLayerBytesMax,
-                          .unpacked_bytes_max = kUnpackedBytesMax};
+  return oci::RegistryJob{.reference = reference, .endpoints = registries.endpoints(reference, std::move(credentials))};
 }
 
 Result<oci::RegistryAnswer> run(oci::RegistryJob job, const std::string& what) {

@@ -107,7 +107,7 @@ Result<> extract(const std::filesystem::path& layer, const LayerTree::Place& pla
     TRY_OK(os::write_all(file.get(), {static_cast<const char*>(bytes), size}));
     written = end;
   }
-  if (::ftruncate(file.get(), static_cast<off_t>(place.size)) != 0 || ::fsync(file.get()) != 0) return Fail(errno_error(errno, "write the module"));
+  if (::ftruncate(file.get(), static_cast<off_t>(place.size)) != 0) return Fail(errno_error(errno, "write the module"));
   return {};
 }
 

@@ -16,7 +16,7 @@ namespace skerry::oci {
 // than `unpacked_bytes_max`.
 Result<LayerTree> read_layers(const std::vector<std::filesystem::path>& layers, std::uint64_t unpacked_bytes_max);
 
-// Writes one file of a layer to `to`, synced. Exhausted: larger than bytes_max, or the disk is full.
+// Writes one file of a layer to `to`. Exhausted: larger than bytes_max, or the disk is full.
 Result<> extract(const std::filesystem::path& layer, const LayerTree::Place&, const std::filesystem::path& to, std::uint64_t bytes_max);
 
 }  // namespace skerry::oci

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/time.h"
 #include "oci/auth.h"
+#include "oci/image_store.h"
 #include "oci/reference.h"
 
 namespace skerry::oci {
@@ -27,6 +28,12 @@ struct RegistryEndpoint {
 
 enum class RegistryTask : std::uint8_t { Pull, Push };
 
+#if defined(__aarch64__)
+inline constexpr std::string_view kArchitecture = "arm64";
+#else
+inline constexpr std::string_view kArchitecture = "amd64";
+#endif
+
 struct RegistryJob {
   RegistryTask task = RegistryTask::Pull;
   Reference reference{};
@@ -34,8 +41,8 @@ struct RegistryJob {
   std::filesystem::path folder{};  // absolute: partial downloads, and what was pulled; of a push, unused
   std::string have{};              // Pull: the manifest that is on the disk; the same one again is not fetched
   int module_fd = -1;              // Push: the module's bytes
-  std::string architecture{};      // "amd64", "arm64"
-  std::uint64_t module_bytes_max = 0, layer_bytes_max = 0, unpacked_bytes_max = 0;
+  std::string architecture{kArchitecture};  // of an ordinary image's variant
+  std::uint64_t module_bytes_max = ImageStore::kModuleBytesMax, layer_bytes_max = 512ULL << 20, unpacked_bytes_max = 2ULL << 30;
   Duration stall_timeout = 30s;    // without a byte
 };
 

@@ -336,6 +336,7 @@ Result<> Transfer::download(const std::string& path, const Descriptor& blob, con
     digester.add({buffer.data(), static_cast<std::size_t>(n)});
     have += static_cast<std::uint64_t>(n);
   }
+  const std::uint64_t found = have;
   const auto restart = [&] {
     digester.reset();
     have = 0;
@@ -396,9 +397,9 @@ Result<> Transfer::download(const std::string& path, const Descriptor& blob, con
   }
   if (digester.finish() != blob.digest) {
     ::unlink(to.c_str());
+    if (found > 0) return download(path, blob, to);  // what was left may be it: a power cut spoils what nobody synced
     return Fail({Errc::Corrupt, std::format("what {} sent is not {}: its bytes have another digest", state_->host, blob.digest)});
   }
-  if (::fsync(file.get()) != 0) return Fail(errno_error(errno, std::format("sync {}", to.filename().string())));
   return {};
 }
 

@@ -36,7 +36,7 @@ class Transfer {
   Result<Answer> get(const std::string& path, std::string_view accept);
   Result<Answer> head(const std::string& path, std::string_view accept = {});
   Result<Answer> send(std::string_view method, const std::string& url_or_path, std::string_view media_type, std::string_view body);
-  // The blob at `to`, whole, verified and synced; what is there already is not fetched again. Corrupt: not the digest.
+  // The blob at `to`, whole and verified (not synced: who keeps it copies it); what is there already is not fetched again. Corrupt: not the digest.
   Result<> download(const std::string& path, const Descriptor&, const std::filesystem::path& to);
 
  private:

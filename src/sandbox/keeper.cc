@@ -83,11 +83,7 @@ Result<> Keeper::start() {
   TRY(table_, SlotTable::open(options_.state / "slots", options_.core.slots_max));
   TRY_OK(find_sandboxes());
   TRY(listener_, os::listen_seqpacket(options_.socket));
-  if (options_.parent != 0) {
-    // A SIGTERM when it ends, or at once if it has ended already.
-    if (::prctl(PR_SET_PDEATHSIG, SIGTERM) != 0) return Fail(errno_error(errno, "keeper: prctl(PR_SET_PDEATHSIG)"));
-    if (std::cmp_not_equal(::getppid(), options_.parent)) ::raise(SIGTERM);
-  }
+  if (options_.parent != 0) TRY_OK(os::end_with(static_cast<pid_t>(options_.parent), SIGTERM));
   TRY_OK(watch(signals_.get(), EPOLLIN, Tag::Signals, 0));
   return watch(listener_.get(), EPOLLIN, Tag::Listener, 0);
 }

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Goal: images of other tools come from a real registry to pods, under the policies of Kubernetes, and a registry that is away
 # stops nothing that is here.
-# Method: Debian's docker-registry, plain, with TLS and passwords, and with a token service; images by oras and skopeo.
+# Method: Debian's docker-registry, plain, and with TLS and passwords; images by oras and skopeo. (Tokens: src/oci/registry_test.cc.)
 #                                                                                 tests/e2e/images.sh BUILD_FOLDER
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
