@@ -30,10 +30,14 @@ using ::testing::HasSubstr;
 using ::testing::StartsWith;
 using Error = boost::system::error_code;
 
+// Not open: somebody else has the port.
 os::UniqueFd loopback_socket(int type, std::uint16_t port = 0) {
   os::UniqueFd fd(::socket(AF_INET, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   const sockaddr_in name = testing::name_of("127.0.0.1", port);
-  EXPECT_EQ(::bind(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name), 0) << std::strerror(errno);
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0) {
+    EXPECT_TRUE(port != 0 && errno == EADDRINUSE) << std::strerror(errno);
+    return {};
+  }
   if (type == SOCK_STREAM) {
     EXPECT_EQ(::listen(fd.get(), 16), 0);
   }
@@ -52,9 +56,12 @@ class Upstream {
   using Reply = std::function<std::string(const std::string& query, Forwarder::Via)>;
   Upstream(rt::Loop& loop, Reply reply)
       : reply_(std::move(reply)), udp_(loop.context()), acceptor_(loop.context()), tasks_(loop) {
-    auto datagrams = loopback_socket(SOCK_DGRAM);
-    port_ = port_of(datagrams);
-    auto listener = loopback_socket(SOCK_STREAM, port_);
+    os::UniqueFd datagrams, listener;
+    while (!listener) {  // a port that is free for datagrams may be taken for streams
+      datagrams = loopback_socket(SOCK_DGRAM);
+      port_ = port_of(datagrams);
+      listener = loopback_socket(SOCK_STREAM, port_);
+    }
     udp_.assign(udp::v4(), datagrams.release());
     acceptor_.assign(tcp::v4(), listener.release());
     tasks_.spawn("upstream udp", serve_udp());
