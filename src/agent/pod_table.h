@@ -82,7 +82,7 @@ class PodTable {
   // pod's now. `forgetful`: the checkpoint was lost; then what nobody knows serves on until the API server was asked.
   struct Held {
     std::uint64_t id = 0;
-    std::string_view image_key;
+    std::string_view image_key{};
     std::uint32_t awake = 0;
     enum class State : std::uint8_t { Serving, Stopping, Stopped } state = State::Serving;
   };
