@@ -27,7 +27,7 @@ SimNet::ConnectionPtr SimNet::connect() {
   return out;
 }
 
-void SimNet::deliver(const ConnectionPtr& connection, const Life& client, std::function<void()> at_client) {
+void SimNet::deliver(const ConnectionPtr& connection, const LifeOf& client, std::function<void()> at_client) {
   if (connection->dead) return;
   const Instant when = std::max(world_.now() + world_.between(options.delay), connection->last_delivery);
   connection->last_delivery = when;

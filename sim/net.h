@@ -44,7 +44,7 @@ class SimNet {
   // Runs `serve` at the server, and `done` at the client with what it gave, or with Unavailable or Timeout. An answer that is lost was
   // served all the same.
   template <class T>
-  void call(const Life& client, std::function<Result<T>()> serve, std::function<void(Result<T>)> done) {
+  void call(const LifeOf& client, std::function<Result<T>()> serve, std::function<void(Result<T>)> done) {
     ++counters_.requests;
     if (line_ == Line::Cut) {
       world_.after(world_.between({1ms, 3s}), client, [done] { done(Fail({Errc::Unavailable, "no route to the server"})); });
@@ -59,13 +59,11 @@ class SimNet {
       if (!std::exchange(*settled, true)) done(Fail({Errc::Timeout, "the server did not answer in time"}));
     });
     if (lost && world_.chance(0.5)) return;  // the request
-    world_.after(world_.between(options.delay), [this, client = std::weak_ptr(client), serve, done, flight, settled, lost] {
+    world_.after(world_.between(options.delay), [this, client, serve, done, flight, settled, lost] {
       if (flight->dead) return;
       auto answer = std::make_shared<Result<T>>(serve());
       if (lost) return;  // the answer
-      const Life alive = client.lock();
-      if (!alive) return;
-      world_.after(world_.between(options.delay), alive, [this, answer, done, flight, settled] {
+      world_.after(world_.between(options.delay), client, [this, answer, done, flight, settled] {
         if (flight->dead || std::exchange(*settled, true)) return;
         ++counters_.answered;
         counters_.last_answer = world_.now();
@@ -76,7 +74,7 @@ class SimNet {
 
   // The server sends on an open connection.
   ConnectionPtr connect();
-  void deliver(const ConnectionPtr&, const Life& client, std::function<void()> at_client);
+  void deliver(const ConnectionPtr&, const LifeOf& client, std::function<void()> at_client);
 
  private:
   void sweep();

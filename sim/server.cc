@@ -317,7 +317,7 @@ void SimServer::tick() {
     if (watcher->until <= world_.now()) end(watcher, std::nullopt);
     else if (bookmark && up) send(watcher, {Type::Bookmark, nullptr, kube::Revision(revision_)});
   }
-  std::erase_if(watchers_, [](const auto& w) { return w->connection->closed || w->connection->dead || !w->sink.client; });
+  std::erase_if(watchers_, [](const auto& w) { return w->connection->closed || w->connection->dead || w->sink.client.expired(); });
 }
 
 // --- faults -----------------------------------------------------------------------------------------------------------------

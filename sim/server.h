@@ -46,7 +46,7 @@ class SimServer {
     std::optional<Error> error;  // nothing: the server ended it in order
   };
   struct Sink {
-    Life client;
+    LifeOf client;
     std::function<void(const client::WatchEvent&)> event;
     std::function<void(WatchEnd)> end;
   };

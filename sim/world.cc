@@ -10,8 +10,8 @@ namespace skerry::sim {
 
 void World::after(Duration d, std::function<void()> run) { queue_.push({now() + std::max(d, Duration{0}), order_++, std::move(run)}); }
 
-void World::after(Duration d, const Life& life, std::function<void()> run) {
-  after(d, [weak = std::weak_ptr(life), f = std::move(run)] {
+void World::after(Duration d, const LifeOf& life, std::function<void()> run) {
+  after(d, [weak = life, f = std::move(run)] {
     if (const auto held = weak.lock()) f();
   });
 }

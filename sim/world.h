@@ -35,7 +35,8 @@ class SimClock final : public Clock {
   Instant instant_{};
 };
 
-using Life = std::shared_ptr<const char>;  // of a process, a connection; reset: it is over
+using Life = std::shared_ptr<const char>;  // of a process, a connection; held by it alone: reset, it is over
+using LifeOf = std::weak_ptr<const char>;  // held by all others
 inline Life new_life() { return std::make_shared<const char>('\0'); }
 
 struct Range {
@@ -58,7 +59,7 @@ class World {
   Duration elapsed() const { return clock.instant() - Instant{}; }
 
   void after(Duration, std::function<void()>);
-  void after(Duration, const Life&, std::function<void()>);
+  void after(Duration, const LifeOf&, std::function<void()>);
   void run_until(Instant);
   std::uint64_t events() const { return events_; }
 
