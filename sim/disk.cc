@@ -39,8 +39,8 @@ void SimDisk::set_full(bool full) {
   else vfs_.heal();
 }
 void SimDisk::break_at(std::uint64_t n) { vfs_.fail_at(n, sql::FaultyVfs::Fault::Sticky, sql::FaultyVfs::Reason::IoError); }
-void SimDisk::killed_in_write() {
-  vfs_.heal();
+void SimDisk::process_died() {
+  vfs_.restart();
   if (full_) set_full(true);
 }
 void SimDisk::power_cut(Random& keep) { vfs_.crash(&keep); }

@@ -139,6 +139,33 @@ class StatusBuilder {
 
 std::string PodCore::build_status(Now now) { return StatusBuilder(*this, now).run(); }
 
+namespace {
+
+// What of a status others act upon.
+std::string summary_of(Json status) {
+  std::string out = std::format("{} {}", status["phase"].str(), status["podIP"].str());
+  for (Json condition : status["conditions"].items())
+    if (condition["type"].str() == "Ready") out += std::format(" {}", condition["status"].str());
+  for (Json container : status["containerStatuses"].items())
+    out += std::format(" {}:{}:{}", container["name"].str(), container["restartCount"].i64(), container["image"].str());
+  return out;
+}
+
+}  // namespace
+
+bool PodCore::repeat_if_otherwise(const kube::Object& shown, Now now) {
+  if (shown.uid() != object_->uid() || vanished_ || plan_.finished || !start_time_) return false;
+  if (delete_sent_) {  // it was taken, and the pod is still there
+    delete_sent_ = false;
+    return true;
+  }
+  const kube::JsonDoc theirs = shown.parse();
+  const auto mine = kube::JsonDoc::parse(build_status(now));
+  if (!mine || summary_of(theirs.root()["status"]) == summary_of(mine->root()["status"])) return false;
+  posted_ = 0;
+  return true;
+}
+
 std::string PodCore::save() const {
   JsonEdit edit;
   MutJson root = edit.root();

@@ -52,6 +52,7 @@ class Informer {
  private:
   rt::Task<> run();
   rt::Task<> list_once();
+  rt::Task<> get_once(ObjectPtr known);
   rt::Task<> watch_once(Revision from);
   void note(std::string_view step, const Error&);
   Client& client_;
