@@ -593,6 +593,7 @@ void SimNode::execute(const std::string& uid, agent::Command& command) {
   } else if (std::holds_alternative<command_::Release>(command)) {
     for (std::size_t i = 0; i < entry->core.containers(); ++i) containers_.erase(entry->core.keeper_id(i).value());
     table_.release_address(uid);
+    hooks_.released(uid);
     awake_changed_ = true;
   } else if (auto* post = std::get_if<command_::PostStatus>(&command)) {
     const bool settle = !entry->core.ready() && !entry->core.ended();

@@ -58,7 +58,7 @@ class SimNode {
     std::function<void(const agent::PodTable&, bool forgetful, bool resumed)> restored;
     std::function<void(const agent::PodEntry&)> listening;                       // acted upon: the address answers
     std::function<void(const std::string& uid, std::size_t container, std::uint64_t id)> placed;
-    std::function<void(const std::string& uid)> forgotten;
+    std::function<void(const std::string& uid)> released, forgotten;
     std::function<void(const std::string& uid)> crashed;                         // a container exited otherwise than in order
     std::function<void(const std::string& uid, bool ready, const std::string& address)> settled;  // after each round
     std::function<void()> died_in_write;

@@ -41,6 +41,7 @@ void Simulation::start_agent(Duration later) {
     SimNode::Hooks hooks{.restored = [this](const agent::PodTable& t, bool forgetful, bool) { truth_.on_restored(t, forgetful); },
                          .listening = [this](const agent::PodEntry& e) { truth_.on_listening(e); },
                          .placed = [this](const std::string& uid, std::size_t i, std::uint64_t id) { truth_.on_placed(uid, i, id); },
+                         .released = [this](const std::string& uid) { truth_.on_released(uid); },
                          .forgotten = [this](const std::string& uid) { truth_.on_forgotten(uid); },
                          .crashed = [this](const std::string& uid) { truth_.on_crashed(uid); },
                          .settled = [this](const std::string& uid, bool ready, const std::string& address) { truth_.on_settled(uid, ready, address); },

@@ -57,13 +57,14 @@ void Truth::on_placed(const std::string& uid, std::size_t container, std::uint64
 void Truth::on_forgotten(const std::string& uid) {
   pods_.erase(uid);
   excused_.erase(uid);
+  server_.forget_told(uid);
 }
 
 void Truth::on_settled(const std::string& uid, bool ready, const std::string& address) {
   Pod& pod = pods_[uid];
   pod.routed = pod.routed && ready;
   pod.ready = ready;
-  pod.address = address.empty() ? pod.address : address;
+  if (ready) pod.address = address;
 }
 
 void Truth::on_started(const SimSandbox& s) {

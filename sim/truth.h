@@ -30,6 +30,7 @@ class Truth {
   void on_restored(const agent::PodTable&, bool forgetful);
   void on_listening(const agent::PodEntry&);
   void on_placed(const std::string& uid, std::size_t container, std::uint64_t id);
+  void on_released(const std::string& uid) { pods_[uid].address.clear(); }
   void on_forgotten(const std::string& uid);
   void on_crashed(const std::string& uid) { ++pods_[uid].crashes; }
   void on_settled(const std::string& uid, bool ready, const std::string& address);

@@ -150,6 +150,7 @@ class PodCore {
   bool over(std::size_t container) const { return containers_[container].stage == Stage::Ended; }  // it will not run again
   bool ready() const;
   bool ended() const;  // terminal, or on its way out
+  bool released() const { return released_; }  // it gave its address back
   bool vanished() const { return vanished_; }  // the API server has it no more; also after a restart
   std::string_view image_key(std::size_t container) const;
 

@@ -173,6 +173,7 @@ std::string PodCore::save() const {
   if (start_time_) root.set("start", to_rfc3339_nano(*start_time_));
   if (!evicted_.empty()) root.set("evicted", evicted_);
   if (vanished_) root.set("vanished", true);
+  if (released_) root.set("released", true);
   const auto put_ended = [](MutJson out, const Ended& e) {
     out.set("code", e.code);
     out.set("signal", e.signal);
@@ -233,6 +234,7 @@ Result<PodCore> PodCore::restore(const Options& options, kube::ObjectPtr object,
   core.start_time_ = from_rfc3339(saved["start"].str());
   core.evicted_ = saved["evicted"].str();
   if (saved["vanished"].boolean()) core.on_vanished();
+  core.released_ = saved["released"].boolean();
   const auto get_ended = [&](Json j) {
     return Ended{.code = static_cast<int>(j["code"].i64()), .signal = static_cast<int>(j["signal"].i64()), .reason = std::string(j["reason"].str()),
                  .message = std::string(j["message"].str()), .started = from_rfc3339(j["started"].str()).value_or(now.wall),
