@@ -55,6 +55,8 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
                        [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_service(before, after); }),
       slice_informer(loop, deps.api, deps.random, {.resource = client::kEndpointSlices, .namespace_ = "", .selectors = {}},
                      [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_slice(before, after); }),
+      edge_informer(loop, deps.api, deps.random, {.resource = client::kConfigMaps, .namespace_ = "default", .selectors = {.label = "", .field = "metadata.name=edge-config"}},
+                    [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_edge_config(before, after); }),
       tasks(loop),
       pods_started(registry.counter("skerry_agent_containers_started_total", "Containers handed to the keeper")),
       exits(registry.counter("skerry_agent_container_failures_total", "Sandboxes that ended otherwise than idle or asked to")),
@@ -131,6 +133,7 @@ rt::Task<> Agent::State::start() {
   pod_informer.start();
   service_informer.start();
   slice_informer.start();
+  edge_informer.start();
   const Instant t = deps.clock.instant();
   slow_at = relieve_at = t;
   minute_at = t + 1min;
@@ -157,10 +160,10 @@ rt::Task<> Agent::State::restore() {
   checkpoint.emplace(std::move(opened.checkpoint));
   if (!checkpoint->restored().empty()) LOG_ERROR("the checkpoint was damaged and is empty now: pods come again from the API server", {"reason", checkpoint->restored()});
   for (const std::string& lost : opened.loaded.lost) LOG_WARN("not restored", {"what", lost});
-  for (kube::ObjectPtr& object : opened.loaded.objects) {
+  for (const kube::ObjectPtr& object : opened.loaded.objects) {
     if (object->kind() == "Service") restored_services.push_back(object);
     else if (object->kind() == "EndpointSlice") restored_slices.push_back(object);
-    else if (object->kind() != "Pod") references.restore(std::move(object));
+    else if (object->kind() != "Pod") references.restore(object);
   }
   if (deps.names != nullptr) {
     for (const auto& service : restored_services) deps.names->names().put_service(*service);
@@ -172,6 +175,7 @@ rt::Task<> Agent::State::restore() {
     for (const auto& slice : restored_slices) deps.services->rules().put_slice(*slice);
     deps.services->changed();
   }
+  restore_edge_config(opened.loaded);
   auto restored = table.restore(opened.loaded, now());
   for (const std::string& problem : restored.problems) LOG_WARN("pod not restored", {"reason", problem});
   carry_out(table.take_effects());
@@ -312,6 +316,7 @@ rt::Task<> Agent::State::reconcile_after_list() {
   CO_TRY_OK(co_await pod_informer.synced().wait());
   for (const std::uint64_t id : std::exchange(strangers, {})) keeper->send(sandbox::DropPod{id});
   table.on_listed([this](std::string_view ns, std::string_view name) { return pod_informer.get(ns, name); });
+  table.hold_starts(false);
   pods_listed = true;
   CO_TRY_OK(co_await service_informer.synced().wait());
   CO_TRY_OK(co_await slice_informer.synced().wait());
@@ -334,6 +339,7 @@ rt::Task<> Agent::State::stop(OnStop how) {
   CO_TRY_OK(co_await pod_informer.stop());
   CO_TRY_OK(co_await service_informer.stop());
   CO_TRY_OK(co_await slice_informer.stop());
+  CO_TRY_OK(co_await edge_informer.stop());
   CO_TRY_OK(co_await references.stop());
   CO_TRY_OK(co_await images.stop());
   CO_TRY_OK(co_await reporter.stop());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The agent's inside; only agent.cc, agent_pods.cc and agent_ticks.cc include it. One loop, no locks.
+// The agent's inside; only agent.cc, agent_edge.cc, agent_pods.cc and agent_ticks.cc include it. One loop, no locks.
 //
 //   informers, keeper, images, timers ── on_* ──▶ PodTable (a PodCore each) ──┐
 //   pump(): one checkpoint write for all marked pods, then the commands ◀─────┘ round()
@@ -17,6 +17,7 @@
 #include "agent/api_writers.h"
 #include "agent/busy_pods.h"
 #include "agent/checkpoint.h"
+#include "agent/edge_config.h"
 #include "agent/image_manager.h"
 #include "agent/keeper_driver.h"
 #include "agent/logs.h"
@@ -53,6 +54,10 @@ struct Agent::State final : public NodeView {
   void store_object(std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr);
   void update_awake();
   void tell_unrouted(PodEntry&);
+
+  // agent_edge.cc
+  void restore_edge_config(const Checkpoint::Loaded&);
+  void on_edge_config(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
 
   // agent_ticks.cc
   rt::Task<> run_ticks();
@@ -117,7 +122,7 @@ struct Agent::State final : public NodeView {
   ReferenceCache references;
   ImageManager images;
   std::unique_ptr<KeeperDriver> keeper;
-  client::Informer pod_informer, service_informer, slice_informer;
+  client::Informer pod_informer, service_informer, slice_informer, edge_informer;
 
   std::vector<Change> changes;                                          // for the next write
   std::map<std::tuple<std::string, std::string, std::string>, kube::ObjectPtr> slow_changes;  // Services and slices: every few seconds
@@ -133,6 +138,8 @@ struct Agent::State final : public NodeView {
   std::set<std::string> busy_now;  // uids
   bool services_changed = false;
   std::set<net::ServiceRules::Problem> problems_said;
+  EdgeConfig edge;
+  std::vector<std::string> edge_problems;  // of the present edge-config
   rt::TaskGroup tasks;
 
   metrics::CounterValue &pods_started, &exits, &requests_lost, &connections_lost, &drift, &checkpoint_writes, &evictions, &trims;

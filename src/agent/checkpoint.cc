@@ -107,6 +107,7 @@ Result<Checkpoint> Checkpoint::open(const std::filesystem::path& folder, Random&
   TRY_OK(os::make_folders(folder, 0700));
   TRY(auto key, NodeKey::open(folder / "node.key", random));
   TRY(auto opened, sql::Database::open_or_restore((folder / "agent.db").string(), (folder / "agent.db.good").string(), std::move(options), kMigrations));
+  TRY_OK(opened.database.exec("PRAGMA secure_delete = ON"));  // what was removed is not to be found in free pages
   Checkpoint out(std::move(opened.database), std::move(key), random);
   if (opened.restored) out.restored_ = std::move(opened.reason);
   return out;

@@ -49,6 +49,14 @@ rt::Task<> NodeReporter::run_status() {
         said_ = status_.essence(machine_, images_());
         said_at_ = clock_.instant();
       }
+    } else if (metadata_due_) {
+      metadata_due_ = false;
+      auto patched = co_await api_.patch(client::kNodes, "", options_.node_name, client::PatchType::Strategic, status_.metadata_patch());
+      if (!patched) {
+        metadata_due_ = true;
+        done = Fail(std::move(patched).error());
+      }
+      changed_.set();
     } else {
       std::string essence = status_.essence(machine_, images_());
       if (essence != said_ || clock_.instant() - said_at_ >= options_.status_period_max) {
@@ -58,12 +66,12 @@ rt::Task<> NodeReporter::run_status() {
           said_ = std::move(essence);
           said_at_ = clock_.instant();
         } else {
-          if (patched.error().code == Errc::NotFound) registered_ = false;  // somebody deleted the Node: register again
           done = Fail(std::move(patched).error());
         }
       }
     }
     if (!done) {
+      if (done.error().code == Errc::NotFound) registered_ = false;  // somebody deleted the Node: register again
       const Duration pause = backoff.next(random_);
       LOG_WARN("node not reported", {"reason", done.error()}, {"again in", pause});
       CO_TRY_OK(co_await rt::sleep_for(pause));

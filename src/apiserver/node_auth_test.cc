@@ -54,6 +54,9 @@ TEST_F(NodeAuth, ReadsWhatItsPodsReferToAndNothingMore) {
                              "secrets?fieldSelector=metadata.name%21%3Dof-n2", "secrets?fieldSelector=metadata.name%3Dof-n2"}) {
     EXPECT_EQ(get(kDefault, theirs), 403) << theirs;
   }
+  EXPECT_EQ(get(kDefault, "configmaps?watch=1&fieldSelector=metadata.name%3Dedge-config"), 200) << "is for all nodes";
+  EXPECT_EQ(get(kOther, "configmaps/edge-config"), 403);
+  EXPECT_EQ(get(kDefault, "secrets/edge-config"), 403);
   // Of a version that there is not.
   for (const char* other : {"/api/v9/namespaces/default/secrets?fieldSelector=metadata.name%3Dof-n1", "/apis/certificates.k8s.io/v9/certificatesigningrequests?fieldSelector=a%3Db"}) {
     EXPECT_EQ(s.get(other).code, 403) << other;

@@ -36,9 +36,10 @@ InformerCore::Action InformerCore::poll(Instant now) {
   return {.act = Act::Watch, .revision = revision_};
 }
 
-void InformerCore::fail(State next, Instant now) {
+void InformerCore::fail(State next, Instant now, Errc code) {
   state_ = next;
   not_before_ = now + backoff_.next(random_);
+  if (code == Errc::Denied) not_before_ = now + Backoff(options_.denied_again, options_.denied_again).next(random_);
 }
 
 kube::ObjectPtr InformerCore::held(const kube::ObjectPtr& came, const kube::ObjectPtr& former) {
@@ -78,9 +79,9 @@ Result<std::vector<Change>> InformerCore::on_list(std::vector<kube::ObjectPtr> i
   return out;
 }
 
-void InformerCore::on_list_failed(const Error&, Instant now) {
+void InformerCore::on_list_failed(const Error& error, Instant now) {
   CHECK(state_ == State::Listing);
-  fail(State::NeedList, now);
+  fail(State::NeedList, now, error.code);
 }
 
 std::optional<Change> InformerCore::on_event(const WatchEvent& event) {
@@ -125,7 +126,7 @@ void InformerCore::on_watch_ended(const std::optional<Error>& error, Instant now
     state_ = State::NeedWatch;
     return;
   }
-  fail(State::NeedWatch, now);
+  fail(State::NeedWatch, now, error ? error->code : Errc::Unavailable);
 }
 
 void InformerCore::restore(std::vector<kube::ObjectPtr> items, kube::Revision revision) {
