@@ -22,6 +22,12 @@ wasm::NativeBuild native_build(const AgentOptions& o) {
   return {.compiler = o.compile_program, .folder = o.data_folder / "native", .options = {}, .memory_bytes_max = o.compile_memory_bytes_max, .cpu_time_max = std::chrono::seconds(120)};
 }
 
+// An older copy does not know which ids were given out since it was made: the next ones lie far beyond them.
+std::uint64_t loaded_keeper_id_max(const Checkpoint::Loaded& loaded) {
+  constexpr std::uint64_t kAfterRestore = 1'000'000'000;
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(loaded.number("next-keeper-id", 1), 1)) + kAfterRestore;
+}
+
 void raise_descriptor_limit() {
   struct rlimit limit {};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
@@ -136,7 +142,7 @@ rt::Task<> Agent::State::start() {
   edge_informer.start();
   const Instant t = deps.clock.instant();
   slow_at = relieve_at = t;
-  minute_at = t + 1min;
+  minute_at = copy_at = t + 1min;
   rotate_at = t + options.log_check_period;
   tasks.spawn("pods", pump());
   tasks.spawn("ticks", run_ticks());
@@ -158,7 +164,8 @@ rt::Task<> Agent::State::restore() {
     return Opened{std::move(made), std::move(loaded)};
   }));
   checkpoint.emplace(std::move(opened.checkpoint));
-  if (!checkpoint->restored().empty()) LOG_ERROR("the checkpoint was damaged and is empty now: pods come again from the API server", {"reason", checkpoint->restored()});
+  if (checkpoint->emptied()) LOG_ERROR("the checkpoint was damaged and is empty now: pods come again from the API server; look at the disk", {"reason", checkpoint->restored()});
+  else if (!checkpoint->restored().empty()) LOG_ERROR("the checkpoint was damaged: the node starts from its last good copy; look at the disk", {"reason", checkpoint->restored()});
   for (const std::string& lost : opened.loaded.lost) LOG_WARN("not restored", {"what", lost});
   for (const kube::ObjectPtr& object : opened.loaded.objects) {
     if (object->kind() == "Service") restored_services.push_back(object);
@@ -185,7 +192,8 @@ rt::Task<> Agent::State::restore() {
 
 // Where the last agent had read to, the watches go on: nothing is listed. What could not be read back is listed.
 void Agent::State::resume(const Checkpoint::Loaded& loaded, PodTable::Restored restored) {
-  if (!loaded.lost.empty()) return;
+  if (!checkpoint->restored().empty()) table.keeper_id_seen(loaded_keeper_id_max(loaded));
+  if (!loaded.lost.empty() || !checkpoint->restored().empty()) return;
   const auto from = [&](client::Informer& informer, std::vector<kube::ObjectPtr> objects) {
     const std::int64_t revision = loaded.number("revision/" + informer.options().resource.resource);
     if (revision <= 0) return;
@@ -335,6 +343,9 @@ rt::Task<> Agent::State::stop(OnStop how) {
   started = false;
   if (deps.services != nullptr) deps.services->on_in_sync(nullptr);
   CO_TRY_OK(co_await tasks.stop());
+  if (writes_of_objects != writes_copied) {
+    CO_TRY_OK(co_await copy_checkpoint());
+  }
   disk.reset();  // a write that was under way ends before the database goes
   CO_TRY_OK(co_await pod_informer.stop());
   CO_TRY_OK(co_await service_informer.stop());

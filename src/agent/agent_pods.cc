@@ -197,6 +197,7 @@ rt::Task<> Agent::State::make_durable(std::shared_ptr<const std::vector<Change>>
     const bool said = !disk_trouble.empty();
     disk_trouble = done ? "" : done.error().what;
     if (done) checkpoint_writes.add();
+    if (done && std::ranges::any_of(*batch, [](const Change& c) { return !std::holds_alternative<change::PutNumber>(c); })) ++writes_of_objects;
     if (said == !done) {  // nothing new
       if (done) co_return Result<>{};
     } else {

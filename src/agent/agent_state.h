@@ -63,6 +63,7 @@ struct Agent::State final : public NodeView {
   rt::Task<> run_ticks();
   void tick(Instant now);
   void tick_minute();
+  rt::Task<> copy_checkpoint();
   MachineFacts machine_now() const;
   std::vector<MemoryRelief::Candidate> relief_candidates() const;
   void relieve_memory();
@@ -110,6 +111,9 @@ struct Agent::State final : public NodeView {
   std::unique_ptr<rt::BlockingPool> disk;
   std::optional<Checkpoint> checkpoint;
   os::UniqueFd lock;
+  std::uint64_t writes_of_objects = 0, writes_copied = 0;  // to the checkpoint; those that its last good copy has
+  bool copying = false;
+  Instant copy_at{};
   std::string disk_trouble;  // why the checkpoint cannot be written, or empty
   rt::Event work, some_awake;
   PodTable table;
