@@ -16,7 +16,7 @@
 namespace skerry::agent {
 namespace {
 
-constexpr Duration kRefilledAfter = 5s, kShutdownGrace = 10s, kRevisionsAtLeastEvery = 10min;
+constexpr Duration kRefilledAfter = 5s, kShutdownGrace = 10s;
 
 wasm::NativeBuild native_build(const AgentOptions& o) {
   return {.compiler = o.compile_program, .folder = o.data_folder / "native", .options = {}, .memory_bytes_max = o.compile_memory_bytes_max, .cpu_time_max = std::chrono::seconds(120)};
@@ -195,31 +195,19 @@ void Agent::State::resume(const Checkpoint::Loaded& loaded, PodTable::Restored r
   if (!checkpoint->restored().empty()) table.keeper_id_seen(loaded_keeper_id_max(loaded));
   if (!loaded.lost.empty() || !checkpoint->restored().empty()) return;
   const auto from = [&](client::Informer& informer, std::vector<kube::ObjectPtr> objects) {
-    const std::int64_t revision = loaded.number("revision/" + informer.options().resource.resource);
-    if (revision <= 0) return;
-    revisions_saved[informer.options().resource.resource] = revision;
-    informer.restore(std::move(objects), kube::Revision(static_cast<std::uint64_t>(revision)));
+    if (const auto revision = journal.resume(loaded, informer.options().resource.resource)) informer.restore(std::move(objects), *revision);
   };
   if (restored.problems.empty()) from(pod_informer, std::move(restored.objects));
   from(service_informer, restored_services);
   from(slice_informer, restored_slices);
 }
 
-// What changed lately, and how far the watches have read: in one transaction, so that a revision never goes before its objects.
+// What changed lately, and how far the watches have read: in one transaction.
 void Agent::State::write_slowly(Instant t) {
-  for (auto& [key, object] : slow_changes) store_object(std::get<0>(key), std::get<1>(key), std::get<2>(key), object);
-  slow_changes.clear();
-  for (Change& change : table.latest_objects()) changes.push_back(std::move(change));
-  if (changes.empty() && t < revisions_at) return;
-  revisions_at = t + kRevisionsAtLeastEvery;
-  for (const client::Informer* informer : {&pod_informer, &service_informer, &slice_informer}) {
-    const auto revision = static_cast<std::int64_t>(informer->revision().value());
-    std::int64_t& known = revisions_saved[informer->options().resource.resource];
-    if (revision == known) continue;
-    known = revision;
-    changes.push_back(change::PutNumber{"revision/" + informer->options().resource.resource, revision});
-  }
-  if (!changes.empty()) work.set();
+  Journal::Revisions revisions;
+  for (const client::Informer* informer : {&pod_informer, &service_informer, &slice_informer})
+    revisions.emplace_back(informer->options().resource.resource, informer->revision());
+  if (journal.collect(table.latest_objects(), revisions, t)) work.set();
 }
 
 // Adopts what a running keeper holds: nothing of it is restarted. What it does not hold goes through its start again.
@@ -234,29 +222,24 @@ rt::Task<> Agent::State::meet_keeper() {
   }
   std::size_t adopted = 0;
   for (KeeperDriver::Held& held : found.pods) {
-    const auto known = table.by_keeper_id(held.pod.spec.id);
-    PodEntry* entry = known ? known->entry : nullptr;
-    const bool alive = held.pod.state != sandbox::PodState::Stopped, stopping = held.pod.state == sandbox::PodState::Stopping;
-    table.keeper_id_seen(held.pod.spec.id);
-    if (entry == nullptr && alive && !stopping && !checkpoint->restored().empty()) {
-      strangers.push_back(held.pod.spec.id);  // with the checkpoint we forgot them: they serve on until the server was asked
-      continue;
-    }
-    if (entry == nullptr || !alive || held.fds.size() < 3) {
-      keeper->send(sandbox::DropPod{held.pod.spec.id});
-      continue;
-    }
-    const std::size_t i = known->container;
-    ContainerRuntime& c = entry->containers[i];
-    entry->held_by_keeper = true;
+    using Row = PodTable::Held::State;
+    const sandbox::DumpedPod& pod = held.pod;
+    const bool whole = pod.state != sandbox::PodState::Stopped && held.fds.size() >= 3;
+    const PodTable::Held row{.id = pod.spec.id, .image_key = pod.spec.image, .awake = static_cast<std::uint32_t>(pod.workers.size()),
+                             .state = !whole ? Row::Stopped : pod.state == sandbox::PodState::Stopping ? Row::Stopping : Row::Serving};
+    const auto met = table.meet(row, !checkpoint->restored().empty());
+    if (met == PodTable::Met::Stranger) strangers.push_back(pod.spec.id);
+    if (met == PodTable::Met::Drop) keeper->send(sandbox::DropPod{pod.spec.id});
+    if (met != PodTable::Met::Adopted) continue;
+    const auto known = table.by_keeper_id(pod.spec.id);
+    ContainerRuntime& c = known->entry->containers[known->container];
     c.listener = std::move(held.fds[0]);
     c.assignment = std::move(held.fds[1]);
     c.metrics = std::move(held.fds[2]);
     if (held.fds.size() > 3) c.log = std::move(held.fds[3]);
-    c.spec = held.pod.spec;
+    c.spec = pod.spec;
     c.placed = true;
-    for (const auto& worker : held.pod.workers) c.pids.push_back(worker.pid);
-    entry->core.on_adopted(i, static_cast<std::uint32_t>(held.pod.workers.size()), stopping ? PodCore::Held::Stopping : PodCore::Held::Serving);
+    for (const auto& worker : pod.workers) c.pids.push_back(worker.pid);
     ++adopted;
   }
   for (auto& left : found.unclaimed) take_pod_back(left);
@@ -279,8 +262,8 @@ Result<> Agent::State::check_taken(const PodEntry& entry, std::size_t i, const K
   if (!address) return Fail({Errc::Invalid, "the pod has no address"});
   TRY_OK(deps.network.check_listener(left.fds[0].get(), *address, plan.port));
   TRY(const auto assignment, sandbox::read_assignment(left.fds[1].get()));
-  if (assignment.pod_uid != entry.core.object()->uid() || assignment.container_name != plan.name || assignment.workers != plan.workers)
-    return Fail({Errc::Corrupt, std::format("the assignment is of pod {}, container {}", assignment.pod_uid, assignment.container_name)});
+  if (assignment.pod_uid != entry.core.object()->uid() || assignment.container_name != plan.name || assignment.workers != plan.workers || assignment.image_ref != plan.image)
+    return Fail({Errc::Corrupt, std::format("the assignment is of pod {}, container {}, image {}", assignment.pod_uid, assignment.container_name, assignment.image_ref)});
   TRY(const auto page, metrics::Page::map(left.fds[2].get()));
   if (page.workers() != plan.workers) return Fail({Errc::Corrupt, std::format("the metrics page is for {} workers instead of {}", page.workers(), plan.workers)});
   const std::string key(entry.core.image_key(i));
@@ -368,14 +351,13 @@ rt::Task<> Agent::State::stop(OnStop how) {
 // --- Services ---------------------------------------------------------------------------------------------------------
 
 void Agent::State::store_object(std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr object) {
-  if (object) changes.push_back(change::PutObject{std::move(object)});
-  else changes.push_back(change::RemoveObject{std::string(kind), std::string(ns), std::string(name)});
+  journal.put(kind, ns, name, std::move(object));
   work.set();
 }
 
 void Agent::State::on_service(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
   const kube::Object& o = after ? *after : *before;
-  slow_changes[{"Service", o.namespace_(), o.name()}] = after;
+  journal.put_slowly("Service", o.namespace_(), o.name(), after);
   if (deps.names != nullptr) {
     if (after) deps.names->names().put_service(*after);
     else deps.names->names().remove_service(o.namespace_(), o.name());
@@ -388,7 +370,7 @@ void Agent::State::on_service(const kube::ObjectPtr& before, const kube::ObjectP
 }
 void Agent::State::on_slice(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
   const kube::Object& o = after ? *after : *before;
-  slow_changes[{"EndpointSlice", o.namespace_(), o.name()}] = after;
+  journal.put_slowly("EndpointSlice", o.namespace_(), o.name(), after);
   if (deps.names != nullptr) {
     if (after) deps.names->names().put_slice(*after);
     else deps.names->names().remove_slice(o.namespace_(), o.name());

@@ -48,9 +48,9 @@ void Agent::State::on_edge_config(const kube::ObjectPtr& before, const kube::Obj
   }
   references.keep_on_disk(edge.local_storage);
   if (!edge.local_storage && former.local_storage) copy_at = deps.clock.instant() + options.slow_write_period;  // the good copy has them too
-  changes.push_back(change::PutNumber{std::string(kOfflineMode), edge.offline_mode ? std::int64_t{*edge.offline_mode} : kNotSaid});
-  changes.push_back(change::PutNumber{std::string(kLocalStorage), edge.local_storage ? 1 : 0});
-  changes.push_back(change::PutNumber{std::string(kSyncInterval), edge.sync_interval / 1ms});
+  journal.put_number(kOfflineMode, edge.offline_mode ? std::int64_t{*edge.offline_mode} : kNotSaid);
+  journal.put_number(kLocalStorage, edge.local_storage ? 1 : 0);
+  journal.put_number(kSyncInterval, edge.sync_interval / 1ms);
   work.set();
 }
 

@@ -227,7 +227,7 @@ rt::Task<> Agent::State::pump() {
     if (awake_changed) update_awake();
     auto round = table.round(now(), references);
     if (round.forgets) write_slowly(deps.clock.instant());
-    std::vector<Change> write = std::exchange(changes, {});
+    std::vector<Change> write = journal.take();
     std::ranges::move(round.write, std::back_inserter(write));
     if (!write.empty()) {
       CO_TRY_OK(co_await make_durable(std::make_shared<const std::vector<Change>>(std::move(write))));

@@ -19,6 +19,7 @@
 #include "agent/checkpoint.h"
 #include "agent/edge_config.h"
 #include "agent/image_manager.h"
+#include "agent/journal.h"
 #include "agent/keeper_driver.h"
 #include "agent/logs.h"
 #include "agent/memory_relief.h"
@@ -128,14 +129,11 @@ struct Agent::State final : public NodeView {
   std::unique_ptr<KeeperDriver> keeper;
   client::Informer pod_informer, service_informer, slice_informer, edge_informer;
 
-  std::vector<Change> changes;                                          // for the next write
-  std::map<std::tuple<std::string, std::string, std::string>, kube::ObjectPtr> slow_changes;  // Services and slices: every few seconds
+  Journal journal;  // for the next write; Services and slices: every few seconds
   std::vector<kube::ObjectPtr> restored_services, restored_slices;
   std::vector<std::uint64_t> strangers;  // keeper ids of an earlier agent's pods of which nothing is known here
   bool awake_changed = false, pods_listed = false, was_reachable = false;
   std::vector<NodeImage> node_images;
-  std::map<std::string, std::int64_t> revisions_saved;  // by resource
-  Instant revisions_at{};
   Instant slow_at{}, minute_at{}, collect_at{}, relieve_at{}, rotate_at{}, refilled_at{};
   MemoryRelief relief;
   BusyPods busy;
