@@ -7,6 +7,7 @@
 #include <format>
 
 #include "agent/agent_state.h"
+#include "agent/identity.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "metrics/page.h"
@@ -82,6 +83,12 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
   keeper = std::make_unique<KeeperDriver>(loop, std::move(keeper_options), KeeperDriver::Callbacks{[this](sandbox::Event event) { on_keeper(std::move(event)); }, [this] { refill(); }});
   table.before_asking([this](PodEntry& entry) { tell_unrouted(entry); });
   registry.on_expose(metrics::write_process_metrics);
+  registry.on_expose([this](metrics::Exposition& out) { reporter.standing().write_metrics(out); });
+  if (Identity* identity = deps.identity) {
+    identity->on_event([this](EventText event) { events.post(std::move(event)); });
+    reporter.standing().on_change([identity](Standing standing) { identity->on_standing(standing); });
+    registry.on_expose([identity](metrics::Exposition& out) { identity->write_metrics(out); });
+  }
   if (deps.names != nullptr) registry.on_expose([names = deps.names](metrics::Exposition& out) { names->write_metrics(out); });
   registry.on_expose([this](metrics::Exposition& out) {
     std::size_t ready = 0, awake = 0;

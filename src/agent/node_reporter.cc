@@ -41,6 +41,7 @@ rt::Task<> NodeReporter::run_status() {
     changed_.reset();
     machine_ = read_();
     Result<> done;
+    bool asked = !registered_;
     if (!registered_) {
       done = co_await register_node();
       if (done) {
@@ -60,6 +61,7 @@ rt::Task<> NodeReporter::run_status() {
     } else {
       std::string essence = status_.essence(machine_, images_());
       if (essence != said_ || clock_.instant() - said_at_ >= options_.status_period_max) {
+        asked = true;
         auto patched = co_await api_.patch_status(client::kNodes, "", options_.node_name, client::PatchType::Strategic,
                                                   status_.status_patch(machine_, images_(), clock_.now()));
         if (patched) {
@@ -70,10 +72,11 @@ rt::Task<> NodeReporter::run_status() {
         }
       }
     }
+    if (asked) standing_.on_answer(done);
     if (!done) {
       if (done.error().code == Errc::NotFound) registered_ = false;  // somebody deleted the Node: register again
       const Duration pause = backoff.next(random_);
-      LOG_WARN("node not reported", {"reason", done.error()}, {"again in", pause});
+      if (!standing_.refused()) LOG_WARN("node not reported", {"reason", done.error()}, {"again in", pause});
       CO_TRY_OK(co_await rt::sleep_for(pause));
       continue;
     }
@@ -83,18 +86,25 @@ rt::Task<> NodeReporter::run_status() {
 }
 
 rt::Task<> NodeReporter::renew() {
+  // The machine is said whenever somebody else may have taken the name over meanwhile, and now and then: it is as long as the rest.
+  constexpr Duration kMachineEvery = 1h;
+  const std::string machine = machine_annotation(machine_);
+  const bool say_machine = !reachable_ || standing_.refused() || clock_.instant() - machine_said_at_ >= kMachineEvery;
   if (lease_known_) {
-    auto renewed = co_await api_.patch(client::kLeases, "kube-node-lease", options_.node_name, client::PatchType::Merge, lease_renewal(options_.node_name, clock_.now()));
+    auto renewed = co_await api_.patch(client::kLeases, "kube-node-lease", options_.node_name, client::PatchType::Merge,
+                                       lease_renewal(options_.node_name, say_machine ? machine : "", clock_.now()));
+    if (renewed && say_machine) machine_said_at_ = clock_.instant();
     if (renewed) co_return Result<>{};
     if (renewed.error().code != Errc::NotFound) co_return Fail(std::move(renewed).error());
     lease_known_ = false;
   }
-  auto created = co_await api_.create(client::kLeases, "kube-node-lease", lease_body(options_.node_name, uid_, clock_.now()));
+  auto created = co_await api_.create(client::kLeases, "kube-node-lease", lease_body(options_.node_name, uid_, machine, clock_.now()));
   if (!created && created.error().code != Errc::AlreadyExists) co_return Fail(std::move(created).error());
   lease_known_ = true;
   if (!created) {
-    CO_TRY_OK(co_await api_.patch(client::kLeases, "kube-node-lease", options_.node_name, client::PatchType::Merge, lease_renewal(options_.node_name, clock_.now())));
+    CO_TRY_OK(co_await api_.patch(client::kLeases, "kube-node-lease", options_.node_name, client::PatchType::Merge, lease_renewal(options_.node_name, machine, clock_.now())));
   }
+  machine_said_at_ = clock_.instant();
   co_return Result<>{};
 }
 
@@ -103,10 +113,11 @@ rt::Task<> NodeReporter::run_lease() {
   Backoff away(1s, 30s);
   for (;;) {
     auto renewed = co_await renew();
+    standing_.on_answer(renewed);
     if (renewed.has_value() != reachable_) {
       reachable_ = renewed.has_value();
       if (reachable_) LOG_INFO("API server reached", {"node", options_.node_name});
-      else LOG_WARN("API server away: the node goes on by itself", {"reason", renewed.error()});
+      else if (!standing_.refused()) LOG_WARN("API server away: the node goes on by itself", {"reason", renewed.error()});
     }
     if (renewed) away.reset();
     const Duration pause = renewed ? options_.lease_period : away.next(random_);

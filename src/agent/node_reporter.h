@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/api_standing.h"
 #include "agent/node_status.h"
 #include "base/random.h"
 #include "client/client.h"
@@ -32,6 +33,7 @@ class NodeReporter {
   const MachineFacts& machine() const { return machine_; }
   const std::string& node_uid() const { return uid_; }
   bool reachable() const { return reachable_; }  // the last exchange with the API server was answered
+  ApiStanding& standing() { return standing_; }
 
  private:
   rt::Task<> run_status();
@@ -46,9 +48,10 @@ class NodeReporter {
   Images images_;
   Machine read_;
   NodeStatus status_;
+  ApiStanding standing_;
   MachineFacts machine_;
   std::string uid_, said_;
-  Instant said_at_{};
+  Instant said_at_{}, machine_said_at_{};
   bool registered_ = false, reachable_ = false, lease_known_ = false, metadata_due_ = false;
   rt::Event changed_, registered_event_;
   rt::TaskGroup tasks_;

@@ -65,7 +65,10 @@ class NodeStatus {
   Condition conditions_[4] = {{.type = "MemoryPressure"}, {.type = "DiskPressure"}, {.type = "PIDPressure"}, {.type = "Ready"}};
 };
 
-std::string lease_body(const std::string& node, const std::string& node_uid, Time now);
-std::string lease_renewal(const std::string& node, Time now);
+// The Lease's annotation "skerry.dev/machine", by which the API server tells a copy of this node from it (ADR 0035); "": there is none.
+std::string machine_annotation(const MachineFacts&);
+std::string lease_body(const std::string& node, const std::string& node_uid, const std::string& machine, Time now);
+// A merge patch. `machine`: said if it is not empty.
+std::string lease_renewal(const std::string& node, const std::string& machine, Time now);
 
 }  // namespace skerry::agent
