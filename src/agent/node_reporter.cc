@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/backoff.h"
 #include "base/log.h"
 
 namespace skerry::agent {
@@ -35,7 +36,7 @@ rt::Task<> NodeReporter::register_node() {
 }
 
 rt::Task<> NodeReporter::run_status() {
-  Duration backoff = 500ms;
+  Backoff backoff(500ms, 30s);
   for (;;) {
     changed_.reset();
     machine_ = read_();
@@ -49,6 +50,14 @@ rt::Task<> NodeReporter::run_status() {
         said_ = status_.essence(machine_, images_());
         said_at_ = clock_.instant();
       }
+    } else if (metadata_due_) {
+      metadata_due_ = false;
+      auto patched = co_await api_.patch(client::kNodes, "", options_.node_name, client::PatchType::Strategic, status_.metadata_patch());
+      if (!patched) {
+        metadata_due_ = true;
+        done = Fail(std::move(patched).error());
+      }
+      changed_.set();
     } else {
       std::string essence = status_.essence(machine_, images_());
       if (essence != said_ || clock_.instant() - said_at_ >= options_.status_period_max) {
@@ -59,20 +68,19 @@ rt::Task<> NodeReporter::run_status() {
           said_ = std::move(essence);
           said_at_ = clock_.instant();
         } else {
-          if (patched.error().code == Errc::NotFound) registered_ = false;  // somebody deleted the Node: register again
           done = Fail(std::move(patched).error());
         }
       }
     }
     if (asked) standing_.on_answer(done);
     if (!done) {
-      if (!standing_.refused()) LOG_WARN("node not reported", {"reason", done.error()}, {"again in", backoff});
-      // Jittered: a fleet comes back at once.
-      CO_TRY_OK(co_await rt::sleep_for(backoff + Duration(static_cast<std::int64_t>(random_.below(static_cast<std::uint64_t>(backoff.count()))))));
-      backoff = std::min<Duration>(backoff * 2, 10s);
+      if (done.error().code == Errc::NotFound) registered_ = false;  // somebody deleted the Node: register again
+      const Duration pause = backoff.next(random_);
+      if (!standing_.refused()) LOG_WARN("node not reported", {"reason", done.error()}, {"again in", pause});
+      CO_TRY_OK(co_await rt::sleep_for(pause));
       continue;
     }
-    backoff = 500ms;
+    backoff.reset();
     CO_TRY_OK(co_await changed_.wait_for(options_.status_period));
   }
 }
@@ -102,6 +110,7 @@ rt::Task<> NodeReporter::renew() {
 
 rt::Task<> NodeReporter::run_lease() {
   CO_TRY_OK(co_await registered_event_.wait());
+  Backoff away(1s, 30s);
   for (;;) {
     auto renewed = co_await renew();
     standing_.on_answer(renewed);
@@ -110,7 +119,9 @@ rt::Task<> NodeReporter::run_lease() {
       if (reachable_) LOG_INFO("API server reached", {"node", options_.node_name});
       else if (!standing_.refused()) LOG_WARN("API server away: the node goes on by itself", {"reason", renewed.error()});
     }
-    CO_TRY_OK(co_await rt::sleep_for(renewed ? options_.lease_period : std::min<Duration>(options_.lease_period, 2s)));
+    if (renewed) away.reset();
+    const Duration pause = renewed ? options_.lease_period : away.next(random_);
+    CO_TRY_OK(co_await rt::sleep_for(pause));
   }
 }
 

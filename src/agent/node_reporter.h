@@ -24,6 +24,11 @@ class NodeReporter {
   rt::Task<> stop() { return tasks_.stop(); }
   // Says the status soon (readiness or images changed).
   void touch() { changed_.set(); }
+  // Labels or annotations of the Node have changed: says them soon.
+  void touch_metadata() {
+    metadata_due_ = true;
+    touch();
+  }
   NodeStatus& status() { return status_; }
   const MachineFacts& machine() const { return machine_; }
   const std::string& node_uid() const { return uid_; }
@@ -47,7 +52,7 @@ class NodeReporter {
   MachineFacts machine_;
   std::string uid_, said_;
   Instant said_at_{}, machine_said_at_{};
-  bool registered_ = false, reachable_ = false, lease_known_ = false;
+  bool registered_ = false, reachable_ = false, lease_known_ = false, metadata_due_ = false;
   rt::Event changed_, registered_event_;
   rt::TaskGroup tasks_;
 };

@@ -99,6 +99,11 @@ MachineFacts read_machine(const std::string& folder) {
   return out;
 }
 
+void NodeStatus::set_autonomy(std::optional<bool> autonomy) {
+  autonomy_said_ = autonomy_said_ || autonomy_.has_value() || autonomy.has_value();
+  autonomy_ = autonomy;
+}
+
 bool NodeStatus::memory_pressure(const MachineFacts& m) const {
   const std::int64_t floor = std::min<std::int64_t>(100LL << 20, m.memory_bytes / 20);
   return m.memory_available_bytes < floor || (m.memory_pressure_10s > 40 && m.memory_available_bytes < m.memory_bytes / 10);
@@ -125,7 +130,10 @@ struct NodeStatusWriter {
     labels.set("kubernetes.io/os", "linux");
     labels.set("kubernetes.io/hostname", s.options_.node_name);
     if (facts != nullptr) labels.set("kubernetes.io/arch", facts->architecture);
-    meta.object("annotations").set("skerry.dev/overcommit", s.options_.overcommit.text());
+    MutJson annotations = meta.object("annotations");
+    annotations.set("skerry.dev/overcommit", s.options_.overcommit.text());
+    if (s.autonomy_) annotations.set("skerry.dev/autonomy", *s.autonomy_ ? "true" : "false");
+    else if (s.autonomy_said_ && facts == nullptr) annotations.set_null("skerry.dev/autonomy");
   }
   void resources(MutJson status, const MachineFacts& m) const {
     MutJson capacity = status.object("capacity");
