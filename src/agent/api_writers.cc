@@ -80,7 +80,7 @@ rt::Task<> StatusWriter::send(std::shared_ptr<Entry> e) {
   if (e->status) {
     std::string json = std::move(*e->status);
     e->status.reset();
-    auto done = co_await api_.patch_status(client::kPods, e->pod.namespace_, e->pod.name, client::PatchType::Strategic, json);
+    auto done = co_await api_.patch_status_quietly(client::kPods, e->pod.namespace_, e->pod.name, client::PatchType::Strategic, json);
     ++counters_.patches;
     if (!done) {
       failure = std::move(done).error();
@@ -164,7 +164,7 @@ rt::Task<> EventWriter::send(EventText event) {
     JsonEdit patch;
     patch.root().set("count", ++r.count);
     patch.root().set("lastTimestamp", now);
-    auto done = co_await api_.patch(client::kEvents, r.namespace_, r.name, client::PatchType::Merge, patch.dump());
+    auto done = co_await api_.patch_quietly(client::kEvents, r.namespace_, r.name, client::PatchType::Merge, patch.dump());
     if (done || done.error().code != Errc::NotFound) {
       if (!done) co_return Fail(std::move(done).error());
       co_return Result<>{};
@@ -198,7 +198,7 @@ rt::Task<> EventWriter::send(EventText event) {
   root.set("firstTimestamp", now);
   root.set("lastTimestamp", now);
   root.set("count", 1);
-  CO_TRY_OK(co_await api_.create(client::kEvents, recent.namespace_, edit.dump()));
+  CO_TRY_OK(co_await api_.create_quietly(client::kEvents, recent.namespace_, edit.dump()));
   recent_.emplace_front(key, std::move(recent));
   if (recent_.size() > options_.recent_max) recent_.pop_back();
   co_return Result<>{};
