@@ -116,17 +116,18 @@ struct NodeStatusWriter {
     if (facts != nullptr) labels.set("kubernetes.io/arch", facts->architecture);
     meta.object("annotations").set("skerry.dev/overcommit", s.options_.overcommit.text());
   }
-  void resources(MutJson status, const MachineFacts& m) const {
+  // The disk's size is no news in itself: on file systems that share their space it follows what others use.
+  void resources(MutJson status, const MachineFacts& m, bool disk) const {
     MutJson capacity = status.object("capacity");
     capacity.set("cpu", std::to_string(m.cpus));
     capacity.set("memory", std::format("{}Ki", m.memory_bytes / 1024));
     capacity.set("pods", std::to_string(s.options_.pods_max));
-    capacity.set("ephemeral-storage", std::format("{}Ki", m.disk_bytes / 1024));
+    if (disk) capacity.set("ephemeral-storage", std::format("{}Ki", m.disk_bytes / 1024));
     MutJson allocatable = status.object("allocatable");
     allocatable.set("cpu", s.allocatable_cpu(m));
     allocatable.set("memory", s.allocatable_memory(m));
     allocatable.set("pods", std::to_string(s.options_.pods_max));
-    allocatable.set("ephemeral-storage", std::format("{}Ki", m.disk_bytes / 1024 * 9 / 10));
+    if (disk) allocatable.set("ephemeral-storage", std::format("{}Ki", m.disk_bytes / 1024 * 9 / 10));
   }
   void conditions(MutJson list, const MachineFacts& m, std::optional<Time> now) const {
     struct Text {
@@ -159,7 +160,7 @@ struct NodeStatusWriter {
     }
   }
   void status(MutJson status, const MachineFacts& m, const std::vector<NodeImage>& images, std::optional<Time> now) const {
-    resources(status, m);
+    resources(status, m, now.has_value());
     conditions(status.array("conditions"), m, now);
     MutJson addresses = status.array("addresses");
     MutJson ip = addresses.push_object();
@@ -217,7 +218,11 @@ std::string NodeStatus::essence(const MachineFacts& m, const std::vector<NodeIma
   return edit.dump();
 }
 
-std::string lease_body(const std::string& node, const std::string& node_uid, Time now) {
+namespace {
+std::int64_t lease_seconds(Duration period) { return std::max<std::int64_t>(std::chrono::ceil<std::chrono::seconds>(4 * period).count(), 1); }
+}  // namespace
+
+std::string lease_body(const std::string& node, const std::string& node_uid, Duration period, Time now) {
   JsonEdit edit;
   MutJson root = edit.root();
   root.set("apiVersion", "coordination.k8s.io/v1");
@@ -234,14 +239,15 @@ std::string lease_body(const std::string& node, const std::string& node_uid, Tim
   }
   MutJson spec = root.object("spec");
   spec.set("holderIdentity", node);
-  spec.set("leaseDurationSeconds", 40);
+  spec.set("leaseDurationSeconds", lease_seconds(period));
   spec.set("renewTime", to_rfc3339_micro(now));
   return edit.dump();
 }
-std::string lease_renewal(const std::string& node, Time now) {
+std::string lease_renewal(const std::string& node, Duration period, Time now) {
   JsonEdit edit;
   MutJson spec = edit.root().object("spec");
   spec.set("holderIdentity", node);
+  spec.set("leaseDurationSeconds", lease_seconds(period));  // a Lease that is taken over may say something else
   spec.set("renewTime", to_rfc3339_micro(now));
   return edit.dump();
 }

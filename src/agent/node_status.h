@@ -59,7 +59,8 @@ class NodeStatus {
   Condition conditions_[4] = {{.type = "MemoryPressure"}, {.type = "DiskPressure"}, {.type = "PIDPressure"}, {.type = "Ready"}};
 };
 
-std::string lease_body(const std::string& node, const std::string& node_uid, Time now);
-std::string lease_renewal(const std::string& node, Time now);
+// A Lease lasts four periods, in whole seconds.
+std::string lease_body(const std::string& node, const std::string& node_uid, Duration period, Time now);
+std::string lease_renewal(const std::string& node, Duration period, Time now);
 
 }  // namespace skerry::agent

@@ -66,6 +66,7 @@ struct NodeOptions {
   std::string cgroup = "skerry";
   std::filesystem::path registries;  // empty: /etc/skerry/registries.yaml, if it is there
   std::uint32_t pods_max = 1100;
+  Duration lease_period = 10s;  // 5 s to 1 min
   OnExit on_exit = OnExit::Keep;
   std::int32_t parent = 0;  // as the server's
   bool print_config = false;
