@@ -73,6 +73,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
   keeper = std::make_unique<KeeperDriver>(loop, std::move(keeper_options), KeeperDriver::Callbacks{[this](sandbox::Event event) { on_keeper(std::move(event)); }, [this] { refill(); }});
   registry.on_expose(metrics::write_process_metrics);
   if (deps.names != nullptr) registry.on_expose([names = deps.names](metrics::Exposition& out) { names->write_metrics(out); });
+  registry.on_expose([this](metrics::Exposition& out) { images.write_metrics(out); });
   registry.on_expose([this](metrics::Exposition& out) {
     std::size_t ready = 0, awake = 0;
     for (const auto& [uid, entry] : entries) {

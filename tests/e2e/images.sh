@@ -181,6 +181,12 @@ start_registry plain "${plain#*:}"
 "$SKERRY" image pull "$plain/ordinary:1" --registries "$work/both.yaml" --data-dir "$CLUSTER_DIR/data" >/dev/null 2>&1
 ready gone
 [ ! -d "$CLUSTER_DIR/data/images/partial" ] || expect "" "$(find "$CLUSTER_DIR/data/images/partial" -type f)"
+node_get /metrics >"$work/metrics"
+expect_match '^skerry_image_pulls_total\{result="pulled"\} [1-9]' "$work/metrics"
+expect_match '^skerry_image_pulls_total\{result="failed"\} [1-9]' "$work/metrics"
+expect_match '^skerry_image_pulls_total\{result="away"\} [1-9]' "$work/metrics"
+expect_match '^skerry_image_pull_bytes_total [1-9]' "$work/metrics"
+expect_match '^skerry_image_pull_seconds_count [1-9]' "$work/metrics"
 stop_cluster
 
 passed
