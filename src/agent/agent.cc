@@ -7,6 +7,7 @@
 #include <format>
 
 #include "agent/agent_state.h"
+#include "agent/identity.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "metrics/page.h"
@@ -22,6 +23,12 @@ wasm::NativeBuild native_build(const AgentOptions& o) {
   return {.compiler = o.compile_program, .folder = o.data_folder / "native", .options = {}, .memory_bytes_max = o.compile_memory_bytes_max, .cpu_time_max = std::chrono::seconds(120)};
 }
 
+// An older copy does not know which ids were given out since it was made: the next ones lie far beyond them.
+std::uint64_t loaded_keeper_id_max(const Checkpoint::Loaded& loaded) {
+  constexpr std::uint64_t kAfterRestore = 1'000'000'000;
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(loaded.number("next-keeper-id", 1), 1)) + kAfterRestore;
+}
+
 void raise_descriptor_limit() {
   struct rlimit limit {};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
@@ -35,12 +42,15 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
     : loop(l),
       deps(d),
       options(std::move(o)),
-      core_options{.node_name = options.node_name, .host_ip = options.node_address},
-      addresses(deps.network.options().pods),
+      work(loop),
+      some_awake(loop),
+      table({.core = {.node_name = options.node_name, .host_ip = options.node_address}, .plan = {}, .addresses = deps.network.options().pods, .pods_max = options.pods_max},
+            [this] { work.set(); }),
+      entries(table.entries()),
       logs({.folder = options.data_folder / "logs", .bytes_max = options.log_bytes_max, .files_max = options.log_files_max}),
       node_api({.organizations = options.api_organizations, .users = options.api_users}, *this, logs, registry, deps.clock),
       reporter(loop, deps.api, deps.clock, deps.random, options, [this] { return node_images; }, [this] { return machine_now(); }),
-      status(loop, deps.api, deps.clock, {}),
+      status(loop, deps.api, deps.clock, deps.random, {}),
       events(loop, deps.api, deps.clock, deps.random, {.node = options.node_name}),
       references(loop, deps.api, deps.clock, {}, [this] { for (auto& [uid, entry] : entries) { entry->core.on_references_changed(); mark(uid); } },
                  [this](std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr object) { store_object(kind, ns, name, std::move(object)); }),
@@ -52,8 +62,8 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
                        [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_service(before, after); }),
       slice_informer(loop, deps.api, deps.random, {.resource = client::kEndpointSlices, .namespace_ = "", .selectors = {}},
                      [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_slice(before, after); }),
-      work(loop),
-      some_awake(loop),
+      edge_informer(loop, deps.api, deps.random, {.resource = client::kConfigMaps, .namespace_ = "default", .selectors = {.label = "", .field = "metadata.name=edge-config"}},
+                    [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_edge_config(before, after); }),
       tasks(loop),
       pods_started(registry.counter("skerry_agent_containers_started_total", "Containers handed to the keeper")),
       exits(registry.counter("skerry_agent_container_failures_total", "Sandboxes that ended otherwise than idle or asked to")),
@@ -71,7 +81,14 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
   keeper_options.arguments = options.keeper_arguments;
   keeper_options.environment = options.keeper_environment;
   keeper = std::make_unique<KeeperDriver>(loop, std::move(keeper_options), KeeperDriver::Callbacks{[this](sandbox::Event event) { on_keeper(std::move(event)); }, [this] { refill(); }});
+  table.before_asking([this](PodEntry& entry) { tell_unrouted(entry); });
   registry.on_expose(metrics::write_process_metrics);
+  registry.on_expose([this](metrics::Exposition& out) { reporter.standing().write_metrics(out); });
+  if (Identity* identity = deps.identity) {
+    identity->on_event([this](EventText event) { events.post(std::move(event)); });
+    reporter.standing().on_change([identity](Standing standing) { identity->on_standing(standing); });
+    registry.on_expose([identity](metrics::Exposition& out) { identity->write_metrics(out); });
+  }
   if (deps.names != nullptr) registry.on_expose([names = deps.names](metrics::Exposition& out) { names->write_metrics(out); });
   registry.on_expose([this](metrics::Exposition& out) { images.write_metrics(out); });
   registry.on_expose([this](metrics::Exposition& out) {
@@ -130,15 +147,16 @@ rt::Task<> Agent::State::start() {
   pod_informer.start();
   service_informer.start();
   slice_informer.start();
+  edge_informer.start();
   const Instant t = deps.clock.instant();
   slow_at = relieve_at = t;
-  minute_at = t + 1min;
+  minute_at = copy_at = t + 1min;
   rotate_at = t + options.log_check_period;
   tasks.spawn("pods", pump());
   tasks.spawn("ticks", run_ticks());
   if (deps.services != nullptr) tasks.spawn("load", watch_load());
   tasks.spawn("after list", reconcile_after_list());
-  mark_all();
+  table.mark_all();
   LOG_INFO("agent started", {"node", options.node_name}, {"pods restored", entries.size()}, {"keeper", keeper->welcome().pid});
   co_return Result<>{};
 }
@@ -154,14 +172,13 @@ rt::Task<> Agent::State::restore() {
     return Opened{std::move(made), std::move(loaded)};
   }));
   checkpoint.emplace(std::move(opened.checkpoint));
-  if (!checkpoint->restored().empty()) LOG_ERROR("the checkpoint was damaged and is empty now: pods come again from the API server", {"reason", checkpoint->restored()});
+  if (checkpoint->emptied()) LOG_ERROR("the checkpoint was damaged and is empty now: pods come again from the API server; look at the disk", {"reason", checkpoint->restored()});
+  else if (!checkpoint->restored().empty()) LOG_ERROR("the checkpoint was damaged: the node starts from its last good copy; look at the disk", {"reason", checkpoint->restored()});
   for (const std::string& lost : opened.loaded.lost) LOG_WARN("not restored", {"what", lost});
-  next_keeper_id = static_cast<std::uint64_t>(std::max<std::int64_t>(opened.loaded.number("next-keeper-id", 1), 1));
-  saved_keeper_id = next_keeper_id;
-  for (kube::ObjectPtr& object : opened.loaded.objects) {
+  for (const kube::ObjectPtr& object : opened.loaded.objects) {
     if (object->kind() == "Service") restored_services.push_back(object);
     else if (object->kind() == "EndpointSlice") restored_slices.push_back(object);
-    else references.restore(std::move(object));
+    else if (object->kind() != "Pod") references.restore(object);
   }
   if (deps.names != nullptr) {
     for (const auto& service : restored_services) deps.names->names().put_service(*service);
@@ -173,35 +190,32 @@ rt::Task<> Agent::State::restore() {
     for (const auto& slice : restored_slices) deps.services->rules().put_slice(*slice);
     deps.services->changed();
   }
-  for (Checkpoint::Pod& pod : opened.loaded.pods) {
-    auto plan = plan_pod(*pod.object, plan_options);
-    auto doc = kube::JsonDoc::parse(pod.state);
-    if (!plan || !doc) {
-      LOG_WARN("pod not restored", {"pod", pod.object->name()}, {"reason", plan ? doc.error() : plan.error()});
-      continue;
-    }
-    auto core = PodCore::restore(core_options, pod.object, std::move(*plan), doc->root(), now());
-    if (!core) {
-      LOG_WARN("pod not restored", {"pod", pod.object->name()}, {"reason", core.error()});
-      continue;
-    }
-    auto entry = std::make_unique<PodEntry>(std::move(*core));
-    if (!entry->core.address().empty()) {
-      const auto address = os::Ipv4::parse(entry->core.address());
-      if (!address || !addresses.reserve(pod.object->uid(), *address)) {
-        LOG_WARN("pod not restored: its address is taken or not of this node's range", {"pod", pod.object->name()}, {"address", entry->core.address()});
-        continue;
-      }
-    }
-    entry->saved = std::hash<std::string>{}(pod.state);
-    entry->essence = essence_of(*pod.object);
-    for (std::size_t i = 0; i < entry->core.containers(); ++i) {
-      by_keeper_id[entry->core.keeper_id(i).value()] = {entry.get(), i};
-      next_keeper_id = std::max(next_keeper_id, entry->core.keeper_id(i).value() + 1);
-    }
-    entries[pod.object->uid()] = std::move(entry);
-  }
+  restore_edge_config(opened.loaded);
+  auto restored = table.restore(opened.loaded, now());
+  for (const std::string& problem : restored.problems) LOG_WARN("pod not restored", {"reason", problem});
+  carry_out(table.take_effects());
+  resume(opened.loaded, std::move(restored));
   co_return Result<>{};
+}
+
+// Where the last agent had read to, the watches go on: nothing is listed. What could not be read back is listed.
+void Agent::State::resume(const Checkpoint::Loaded& loaded, PodTable::Restored restored) {
+  if (!checkpoint->restored().empty()) table.keeper_id_seen(loaded_keeper_id_max(loaded));
+  if (!loaded.lost.empty() || !checkpoint->restored().empty()) return;
+  const auto from = [&](client::Informer& informer, std::vector<kube::ObjectPtr> objects) {
+    if (const auto revision = journal.resume(loaded, informer.options().resource.resource)) informer.restore(std::move(objects), *revision);
+  };
+  if (restored.problems.empty()) from(pod_informer, std::move(restored.objects));
+  from(service_informer, restored_services);
+  from(slice_informer, restored_slices);
+}
+
+// What changed lately, and how far the watches have read: in one transaction.
+void Agent::State::write_slowly(Instant t) {
+  Journal::Revisions revisions;
+  for (const client::Informer* informer : {&pod_informer, &service_informer, &slice_informer})
+    revisions.emplace_back(informer->options().resource.resource, informer->revision());
+  if (journal.collect(table.latest_objects(), revisions, t)) work.set();
 }
 
 // Adopts what a running keeper holds: nothing of it is restarted. What it does not hold goes through its start again.
@@ -216,35 +230,31 @@ rt::Task<> Agent::State::meet_keeper() {
   }
   std::size_t adopted = 0;
   for (KeeperDriver::Held& held : found.pods) {
-    const auto known = by_keeper_id.find(held.pod.spec.id);
-    PodEntry* entry = known == by_keeper_id.end() ? nullptr : known->second.first;
-    const bool alive = held.pod.state != sandbox::PodState::Stopped, stopping = held.pod.state == sandbox::PodState::Stopping;
-    next_keeper_id = std::max(next_keeper_id, held.pod.spec.id + 1);
-    if (entry == nullptr && alive && !stopping && !checkpoint->restored().empty()) {
-      strangers.push_back(held.pod.spec.id);  // with the checkpoint we forgot them: they serve on until the server was asked
-      continue;
-    }
-    if (entry == nullptr || !alive || held.fds.size() < 3) {
-      keeper->send(sandbox::DropPod{held.pod.spec.id});
-      continue;
-    }
-    const std::size_t i = known->second.second;
-    ContainerRuntime& c = entry->containers[i];
+    using Row = PodTable::Held::State;
+    const sandbox::DumpedPod& pod = held.pod;
+    const bool whole = pod.state != sandbox::PodState::Stopped && held.fds.size() >= 3;
+    const PodTable::Held row{.id = pod.spec.id, .image_key = pod.spec.image, .awake = static_cast<std::uint32_t>(pod.workers.size()),
+                             .state = !whole ? Row::Stopped : pod.state == sandbox::PodState::Stopping ? Row::Stopping : Row::Serving};
+    const auto met = table.meet(row, !checkpoint->restored().empty());
+    if (met == PodTable::Met::Stranger) strangers.push_back(pod.spec.id);
+    if (met == PodTable::Met::Drop) keeper->send(sandbox::DropPod{pod.spec.id});
+    if (met != PodTable::Met::Adopted) continue;
+    const auto known = table.by_keeper_id(pod.spec.id);
+    ContainerRuntime& c = known->entry->containers[known->container];
     c.listener = std::move(held.fds[0]);
     c.assignment = std::move(held.fds[1]);
     c.metrics = std::move(held.fds[2]);
     if (held.fds.size() > 3) c.log = std::move(held.fds[3]);
-    c.spec = held.pod.spec;
+    c.spec = pod.spec;
     c.placed = true;
-    for (const auto& worker : held.pod.workers) c.pids.push_back(worker.pid);
-    entry->core.on_adopted(i, static_cast<std::uint32_t>(held.pod.workers.size()), stopping ? PodCore::Held::Stopping : PodCore::Held::Serving);
+    for (const auto& worker : pod.workers) c.pids.push_back(worker.pid);
     ++adopted;
   }
   for (auto& left : found.unclaimed) take_pod_back(left);
   if (!found.unclaimed.empty()) {
     images.refill();
     for (auto& left : found.unclaimed)
-      if (const auto known = by_keeper_id.find(left.pod.id); known != by_keeper_id.end() && left.fds.empty()) send_put(known->second.first->containers[known->second.second]);
+      if (const auto known = table.by_keeper_id(left.pod.id); known && left.fds.empty()) send_put(known->entry->containers[known->container]);
   }
   for (auto& [uid, entry] : entries) references.want(entry->core.plan());
   if (found.started || found.pods.empty()) refilled_at = deps.clock.instant() + kRefilledAfter;
@@ -260,8 +270,8 @@ Result<> Agent::State::check_taken(const PodEntry& entry, std::size_t i, const K
   if (!address) return Fail({Errc::Invalid, "the pod has no address"});
   TRY_OK(deps.network.check_listener(left.fds[0].get(), *address, plan.port));
   TRY(const auto assignment, sandbox::read_assignment(left.fds[1].get()));
-  if (assignment.pod_uid != entry.core.object()->uid() || assignment.container_name != plan.name || assignment.workers != plan.workers)
-    return Fail({Errc::Corrupt, std::format("the assignment is of pod {}, container {}", assignment.pod_uid, assignment.container_name)});
+  if (assignment.pod_uid != entry.core.object()->uid() || assignment.container_name != plan.name || assignment.workers != plan.workers || assignment.image_ref != plan.image)
+    return Fail({Errc::Corrupt, std::format("the assignment is of pod {}, container {}, image {}", assignment.pod_uid, assignment.container_name, assignment.image_ref)});
   TRY(const auto page, metrics::Page::map(left.fds[2].get()));
   if (page.workers() != plan.workers) return Fail({Errc::Corrupt, std::format("the metrics page is for {} workers instead of {}", page.workers(), plan.workers)});
   const std::string key(entry.core.image_key(i));
@@ -274,16 +284,16 @@ Result<> Agent::State::check_taken(const PodEntry& entry, std::size_t i, const K
 // Agent and keeper died, its sandboxes serve on: the pod is adopted with what they held, and afterwards put into the new keeper.
 // What cannot be trusted is dropped, and its pod started as a new one. On success `left` is used up.
 void Agent::State::take_pod_back(KeeperDriver::Found::Sandboxes& left) {
-  next_keeper_id = std::max(next_keeper_id, left.pod.id + 1);
-  const auto known = by_keeper_id.find(left.pod.id);
-  const auto usable = known == by_keeper_id.end() ? Result<>(Fail({Errc::NotFound, "no pod of this node has it"}))
-                                                  : check_taken(*known->second.first, known->second.second, left);
+  table.keeper_id_seen(left.pod.id);
+  const auto known = table.by_keeper_id(left.pod.id);
+  const auto usable = known ? check_taken(*known->entry, known->container, left) : Result<>(Fail({Errc::NotFound, "no pod of this node has it"}));
   if (!usable) {
     LOG_WARN("sandboxes of an earlier keeper are dropped", {"id", left.pod.id}, {"sandboxes", left.pod.workers.size()}, {"reason", usable.error()});
     keeper->send(sandbox::DropPod{left.pod.id});
     return;
   }
-  const auto [entry, i] = known->second;
+  const auto [entry, i] = *known;
+  entry->held_by_keeper = true;
   const ContainerPlan& plan = entry->core.plan().containers[i];
   ContainerRuntime& c = entry->containers[i];
   c.listener = std::move(left.fds[0]);
@@ -304,12 +314,8 @@ void Agent::State::take_pod_back(KeeperDriver::Found::Sandboxes& left) {
 rt::Task<> Agent::State::reconcile_after_list() {
   CO_TRY_OK(co_await pod_informer.synced().wait());
   for (const std::uint64_t id : std::exchange(strangers, {})) keeper->send(sandbox::DropPod{id});
-  for (auto& [uid, entry] : entries) {
-    const auto object = pod_informer.get(entry->core.object()->namespace_(), entry->core.object()->name());
-    if (object && object->uid() == uid) continue;
-    entry->core.on_vanished();
-    mark(uid);
-  }
+  table.on_listed([this](std::string_view ns, std::string_view name) { return pod_informer.get(ns, name); });
+  table.hold_starts(false);
   pods_listed = true;
   CO_TRY_OK(co_await service_informer.synced().wait());
   CO_TRY_OK(co_await slice_informer.synced().wait());
@@ -328,10 +334,14 @@ rt::Task<> Agent::State::stop(OnStop how) {
   started = false;
   if (deps.services != nullptr) deps.services->on_in_sync(nullptr);
   CO_TRY_OK(co_await tasks.stop());
+  if (writes_of_objects != writes_copied) {
+    CO_TRY_OK(co_await copy_checkpoint());
+  }
   disk.reset();  // a write that was under way ends before the database goes
   CO_TRY_OK(co_await pod_informer.stop());
   CO_TRY_OK(co_await service_informer.stop());
   CO_TRY_OK(co_await slice_informer.stop());
+  CO_TRY_OK(co_await edge_informer.stop());
   CO_TRY_OK(co_await references.stop());
   CO_TRY_OK(co_await images.stop());
   CO_TRY_OK(co_await reporter.stop());
@@ -349,14 +359,13 @@ rt::Task<> Agent::State::stop(OnStop how) {
 // --- Services ---------------------------------------------------------------------------------------------------------
 
 void Agent::State::store_object(std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr object) {
-  if (object) changes.push_back(change::PutObject{std::move(object)});
-  else changes.push_back(change::RemoveObject{std::string(kind), std::string(ns), std::string(name)});
+  journal.put(kind, ns, name, std::move(object));
   work.set();
 }
 
 void Agent::State::on_service(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
   const kube::Object& o = after ? *after : *before;
-  slow_changes[{"Service", o.namespace_(), o.name()}] = after;
+  journal.put_slowly("Service", o.namespace_(), o.name(), after);
   if (deps.names != nullptr) {
     if (after) deps.names->names().put_service(*after);
     else deps.names->names().remove_service(o.namespace_(), o.name());
@@ -369,7 +378,7 @@ void Agent::State::on_service(const kube::ObjectPtr& before, const kube::ObjectP
 }
 void Agent::State::on_slice(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
   const kube::Object& o = after ? *after : *before;
-  slow_changes[{"EndpointSlice", o.namespace_(), o.name()}] = after;
+  journal.put_slowly("EndpointSlice", o.namespace_(), o.name(), after);
   if (deps.names != nullptr) {
     if (after) deps.names->names().put_slice(*after);
     else deps.names->names().remove_slice(o.namespace_(), o.name());

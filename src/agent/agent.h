@@ -36,6 +36,8 @@ class ServiceProxy;
 
 namespace skerry::agent {
 
+class Identity;
+
 struct Overcommit {
   double cpu = 1, memory = 1;
   // "cpu=10,memory=4". Invalid: malformed, unknown name, or a factor outside 1…100.
@@ -65,6 +67,7 @@ struct AgentOptions {
   Duration lease_period = 10s, status_period = 10s, status_period_max = 1h;
   std::uint64_t log_bytes_max = 10 << 20;         // of one file, then it is rotated
   std::uint32_t log_files_max = 5;                // of one attempt
+  Duration slow_write_period = 5s;                // how long what came from watches may wait for the disk
   Duration log_check_period = 10s, relief_period = 5s;  // how often sizes of logs, and the memory left, are looked at
   std::uint64_t compile_memory_bytes_max = 1ULL << 30;
   // Client certificates that may use :10250 beside healthz: an organization, or a common name.
@@ -78,6 +81,7 @@ struct AgentDeps {
   net::PodNetwork& network;
   net::ServiceProxy* services = nullptr;  // null: Services are not served (tests)
   net::NameServer* names = nullptr;        // null: names are not answered; fed here, started by cli
+  Identity* identity = nullptr;            // null: nobody here renews the node's certificates; told how the API server answers, started by cli
   Clock& clock;
   Random& random;
   std::function<MachineFacts()> machine = nullptr;  // what this machine has and has left; null: read_machine()

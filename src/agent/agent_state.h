@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The agent's inside; only agent.cc, agent_pods.cc and agent_ticks.cc include it. One loop, no locks.
+// The agent's inside; only agent.cc, agent_edge.cc, agent_pods.cc and agent_ticks.cc include it. One loop, no locks.
 //
-//   informers, keeper, images, timers ── on_* ──▶ PodCore ──┐
-//                                        dirty set          │ poll()
-//   pump(): all dirty pods' commands ◀──────────────────────┘
-//           one checkpoint write for all of them, then the commands are carried out
+//   informers, keeper, images, timers ── on_* ──▶ PodTable (a PodCore each) ──┐
+//   pump(): one checkpoint write for all marked pods, then the commands ◀─────┘ round()
 #pragma once
 #include <map>
 #include <memory>
@@ -19,17 +17,18 @@
 #include "agent/api_writers.h"
 #include "agent/busy_pods.h"
 #include "agent/checkpoint.h"
+#include "agent/edge_config.h"
 #include "agent/image_manager.h"
+#include "agent/journal.h"
 #include "agent/keeper_driver.h"
 #include "agent/logs.h"
 #include "agent/memory_relief.h"
 #include "agent/node_api.h"
 #include "agent/node_reporter.h"
-#include "agent/pod_core.h"
+#include "agent/pod_table.h"
 #include "agent/reference_cache.h"
 #include "client/informer.h"
 #include "metrics/registry.h"
-#include "net/address_pool.h"
 #include "net/name_server.h"
 #include "net/pod_network.h"
 #include "net/service_proxy.h"
@@ -37,23 +36,6 @@
 #include "rt/task_group.h"
 
 namespace skerry::agent {
-
-// What the agent holds of one container beside its core: the descriptors that fill a keeper.
-struct ContainerRuntime {
-  os::UniqueFd listener, assignment, metrics, log;
-  sandbox::PodSpec spec;
-  bool placed = false;    // in the keeper's table, or to be put into a new one
-  bool trimming = false;  // stopped to free memory; put again when it has ended
-  std::vector<std::int32_t> pids;
-};
-
-struct PodEntry {
-  PodEntry(PodCore c) : core(std::move(c)), containers(core.containers()) {}
-  PodCore core;
-  std::vector<ContainerRuntime> containers;
-  std::size_t saved = 0;    // hash of the state on the disk
-  std::size_t essence = 0;  // hash of what matters of the object on the disk
-};
 
 struct Agent::State final : public NodeView {
   State(rt::Loop&, AgentDeps, AgentOptions);
@@ -66,16 +48,23 @@ struct Agent::State final : public NodeView {
   void take_pod_back(KeeperDriver::Found::Sandboxes&);
   Result<> check_taken(const PodEntry&, std::size_t container, const KeeperDriver::Found::Sandboxes&) const;
   rt::Task<> reconcile_after_list();
+  void resume(const Checkpoint::Loaded&, PodTable::Restored);
+  void write_slowly(Instant);
   void on_service(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
   void on_slice(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
   void store_object(std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr);
   void update_awake();
   void tell_unrouted(PodEntry&);
 
+  // agent_edge.cc
+  void restore_edge_config(const Checkpoint::Loaded&);
+  void on_edge_config(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
+
   // agent_ticks.cc
   rt::Task<> run_ticks();
   void tick(Instant now);
   void tick_minute();
+  rt::Task<> copy_checkpoint();
   MachineFacts machine_now() const;
   std::vector<MemoryRelief::Candidate> relief_candidates() const;
   void relieve_memory();
@@ -86,26 +75,24 @@ struct Agent::State final : public NodeView {
 
   // agent_pods.cc
   void on_pod(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
-  void add_pod(const kube::ObjectPtr&);
-  void refuse_pod(const kube::ObjectPtr&, std::string reason, std::string message);
+  void carry_out(std::vector<Effect>);
+  void refuse_pod(effect::Refused);
   void on_keeper(sandbox::Event);
   std::vector<std::string> docker_configs(const PodEntry&) const;
   void on_pulling(const std::string& uid, std::size_t container);
   void on_exited(PodEntry&, std::size_t container, sandbox::PodExited);
   void on_image(const std::string& uid, std::size_t container, const ImageManager::Outcome&);
   void refill();
-  void mark(const std::string& uid);
-  void mark_all();
+  void mark(const std::string& uid) { table.mark(uid); }
   rt::Task<> pump();
   rt::Task<> make_durable(std::shared_ptr<const std::vector<Change>>);
-  void poll_pod(PodEntry&, std::vector<Change>&, std::vector<Command>&);
   void execute(const std::string& uid, Command&);
   Result<> put(PodEntry&, command::Put&);
   void send_put(ContainerRuntime&);
   void forget(const std::string& uid);
   LogPlace place_of(const PodEntry&, std::size_t container) const;
   PodName name_of(const PodEntry&) const;
-  PodEntry* find(const std::string& uid);
+  PodEntry* find(const std::string& uid) { return table.find(uid); }
   Now now() const { return {deps.clock.now(), deps.clock.instant()}; }
 
   // NodeView
@@ -119,16 +106,19 @@ struct Agent::State final : public NodeView {
   rt::Loop& loop;
   AgentDeps deps;
   AgentOptions options;
-  PodCore::Options core_options;
-  PlanOptions plan_options;
   bool started = false;
 
   metrics::Registry registry;
   std::unique_ptr<rt::BlockingPool> disk;
   std::optional<Checkpoint> checkpoint;
   os::UniqueFd lock;
+  std::uint64_t writes_of_objects = 0, writes_copied = 0;  // to the checkpoint; those that its last good copy has
+  bool copying = false;
+  Instant copy_at{};
   std::string disk_trouble;  // why the checkpoint cannot be written, or empty
-  net::AddressPool addresses;
+  rt::Event work, some_awake;
+  PodTable table;
+  PodTable::Entries& entries;  // the table's
   LogFolder logs;
   NodeApi node_api;
   NodeReporter reporter;
@@ -137,16 +127,10 @@ struct Agent::State final : public NodeView {
   ReferenceCache references;
   ImageManager images;
   std::unique_ptr<KeeperDriver> keeper;
-  client::Informer pod_informer, service_informer, slice_informer;
+  client::Informer pod_informer, service_informer, slice_informer, edge_informer;
 
-  std::unordered_map<std::string, std::unique_ptr<PodEntry>> entries;                    // by uid
-  std::unordered_map<std::uint64_t, std::pair<PodEntry*, std::size_t>> by_keeper_id;  // and container
-  std::unordered_set<std::string> dirty;
-  std::map<std::string, std::pair<std::string, std::string>> refused;  // pods that cannot even be planned: uid → reason, message
-  std::vector<Change> changes;                                          // for the next write
-  std::map<std::tuple<std::string, std::string, std::string>, kube::ObjectPtr> slow_changes;  // Services and slices: every few seconds
+  Journal journal;  // for the next write; Services and slices: every few seconds
   std::vector<kube::ObjectPtr> restored_services, restored_slices;
-  std::uint64_t next_keeper_id = 1, saved_keeper_id = 0;
   std::vector<std::uint64_t> strangers;  // keeper ids of an earlier agent's pods of which nothing is known here
   bool awake_changed = false, pods_listed = false, was_reachable = false;
   std::vector<NodeImage> node_images;
@@ -156,15 +140,14 @@ struct Agent::State final : public NodeView {
   std::set<std::string> busy_now;  // uids
   bool services_changed = false;
   std::set<net::ServiceRules::Problem> problems_said;
-  rt::Event work, some_awake;
+  EdgeConfig edge;
+  std::vector<std::string> edge_problems;  // of the present edge-config
   rt::TaskGroup tasks;
 
   metrics::CounterValue &pods_started, &exits, &requests_lost, &connections_lost, &drift, &checkpoint_writes, &evictions, &trims;
   metrics::Histogram& cold_start;
 };
 
-// Hash of what of an object matters to the node: all but status, resourceVersion and managedFields.
-std::size_t essence_of(const kube::Object&);
 // A container as the keeper is told of it.
 sandbox::PodSpec spec_of(std::uint64_t id, std::string image_key, const ContainerPlan&);
 

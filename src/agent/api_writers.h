@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the node tells the API server about pods. StatusWriter: the latest status of each pod (older ones are never sent),
-// then its deletion, in order per pod, a few at once, again with back-off until the server took it. EventWriter: Events,
+// then its deletion; what is sent when, status_core.h decides. EventWriter: Events,
 // one after another, repeated ones counted; they are dropped when they cannot be delivered: advice, not state.
 // Owner: the agent, on its loop.
 #pragma once
@@ -8,11 +8,10 @@
 #include <deque>
 #include <list>
 #include <map>
-#include <memory>
-#include <optional>
 #include <string>
-#include <unordered_map>
 
+#include "agent/status_core.h"
+#include "base/backoff.h"
 #include "base/random.h"
 #include "base/time.h"
 #include "client/client.h"
@@ -21,51 +20,29 @@
 
 namespace skerry::agent {
 
-struct PodName {
-  std::string uid, namespace_, name;
-};
-
 class StatusWriter {
  public:
-  struct Options {
-    std::size_t at_once = 4;
-    Duration settle = 150ms;  // a pod that is not ready yet will be in a moment: wait so long for the better news
-    Duration backoff_min = 500ms, backoff_max = 30s;
-  };
-  enum class Urgency : std::uint8_t { Now, MaySettle };
+  using Options = StatusCore::Options;
+  using Urgency = StatusCore::Urgency;
+  using Counters = StatusCore::Counters;
 
-  StatusWriter(rt::Loop&, client::Client&, Clock&, Options);
+  StatusWriter(rt::Loop&, client::Client&, Clock&, Random&, Options);
   void start();
   rt::Task<> stop() { return tasks_.stop(); }
 
   void post(const PodName&, std::string json, Urgency);
   void remove(const PodName&);             // after the last status, DELETE with grace 0 and this uid
   void forget(const std::string& uid);     // the object is gone
-  std::size_t waiting() const { return entries_.size(); }
-
-  struct Counters {
-    std::uint64_t patches = 0, deletes = 0, failures = 0;
-  };
-  const Counters& counters() const { return counters_; }
+  std::size_t waiting() const { return core_.waiting(); }
+  const Counters& counters() const { return core_.counters(); }
 
  private:
-  struct Entry {
-    PodName pod;
-    std::optional<std::string> status;
-    bool remove = false, in_flight = false, forgotten = false;
-    Instant due{};
-    Duration backoff{0};
-  };
   rt::Task<> dispatch();
-  rt::Task<> send(std::shared_ptr<Entry>);
-  std::shared_ptr<Entry>& entry(const PodName&);
+  rt::Task<> send(StatusCore::Send);
 
   client::Client& api_;
   Clock& clock_;
-  Options options_;
-  std::unordered_map<std::string, std::shared_ptr<Entry>> entries_;
-  std::size_t in_flight_ = 0;
-  Counters counters_;
+  StatusCore core_;
   rt::Event work_;
   rt::TaskGroup tasks_;
 };
@@ -105,6 +82,7 @@ class EventWriter {
   std::deque<EventText> queue_;
   std::list<std::pair<std::string, Recent>> recent_;  // newest first, by what was said
   std::uint64_t dropped_ = 0;
+  Backoff away_{5s, 60s};
   rt::Event work_;
   rt::TaskGroup tasks_;
 };

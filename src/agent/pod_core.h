@@ -102,7 +102,7 @@ class PodCore {
   static Result<PodCore> restore(const Options&, kube::ObjectPtr, PodPlan, kube::Json saved, Now);
 
   void on_desired(kube::ObjectPtr, PodPlan);  // a newer version of the same uid
-  void on_vanished();                         // the object is gone from the API: end at once
+  void on_vanished();                         // the object is gone from the API: end at once. Kept by save()
   void on_references_changed() { config_retry_ = true; }
   void on_unrouted(Now);                      // it is being deleted, and no Service sends it connections any more
 
@@ -118,7 +118,8 @@ class PodCore {
   void on_placed(std::size_t container, Now);
   void on_place_failed(std::size_t container, std::string message, Now);
   // The keeper has it since an earlier agent. Serving: it goes on, unless it must not run now. Stopping: it is awaited, then started.
-  enum class Held : std::uint8_t { Serving, Stopping };
+  // Outdated: it runs another image than it is to run; it is ended, then started.
+  enum class Held : std::uint8_t { Serving, Stopping, Outdated };
   void on_adopted(std::size_t container, std::uint32_t awake, Held = Held::Serving);
   void on_awake(std::size_t container) { ++containers_[container].awake; }
   void on_idle(std::size_t container);
@@ -147,6 +148,7 @@ class PodCore {
   bool over(std::size_t container) const { return containers_[container].stage == Stage::Ended; }  // it will not run again
   bool ready() const;
   bool ended() const;  // terminal, or on its way out
+  bool vanished() const { return vanished_; }  // the API server has it no more; also after a restart
   std::string_view image_key(std::size_t container) const;
 
  private:

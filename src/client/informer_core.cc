@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <format>
+#include <utility>
 
 #include "base/check.h"
 
@@ -24,6 +25,7 @@ InformerCore::Action InformerCore::poll(Instant now) {
   if (state_ == State::Listing || state_ == State::Watching) return {Act::Wait};
   if (not_before_ && now < *not_before_) return {.act = Act::Sleep, .until = *not_before_};
   not_before_.reset();
+  if (std::exchange(list_next_, false)) state_ = State::NeedList;
   if (state_ == State::NeedList) {
     state_ = State::Listing;
     return {Act::List};
@@ -34,12 +36,10 @@ InformerCore::Action InformerCore::poll(Instant now) {
   return {.act = Act::Watch, .revision = revision_};
 }
 
-void InformerCore::fail(State next, Instant now) {
+void InformerCore::fail(State next, Instant now, Errc code) {
   state_ = next;
-  backoff_ = backoff_ == Duration::zero() ? options_.backoff_min : std::min(backoff_ * 2, options_.backoff_max);
-  // Between half and the whole of it: thousands of nodes must not come back in step.
-  const auto half = static_cast<std::uint64_t>(std::max<Duration::rep>(backoff_.count() / 2, 1));
-  not_before_ = now + backoff_ / 2 + Duration(static_cast<Duration::rep>(random_.below(half + 1)));
+  not_before_ = now + backoff_.next(random_);
+  if (code == Errc::Denied) not_before_ = now + Backoff(options_.denied_again, options_.denied_again).next(random_);
 }
 
 kube::ObjectPtr InformerCore::held(const kube::ObjectPtr& came, const kube::ObjectPtr& former) {
@@ -70,6 +70,8 @@ Result<std::vector<Change>> InformerCore::on_list(std::vector<kube::ObjectPtr> i
     else if (differs(*at, after)) out.push_back({*at, after});
   }
   cache_ = std::move(fresh);
+  digest_ = {};
+  for (const auto& object : cache_) digest_.add(*object);
   revision_ = revision;
   synced_ = true;
   ++lists_;
@@ -77,15 +79,15 @@ Result<std::vector<Change>> InformerCore::on_list(std::vector<kube::ObjectPtr> i
   return out;
 }
 
-void InformerCore::on_list_failed(const Error&, Instant now) {
+void InformerCore::on_list_failed(const Error& error, Instant now) {
   CHECK(state_ == State::Listing);
-  fail(State::NeedList, now);
+  fail(State::NeedList, now, error.code);
 }
 
 std::optional<Change> InformerCore::on_event(const WatchEvent& event) {
   CHECK(state_ == State::Watching);
   progress_ = true;
-  backoff_ = Duration::zero();
+  backoff_.reset();
   if (event.revision > revision_) revision_ = event.revision;
   if (event.type == WatchEvent::Type::Bookmark) return std::nullopt;
   const auto at = cache_.find(event.object);
@@ -93,15 +95,19 @@ std::optional<Change> InformerCore::on_event(const WatchEvent& event) {
     // A deletion carries a newer revision than what is known, but the same uid.
     if (at == cache_.end()) return std::nullopt;
     Change out{*at, nullptr};
+    digest_.remove(**at);
     cache_.erase(at);
     return out;
   }
   if (at == cache_.end()) {
+    digest_.add(*event.object);
     return Change{nullptr, *kube::put(cache_, held(event.object, nullptr))};
   }
   // Seen already: a server may repeat events after a resume.
   const kube::ObjectPtr before = *at;
   if (!differs(before, event.object) || (before->uid() == event.object->uid() && event.object->revision() < before->revision())) return std::nullopt;
+  digest_.remove(*before);
+  digest_.add(*event.object);
   return Change{before, *kube::put(cache_, held(event.object, before))};
 }
 
@@ -109,21 +115,24 @@ void InformerCore::on_watch_ended(const std::optional<Error>& error, Instant now
   CHECK(state_ == State::Watching);
   if (error && error->code == Errc::Gone) {
     // The first list follows at once; a server that says Gone again and again is backed off from.
-    if (progress_) state_ = State::NeedList, backoff_ = Duration::zero();
-    else if (backoff_ == Duration::zero()) state_ = State::NeedList, backoff_ = options_.backoff_min;
-    else fail(State::NeedList, now);
+    if (progress_) backoff_.reset();
+    const bool again = !progress_ && backoff_.failing();
+    fail(State::NeedList, now);
+    if (!again) not_before_.reset();
+    if (progress_) backoff_.reset();
     return;
   }
   if (!error && (progress_ || now - watch_began_ >= kShortWatch)) {
     state_ = State::NeedWatch;
     return;
   }
-  fail(State::NeedWatch, now);
+  fail(State::NeedWatch, now, error ? error->code : Errc::Unavailable);
 }
 
 void InformerCore::restore(std::vector<kube::ObjectPtr> items, kube::Revision revision) {
   CHECK(state_ == State::NeedList && lists_ == 0);
   for (auto& item : items) {
+    digest_.add(*item);
     kube::put(cache_, held(item, nullptr));
     item.reset();
   }

@@ -53,10 +53,12 @@ class Line final : public http::Transport {
  public:
   explicit Line(http::Handler& handler) : inner_(handler) {}
   rt::Task<http::Response> send(http::Request request, http::BodyMode mode, Duration timeout) override {
+    requests.push_back(request.method + " " + request.target);
     if (cut) co_return Fail({Errc::Unavailable, "the line is cut"});
     co_return co_await inner_.send(std::move(request), mode, timeout);
   }
   bool cut = false;
+  std::vector<std::string> requests;  // method and target of each, those that were cut off too
 
  private:
   http::InProcessTransport inner_;
@@ -179,6 +181,11 @@ class AgentNode : public net::testing::HostNamespace {
     for (kube::Json c : doc.root()["status"]["conditions"].items())
       if (c["type"].str() == type) return std::format("{} {}", c["status"].str(), c["message"].str());
     return "";
+  }
+  // As a bad sector does; of a stopped agent.
+  void damage_checkpoint() {
+    for (const char* part : {"agent.db-wal", "agent.db-shm"}) fs::remove(folder_ / "node" / part);
+    std::ofstream(folder_ / "node/agent.db") << std::string(8192, 'x');
   }
   // Every process of this node's slots, parked ones too, dies.
   bool kill_sandboxes() const {
