@@ -120,11 +120,11 @@ rt::Task<std::optional<WatchEvent>> Watch::next() {
 }
 
 rt::Task<http::Response> Client::exchange(std::string method, std::string target, std::string body, std::string content_type,
-                                          http::BodyMode mode, Answer answer) {
+                                          http::BodyMode mode, http::Headers more) {
   http::Request request{.method = method, .target = std::move(target), .body = std::move(body)};
   request.headers.set("Accept", "application/json");
   if (!content_type.empty()) request.headers.set("Content-Type", content_type);
-  if (answer == Answer::Minimal) request.headers.set("Prefer", "return=minimal");
+  for (const auto& [name, value] : more.all()) request.headers.set(name, value);
   const std::string operation = method + " " + request.target.substr(0, request.target.find('?'));
   auto response = co_await transport_.send(std::move(request), mode, options_.timeout);
   if (!response) co_return Fail(response.error().with(operation));
@@ -140,8 +140,9 @@ rt::Task<ObjectPtr> Client::object_exchange(std::string method, std::string targ
   co_return std::move(*object);
 }
 
-rt::Task<http::Headers> Client::quiet_exchange(std::string method, std::string target, std::string body, std::string_view content_type) {
-  CO_TRY(auto response, co_await exchange(std::move(method), std::move(target), std::move(body), std::string(content_type), http::BodyMode::Whole, Answer::Minimal));
+rt::Task<http::Headers> Client::quiet_exchange(std::string method, std::string target, std::string body, std::string_view content_type, http::Headers more) {
+  more.set("Prefer", "return=minimal");
+  CO_TRY(auto response, co_await exchange(std::move(method), std::move(target), std::move(body), std::string(content_type), http::BodyMode::Whole, std::move(more)));
   co_return std::move(response.headers);
 }
 
@@ -199,8 +200,8 @@ rt::Task<ObjectPtr> Client::patch_status(ResourcePath path, std::string namespac
 rt::Task<http::Headers> Client::create_quietly(ResourcePath path, std::string namespace_, std::string json) {
   co_return co_await quiet_exchange("POST", path.url(namespace_), std::move(json), "application/json");
 }
-rt::Task<http::Headers> Client::patch_quietly(ResourcePath path, std::string namespace_, std::string name, PatchType type, std::string patch) {
-  co_return co_await quiet_exchange("PATCH", path.url(namespace_, name), std::move(patch), media_type(type));
+rt::Task<http::Headers> Client::patch_quietly(ResourcePath path, std::string namespace_, std::string name, PatchType type, std::string patch, http::Headers more) {
+  co_return co_await quiet_exchange("PATCH", path.url(namespace_, name), std::move(patch), media_type(type), std::move(more));
 }
 rt::Task<http::Headers> Client::patch_status_quietly(ResourcePath path, std::string namespace_, std::string name, PatchType type, std::string patch) {
   co_return co_await quiet_exchange("PATCH", path.url(namespace_, name, "status"), std::move(patch), media_type(type));

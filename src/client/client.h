@@ -73,9 +73,9 @@ class Client {
   // The object as it was last, or as it is now if finalizers or grace keep it; nothing if the server answered a Status.
   rt::Task<ObjectPtr> remove(ResourcePath, std::string namespace_, std::string name, DeleteOptions = {});
   // The same writes where nobody reads what comes back (RFC 7240: Prefer: return=minimal). A server that knows this answers without a
-  // body; another one's body is not parsed. What is left are the answer's headers.
+  // body; another one's body is not parsed. What is left are the answer's headers; `more` are headers of the request.
   rt::Task<http::Headers> create_quietly(ResourcePath, std::string namespace_, std::string json);
-  rt::Task<http::Headers> patch_quietly(ResourcePath, std::string namespace_, std::string name, PatchType, std::string patch);
+  rt::Task<http::Headers> patch_quietly(ResourcePath, std::string namespace_, std::string name, PatchType, std::string patch, http::Headers more = {});
   rt::Task<http::Headers> patch_status_quietly(ResourcePath, std::string namespace_, std::string name, PatchType, std::string patch);
   // POST to a subresource: pods/NAME/binding, serviceaccounts/NAME/token. The answer's body.
   rt::Task<std::string> post(ResourcePath, std::string namespace_, std::string name, std::string subresource, std::string json);
@@ -90,10 +90,9 @@ class Client {
   const Options& options() const { return options_; }
 
  private:
-  enum class Answer : std::uint8_t { Object, Minimal };
   rt::Task<http::Response> exchange(std::string method, std::string target, std::string body, std::string content_type,
-                                    http::BodyMode, Answer = Answer::Object);
-  rt::Task<http::Headers> quiet_exchange(std::string method, std::string target, std::string body, std::string_view content_type);
+                                    http::BodyMode, http::Headers more = {});
+  rt::Task<http::Headers> quiet_exchange(std::string method, std::string target, std::string body, std::string_view content_type, http::Headers more = {});
   rt::Task<ObjectPtr> object_exchange(std::string method, std::string target, std::string body, std::string content_type);
   http::Transport& transport_;
   Options options_;

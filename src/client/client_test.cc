@@ -76,9 +76,14 @@ TEST_F(ClientTest, SendsEachVerbAsTheApiWantsIt) {
 TEST_F(ClientTest, WritesQuietlyAndGivesTheHeaders) {
   // A server that knows the preference, and one that does not: its body is not looked at.
   api.forced.emplace_back(204, "");
-  const auto headers = rt::Loop::run_one(client.patch_quietly(kLeases, "kube-node-lease", "n", PatchType::Merge, "{}"));
+  const auto headers = rt::Loop::run_one(client.patch_quietly(kLeases, "kube-node-lease", "n", PatchType::Merge, "{}", [] {
+    http::Headers more;
+    more.set("X-Asked", "yes");
+    return more;
+  }()));
   ASSERT_TRUE(headers.has_value());
   EXPECT_EQ(last().headers.get("prefer"), "return=minimal");
+  EXPECT_EQ(last().headers.get("x-asked"), "yes");
   EXPECT_EQ(last().headers.get("content-type"), "application/merge-patch+json");
   EXPECT_TRUE(headers->has("content-type"));
   api.forced.emplace_back(200, "{ not even JSON");
