@@ -91,39 +91,43 @@ line_cluster() {
 }
 a_day() { calc "$1 * 86400 / $2 / 1000000"; } # BYTES SECONDS : MB
 
+# line_idle PERIOD SECONDS : what a node with that lease period sends and writes in a window of that length. Once for each period; sets
+# IDLE_SECONDS, IDLE_BYTES, IDLE_PACKETS, IDLE_WRITTEN, IDLE_SERVER_WRITTEN.
+line_idle() {
+  local pids bytes packets written server known=$BENCH_DIR/idle-$1
+  if [ ! -f "$known" ]; then
+    line_cluster "${1}s"
+    IDLE_SECONDS=$([ "$BENCH_QUICK" = 1 ] && echo "$1" || echo "$2")
+    pids=$(line_node_pids)
+    bytes=$(line_bytes)
+    packets=$(line_packets)
+    # shellcheck disable=SC2086
+    written=$(written_bytes $pids)
+    server=$(written_bytes "$LINE_SERVER_PID")
+    sleep "$IDLE_SECONDS"
+    [ "$pids" = "$(line_node_pids)" ] || die "the node's processes changed while nothing happened; log: $CLUSTER_LOG"
+    # shellcheck disable=SC2086
+    echo "$IDLE_SECONDS $(($(line_bytes) - bytes)) $(($(line_packets) - packets)) $(($(written_bytes $pids) - written)) $(($(written_bytes "$LINE_SERVER_PID") - server))" >"$known"
+  fi
+  read -r IDLE_SECONDS IDLE_BYTES IDLE_PACKETS IDLE_WRITTEN IDLE_SERVER_WRITTEN <"$known"
+}
+
 # What comes once an hour is not in a window of minutes: watches are opened anew, the node's status is told again. That is at
 # most what coming back after an outage costs, so that is added, 24 times.
 line_wire() { # PERIOD SECONDS LIMIT
-  local before packets window hour
+  local hour
   [ -n "$(recall reconnect-bytes)" ] || figure_reconnect
   hour=$(recall reconnect-bytes)
-  line_cluster "${1}s"
-  window=$([ "$BENCH_QUICK" = 1 ] && echo "$1" || echo "$2")
-  before=$(line_bytes)
-  packets=$(line_packets)
-  sleep "$window"
-  before=$(($(line_bytes) - before))
-  packets=$(($(line_packets) - packets))
-  note "idle, lease $1 s: $before bytes of IP in $packets packets in $window s; what comes every hour: at most $(calc "$hour * 1000") bytes"
-  row "node-wire-$1" "$(calc "$(a_day "$before" "$window") + 24 * $hour / 1000")" "MB a day, from $window s" "" "" "<" "$3"
+  line_idle "$1" "$2"
+  note "idle, lease $1 s: $IDLE_BYTES bytes of IP in $IDLE_PACKETS packets in $IDLE_SECONDS s; what comes every hour: at most $(calc "$hour * 1000") bytes"
+  row "node-wire-$1" "$(calc "$(a_day "$IDLE_BYTES" "$IDLE_SECONDS") + 24 * $hour / 1000")" "MB a day, from $IDLE_SECONDS s" "" "" "<" "$3"
 }
 figure_node_wire_60() { line_wire 60 600 2; }
 figure_node_wire_10() { line_wire 10 300 15; }
 
 figure_node_disk() {
-  local window node server pids
-  line_cluster 10s
-  window=$([ "$BENCH_QUICK" = 1 ] && echo 5 || echo 300)
-  pids=$(line_node_pids)
-  # shellcheck disable=SC2086
-  node=$(written_bytes $pids)
-  server=$(written_bytes "$LINE_SERVER_PID")
-  sleep "$window"
-  [ "$pids" = "$(line_node_pids)" ] || die "the node's processes changed while nothing happened; log: $CLUSTER_LOG"
-  # shellcheck disable=SC2086
-  node=$(($(written_bytes $pids) - node))
-  server=$(($(written_bytes "$LINE_SERVER_PID") - server))
-  row node-disk "$(a_day "$node" "$window")" "MB a day, from $window s" "skerry server, meanwhile" "$(a_day "$server" "$window")" "<" 50
+  line_idle 10 300
+  row node-disk "$(a_day "$IDLE_WRITTEN" "$IDLE_SECONDS")" "MB a day, from $IDLE_SECONDS s" "skerry server, meanwhile" "$(a_day "$IDLE_SERVER_WRITTEN" "$IDLE_SECONDS")" "<" 50
 }
 
 # --- the line comes back ---
@@ -164,7 +168,7 @@ line_restart_server() {
 
 figure_reconnect() {
   # The node gives a request 30 s, then its watches are given up too: longer than that, no connection of before is left.
-  local seconds=75 restarts
+  local seconds=60 restarts
   line_cluster 10s
   restarts=$(line_restarts)
   [ "$BENCH_QUICK" = 0 ] || seconds=45
@@ -187,19 +191,15 @@ registry_stop() { # whatever runs
   [ -z "$REGISTRY_PID" ] || stop_pid "$REGISTRY_PID" 10 || return 1
   REGISTRY_PID=
 }
-# padded_module FILE BYTES : hello.wasm with a custom section of random bytes, which no compressor shortens.
+# padded_module FILE BYTES : hello.wasm with a custom section (number 0, LEB128 size, name) of random bytes, which no compressor shortens.
 padded_module() {
-  python3 - "$BENCH_BUILD/guest/hello.wasm" "$1" "$2" <<'PYTHON'
-import os, sys
-def leb(n):
-    out = b""
-    while True:
-        n, byte = n >> 7, n & 127
-        out += bytes([byte | (128 if n else 0)])
-        if not n: return out
-body = bytes([7]) + b"padding" + os.urandom(int(sys.argv[3]))
-open(sys.argv[2], "wb").write(open(sys.argv[1], "rb").read() + b"\0" + leb(len(body)) + body)
-PYTHON
+  local n=$(($2 + 8)) size=
+  while [ $n -gt 127 ]; do
+    size+=$(printf '\\x%02x' $((n & 127 | 128)))
+    n=$((n >> 7))
+  done
+  size+=$(printf '\\x%02x' "$n")
+  { cat "$BENCH_BUILD/guest/hello.wasm" && printf '%b' "\\x00$size\\x07padding" && head -c "$2" /dev/urandom; } >"$1"
 }
 # timed_us COMMAND… : how long it took, on stdout; what it says goes nowhere.
 timed_us() {
