@@ -43,7 +43,7 @@ rt::Task<> StatusWriter::dispatch() {
 rt::Task<> StatusWriter::send(StatusCore::Send one) {
   std::optional<Error> failure;
   if (one.status) {
-    auto done = co_await api_.patch_status(client::kPods, one.pod.namespace_, one.pod.name, client::PatchType::Strategic, std::move(*one.status));
+    auto done = co_await api_.patch_status_quietly(client::kPods, one.pod.namespace_, one.pod.name, client::PatchType::Strategic, std::move(*one.status));
     if (!done) failure = std::move(done).error();
     if (failure && StatusCore::final(*failure) && failure->code != Errc::NotFound)
       LOG_WARN("pod status refused", {"pod", one.pod.name}, {"namespace", one.pod.namespace_}, {"reason", *failure});
@@ -109,7 +109,7 @@ rt::Task<> EventWriter::send(EventText event) {
     JsonEdit patch;
     patch.root().set("count", ++r.count);
     patch.root().set("lastTimestamp", now);
-    auto done = co_await api_.patch(client::kEvents, r.namespace_, r.name, client::PatchType::Merge, patch.dump());
+    auto done = co_await api_.patch_quietly(client::kEvents, r.namespace_, r.name, client::PatchType::Merge, patch.dump());
     if (done || done.error().code != Errc::NotFound) {
       if (!done) co_return Fail(std::move(done).error());
       co_return Result<>{};
@@ -143,7 +143,7 @@ rt::Task<> EventWriter::send(EventText event) {
   root.set("firstTimestamp", now);
   root.set("lastTimestamp", now);
   root.set("count", 1);
-  CO_TRY_OK(co_await api_.create(client::kEvents, recent.namespace_, edit.dump()));
+  CO_TRY_OK(co_await api_.create_quietly(client::kEvents, recent.namespace_, edit.dump()));
   recent_.emplace_front(key, std::move(recent));
   if (recent_.size() > options_.recent_max) recent_.pop_back();
   co_return Result<>{};

@@ -40,6 +40,7 @@ class NodeReporter {
   rt::Task<> run_lease();
   rt::Task<> register_node();
   rt::Task<> renew();
+  void on_renewed();
 
   client::Client& api_;
   Clock& clock_;
@@ -51,7 +52,8 @@ class NodeReporter {
   ApiStanding standing_;
   MachineFacts machine_;
   std::string uid_, said_;
-  Instant said_at_{}, machine_said_at_{};
+  Instant said_at_{}, machine_said_at_{}, renewed_at_{};
+  Time renewed_time_{};
   bool registered_ = false, reachable_ = false, lease_known_ = false, metadata_due_ = false;
   rt::Event changed_, registered_event_;
   rt::TaskGroup tasks_;
