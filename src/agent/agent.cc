@@ -44,6 +44,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
       events(loop, deps.api, deps.clock, deps.random, {.node = options.node_name}),
       references(loop, deps.api, deps.clock, {}, [this] { for (auto& [uid, entry] : entries) { entry->core.on_references_changed(); mark(uid); } },
                  [this](std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr object) { store_object(kind, ns, name, std::move(object)); }),
+      owners(loop, deps.api, deps.clock, {}, [this](std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr object) { store_object(kind, ns, name, std::move(object)); }),
       images(loop, deps.clock, deps.random, {.image_folder = options.image_folder, .build = native_build(options), .registry = options.registry, .registries = options.registries},
              [this](const sandbox::Command& command, std::span<const int> fds) { keeper->send(command, fds); }),
       pod_informer(loop, deps.api, deps.random, {.resource = client::kPods, .namespace_ = "", .selectors = {.label = "", .field = "spec.nodeName=" + options.node_name}},
@@ -71,6 +72,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
   keeper_options.arguments = options.keeper_arguments;
   keeper_options.environment = options.keeper_environment;
   keeper = std::make_unique<KeeperDriver>(loop, std::move(keeper_options), KeeperDriver::Callbacks{[this](sandbox::Event event) { on_keeper(std::move(event)); }, [this] { refill(); }});
+  reporter.on_node([this](const kube::ObjectPtr& node) { keep_node(node); });
   registry.on_expose(metrics::write_process_metrics);
   if (deps.names != nullptr) registry.on_expose([names = deps.names](metrics::Exposition& out) { names->write_metrics(out); });
   registry.on_expose([this](metrics::Exposition& out) {
@@ -160,6 +162,11 @@ rt::Task<> Agent::State::restore() {
   for (kube::ObjectPtr& object : opened.loaded.objects) {
     if (object->kind() == "Service") restored_services.push_back(object);
     else if (object->kind() == "EndpointSlice") restored_slices.push_back(object);
+    else if (OwnerCache::is_owner(object->kind())) owners.restore(std::move(object));
+    else if (object->kind() == "Node") {
+      node_essence = essence_of(*object);
+      reporter.restore(std::move(object));
+    }
     else references.restore(std::move(object));
   }
   if (deps.names != nullptr) {
@@ -199,6 +206,7 @@ rt::Task<> Agent::State::restore() {
       next_keeper_id = std::max(next_keeper_id, entry->core.keeper_id(i).value() + 1);
     }
     entries[pod.object->uid()] = std::move(entry);
+    owners.put_pod(*pod.object);
   }
   co_return Result<>{};
 }
@@ -332,6 +340,7 @@ rt::Task<> Agent::State::stop(OnStop how) {
   CO_TRY_OK(co_await service_informer.stop());
   CO_TRY_OK(co_await slice_informer.stop());
   CO_TRY_OK(co_await references.stop());
+  CO_TRY_OK(co_await owners.stop());
   CO_TRY_OK(co_await images.stop());
   CO_TRY_OK(co_await reporter.stop());
   CO_TRY_OK(co_await status.stop());
@@ -407,6 +416,7 @@ Agent::~Agent() { CHECK(!state_->started); }
 rt::Task<> Agent::start() { return state_->start(); }
 rt::Task<> Agent::stop(OnStop how) { return state_->stop(how); }
 http::Handler& Agent::node_api() { return state_->node_api; }
+LocalView& Agent::local_view() { return *state_; }
 Agent::Summary Agent::summary() const {
   Summary out{.pods = state_->entries.size(), .connected = state_->reporter.reachable(), .keeper_pid = state_->keeper->welcome().pid};
   for (const auto& [uid, entry] : state_->entries) {

@@ -105,6 +105,7 @@ void Agent::State::add_pod(const kube::ObjectPtr& object) {
     ids.emplace_back(next_keeper_id++);
   }
   references.want(*plan);
+  owners.put_pod(*object);
   const auto& entry = entries[object->uid()] = std::make_unique<PodEntry>(PodCore(core_options, object, std::move(*plan), ids));
   for (std::size_t i = 0; i < ids.size(); ++i) by_keeper_id[ids[i].value()] = {entry.get(), i};
   mark(object->uid());
@@ -434,6 +435,7 @@ void Agent::State::forget(const std::string& uid) {
     LOG_WARN("logs not removed", {"reason", removed.error()});
   addresses.release(uid);
   status.forget(uid);
+  owners.remove_pod(uid);
   entries.erase(it);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The agent's inside; only agent.cc, agent_pods.cc and agent_ticks.cc include it. One loop, no locks.
+// The agent's inside; only agent.cc and agent_*.cc include it. One loop, no locks.
 //
 //   informers, keeper, images, timers ── on_* ──▶ PodCore ──┐
 //                                        dirty set          │ poll()
@@ -21,10 +21,12 @@
 #include "agent/checkpoint.h"
 #include "agent/image_manager.h"
 #include "agent/keeper_driver.h"
+#include "agent/local_view.h"
 #include "agent/logs.h"
 #include "agent/memory_relief.h"
 #include "agent/node_api.h"
 #include "agent/node_reporter.h"
+#include "agent/owner_cache.h"
 #include "agent/pod_core.h"
 #include "agent/reference_cache.h"
 #include "client/informer.h"
@@ -55,7 +57,7 @@ struct PodEntry {
   std::size_t essence = 0;  // hash of what matters of the object on the disk
 };
 
-struct Agent::State final : public NodeView {
+struct Agent::State final : public NodeView, public LocalView {
   State(rt::Loop&, AgentDeps, AgentOptions);
 
   // agent.cc
@@ -116,6 +118,13 @@ struct Agent::State final : public NodeView {
   const std::string& node_name() const override { return options.node_name; }
   std::string health() const override;
 
+  // LocalView: agent_local.cc
+  std::vector<kube::ObjectPtr> objects() const override;
+  bool connected() const override { return reporter.reachable(); }
+  rt::Task<Changed> change(LocalChange) override;
+  kube::ObjectPtr shown_pod(const PodEntry&) const;
+  void keep_node(const kube::ObjectPtr&);
+
   rt::Loop& loop;
   AgentDeps deps;
   AgentOptions options;
@@ -131,10 +140,11 @@ struct Agent::State final : public NodeView {
   net::AddressPool addresses;
   LogFolder logs;
   NodeApi node_api;
-  NodeReporter reporter;
+  mutable NodeReporter reporter;  // it notes when a condition was seen first, also for who only reads
   StatusWriter status;
   EventWriter events;
   ReferenceCache references;
+  OwnerCache owners;
   ImageManager images;
   std::unique_ptr<KeeperDriver> keeper;
   client::Informer pod_informer, service_informer, slice_informer;
@@ -145,6 +155,7 @@ struct Agent::State final : public NodeView {
   std::map<std::string, std::pair<std::string, std::string>> refused;  // pods that cannot even be planned: uid → reason, message
   std::vector<Change> changes;                                          // for the next write
   std::map<std::tuple<std::string, std::string, std::string>, kube::ObjectPtr> slow_changes;  // Services and slices: every few seconds
+  std::size_t node_essence = 0;  // of the Node on the disk
   std::vector<kube::ObjectPtr> restored_services, restored_slices;
   std::uint64_t next_keeper_id = 1, saved_keeper_id = 0;
   std::vector<std::uint64_t> strangers;  // keeper ids of an earlier agent's pods of which nothing is known here

@@ -29,7 +29,11 @@ rt::Task<> Agent::State::run_ticks() {
 
 void Agent::State::tick(Instant t) {
   references.tick(t);
-  if (reporter.reachable() && !was_reachable) images.on_line_back();
+  owners.tick(t);
+  if (reporter.reachable() && !was_reachable) {
+    images.on_line_back();
+    owners.refresh(t);
+  }
   was_reachable = reporter.reachable();
   if (images.changed()) {
     node_images.clear();

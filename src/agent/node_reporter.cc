@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "base/log.h"
+#include "kube/resources.h"
+#include "kube/strategic_merge.h"
 
 namespace skerry::agent {
 
@@ -22,16 +24,42 @@ void NodeReporter::start() {
 rt::Task<> NodeReporter::register_node() {
   auto created = co_await api_.create(client::kNodes, "", status_.node(machine_, images_(), clock_.now()));
   if (created) {
-    uid_ = (*created)->uid();
+    heard(std::move(*created));
     LOG_INFO("node registered", {"node", options_.node_name});
     co_return Result<>{};
   }
   if (created.error().code != Errc::AlreadyExists && created.error().code != Errc::Conflict) co_return Fail(std::move(created).error());
   CO_TRY(auto node, co_await api_.patch(client::kNodes, "", options_.node_name, client::PatchType::Strategic, status_.metadata_patch()));
-  uid_ = node->uid();
+  heard(std::move(node));
   CO_TRY_OK(co_await api_.patch_status(client::kNodes, "", options_.node_name, client::PatchType::Strategic, status_.status_patch(machine_, images_(), clock_.now())));
   LOG_INFO("node taken over", {"node", options_.node_name});
   co_return Result<>{};
+}
+
+void NodeReporter::restore(kube::ObjectPtr node) {
+  uid_ = node->uid();
+  node_ = std::move(node);
+}
+
+void NodeReporter::heard(kube::ObjectPtr node) {
+  uid_ = node->uid();
+  node_ = std::move(node);
+  if (on_node_) on_node_(node_);
+}
+
+kube::ObjectPtr NodeReporter::node() {
+  const auto ours = kube::JsonDoc::parse(status_.node(machine_, images_(), clock_.now()));
+  if (!ours) return node_;
+  auto edit = node_ ? kube::JsonEdit::copy(node_->parse().root()) : kube::JsonEdit();
+  if (!kube::strategic_merge(kube::find_kind("v1", "Node")->message(), edit.root(), ours->root())) return node_;
+  auto made = kube::Object::from_json(edit.dump());
+  return made ? std::move(*made) : node_;
+}
+
+kube::ObjectPtr NodeReporter::lease() const {
+  if (renewed_at_ == Time{}) return nullptr;
+  auto made = kube::Object::from_json(lease_body(options_.node_name, uid_, renewed_at_));
+  return made ? std::move(*made) : nullptr;
 }
 
 rt::Task<> NodeReporter::run_status() {
@@ -54,6 +82,7 @@ rt::Task<> NodeReporter::run_status() {
         auto patched = co_await api_.patch_status(client::kNodes, "", options_.node_name, client::PatchType::Strategic,
                                                   status_.status_patch(machine_, images_(), clock_.now()));
         if (patched) {
+          heard(std::move(*patched));
           said_ = std::move(essence);
           said_at_ = clock_.instant();
         } else {
@@ -94,6 +123,7 @@ rt::Task<> NodeReporter::run_lease() {
   CO_TRY_OK(co_await registered_event_.wait());
   for (;;) {
     auto renewed = co_await renew();
+    if (renewed) renewed_at_ = clock_.now();
     if (renewed.has_value() != reachable_) {
       reachable_ = renewed.has_value();
       if (reachable_) LOG_INFO("API server reached", {"node", options_.node_name});

@@ -27,12 +27,20 @@ class NodeReporter {
   const MachineFacts& machine() const { return machine_; }
   const std::string& node_uid() const { return uid_; }
   bool reachable() const { return reachable_; }  // the last exchange with the API server was answered
+  // The Node as the server had it last, with our status of now; and its Lease as it was renewed last, or null.
+  kube::ObjectPtr node();
+  kube::ObjectPtr lease() const;
+  // From the checkpoint: what the server said of the Node (labels, taints, uid) before this start.
+  void restore(kube::ObjectPtr node);
+  // Called with each answer about the Node. On the loop.
+  void on_node(std::function<void(const kube::ObjectPtr&)> said) { on_node_ = std::move(said); }
 
  private:
   rt::Task<> run_status();
   rt::Task<> run_lease();
   rt::Task<> register_node();
   rt::Task<> renew();
+  void heard(kube::ObjectPtr node);
 
   client::Client& api_;
   Clock& clock_;
@@ -43,6 +51,9 @@ class NodeReporter {
   NodeStatus status_;
   MachineFacts machine_;
   std::string uid_, said_;
+  kube::ObjectPtr node_;  // the server's last word
+  Time renewed_at_{};
+  std::function<void(const kube::ObjectPtr&)> on_node_;
   Instant said_at_{};
   bool registered_ = false, reachable_ = false, lease_known_ = false;
   rt::Event changed_, registered_event_;

@@ -145,6 +145,8 @@ class PodCore {
   // Why it has not started yet, as its status says; nothing once it ran.
   std::string_view waiting(std::size_t container) const;
   bool over(std::size_t container) const { return containers_[container].stage == Stage::Ended; }  // it will not run again
+  // The status as it is now, as a patch of the pod: what the API server is told, or would be.
+  std::string status(Now) const;
   bool ready() const;
   bool ended() const;  // terminal, or on its way out
   std::string_view image_key(std::size_t container) const;

@@ -139,6 +139,12 @@ class StatusBuilder {
 
 std::string PodCore::build_status(Now now) { return StatusBuilder(*this, now).run(); }
 
+std::string PodCore::status(Now now) const {
+  PodCore copy(*this);  // telling it here does not count as having told the API server
+  if (!copy.start_time_) copy.start_time_ = now.wall;
+  return copy.build_status(now);
+}
+
 std::string PodCore::save() const {
   JsonEdit edit;
   MutJson root = edit.root();

@@ -126,4 +126,9 @@ void ReferenceCache::keep_only(const std::vector<const PodPlan*>& plans) {
   }
 }
 
+void ReferenceCache::for_each_open(const std::function<void(const kube::ObjectPtr&)>& visit) const {
+  for (const auto& [key, e] : entries_)
+    if (std::get<Kind>(key) != Kind::Secret && e.object) visit(e.object);
+}
+
 }  // namespace skerry::agent

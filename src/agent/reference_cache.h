@@ -37,6 +37,8 @@ class ReferenceCache final : public References {
   void want(const PodPlan&);               // a pod came or starts anew: have its objects fresh
   void tick(Instant now);                  // asks again for what is missing
   void keep_only(const std::vector<const PodPlan*>&);  // forgets what no pod needs
+  // ConfigMaps and RuntimeClasses that are known; never a Secret.
+  void for_each_open(const std::function<void(const kube::ObjectPtr&)>&) const;
 
   Found config_map(std::string_view ns, std::string_view name) const override { return find(Kind::ConfigMap, ns, name); }
   Found secret(std::string_view ns, std::string_view name) const override { return find(Kind::Secret, ns, name); }
