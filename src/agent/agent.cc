@@ -16,7 +16,7 @@
 namespace skerry::agent {
 namespace {
 
-constexpr Duration kRefilledAfter = 5s, kShutdownGrace = 10s;
+constexpr Duration kRefilledAfter = 5s, kShutdownGrace = 10s, kRevisionsAtLeastEvery = 10min;
 
 wasm::NativeBuild native_build(const AgentOptions& o) {
   return {.compiler = o.compile_program, .folder = o.data_folder / "native", .options = {}, .memory_bytes_max = o.compile_memory_bytes_max, .cpu_time_max = std::chrono::seconds(120)};
@@ -35,12 +35,15 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
     : loop(l),
       deps(d),
       options(std::move(o)),
-      core_options{.node_name = options.node_name, .host_ip = options.node_address},
-      addresses(deps.network.options().pods),
+      work(loop),
+      some_awake(loop),
+      table({.core = {.node_name = options.node_name, .host_ip = options.node_address}, .plan = {}, .addresses = deps.network.options().pods, .pods_max = options.pods_max},
+            [this] { work.set(); }),
+      entries(table.entries()),
       logs({.folder = options.data_folder / "logs", .bytes_max = options.log_bytes_max, .files_max = options.log_files_max}),
       node_api({.organizations = options.api_organizations, .users = options.api_users}, *this, logs, registry, deps.clock),
       reporter(loop, deps.api, deps.clock, deps.random, options, [this] { return node_images; }, [this] { return machine_now(); }),
-      status(loop, deps.api, deps.clock, {}),
+      status(loop, deps.api, deps.clock, deps.random, {}),
       events(loop, deps.api, deps.clock, deps.random, {.node = options.node_name}),
       references(loop, deps.api, deps.clock, {}, [this] { for (auto& [uid, entry] : entries) { entry->core.on_references_changed(); mark(uid); } },
                  [this](std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr object) { store_object(kind, ns, name, std::move(object)); }),
@@ -53,8 +56,6 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
                        [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_service(before, after); }),
       slice_informer(loop, deps.api, deps.random, {.resource = client::kEndpointSlices, .namespace_ = "", .selectors = {}},
                      [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_slice(before, after); }),
-      work(loop),
-      some_awake(loop),
       tasks(loop),
       pods_started(registry.counter("skerry_agent_containers_started_total", "Containers handed to the keeper")),
       exits(registry.counter("skerry_agent_container_failures_total", "Sandboxes that ended otherwise than idle or asked to")),
@@ -73,6 +74,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
   keeper_options.environment = options.keeper_environment;
   keeper = std::make_unique<KeeperDriver>(loop, std::move(keeper_options), KeeperDriver::Callbacks{[this](sandbox::Event event) { on_keeper(std::move(event)); }, [this] { refill(); }});
   reporter.on_node([this](const kube::ObjectPtr& node) { keep_node(node); });
+  table.before_asking([this](PodEntry& entry) { tell_unrouted(entry); });
   registry.on_expose(metrics::write_process_metrics);
   if (deps.names != nullptr) registry.on_expose([names = deps.names](metrics::Exposition& out) { names->write_metrics(out); });
   registry.on_expose([this](metrics::Exposition& out) {
@@ -139,7 +141,7 @@ rt::Task<> Agent::State::start() {
   tasks.spawn("ticks", run_ticks());
   if (deps.services != nullptr) tasks.spawn("load", watch_load());
   tasks.spawn("after list", reconcile_after_list());
-  mark_all();
+  table.mark_all();
   LOG_INFO("agent started", {"node", options.node_name}, {"pods restored", entries.size()}, {"keeper", keeper->welcome().pid});
   co_return Result<>{};
 }
@@ -157,8 +159,6 @@ rt::Task<> Agent::State::restore() {
   checkpoint.emplace(std::move(opened.checkpoint));
   if (!checkpoint->restored().empty()) LOG_ERROR("the checkpoint was damaged and is empty now: pods come again from the API server", {"reason", checkpoint->restored()});
   for (const std::string& lost : opened.loaded.lost) LOG_WARN("not restored", {"what", lost});
-  next_keeper_id = static_cast<std::uint64_t>(std::max<std::int64_t>(opened.loaded.number("next-keeper-id", 1), 1));
-  saved_keeper_id = next_keeper_id;
   for (kube::ObjectPtr& object : opened.loaded.objects) {
     if (object->kind() == "Service") restored_services.push_back(object);
     else if (object->kind() == "EndpointSlice") restored_slices.push_back(object);
@@ -167,7 +167,7 @@ rt::Task<> Agent::State::restore() {
       node_essence = essence_of(*object);
       reporter.restore(std::move(object));
     }
-    else references.restore(std::move(object));
+    else if (object->kind() != "Pod") references.restore(std::move(object));
   }
   if (deps.names != nullptr) {
     for (const auto& service : restored_services) deps.names->names().put_service(*service);
@@ -179,36 +179,43 @@ rt::Task<> Agent::State::restore() {
     for (const auto& slice : restored_slices) deps.services->rules().put_slice(*slice);
     deps.services->changed();
   }
-  for (Checkpoint::Pod& pod : opened.loaded.pods) {
-    auto plan = plan_pod(*pod.object, plan_options);
-    auto doc = kube::JsonDoc::parse(pod.state);
-    if (!plan || !doc) {
-      LOG_WARN("pod not restored", {"pod", pod.object->name()}, {"reason", plan ? doc.error() : plan.error()});
-      continue;
-    }
-    auto core = PodCore::restore(core_options, pod.object, std::move(*plan), doc->root(), now());
-    if (!core) {
-      LOG_WARN("pod not restored", {"pod", pod.object->name()}, {"reason", core.error()});
-      continue;
-    }
-    auto entry = std::make_unique<PodEntry>(std::move(*core));
-    if (!entry->core.address().empty()) {
-      const auto address = os::Ipv4::parse(entry->core.address());
-      if (!address || !addresses.reserve(pod.object->uid(), *address)) {
-        LOG_WARN("pod not restored: its address is taken or not of this node's range", {"pod", pod.object->name()}, {"address", entry->core.address()});
-        continue;
-      }
-    }
-    entry->saved = std::hash<std::string>{}(pod.state);
-    entry->essence = essence_of(*pod.object);
-    for (std::size_t i = 0; i < entry->core.containers(); ++i) {
-      by_keeper_id[entry->core.keeper_id(i).value()] = {entry.get(), i};
-      next_keeper_id = std::max(next_keeper_id, entry->core.keeper_id(i).value() + 1);
-    }
-    entries[pod.object->uid()] = std::move(entry);
-    owners.put_pod(*pod.object);
-  }
+  auto restored = table.restore(opened.loaded, now());
+  for (const std::string& problem : restored.problems) LOG_WARN("pod not restored", {"reason", problem});
+  carry_out(table.take_effects());
+  for (const auto& [uid, entry] : entries) owners.put_pod(*entry->core.object());
+  resume(opened.loaded, std::move(restored));
   co_return Result<>{};
+}
+
+// Where the last agent had read to, the watches go on: nothing is listed. What could not be read back is listed.
+void Agent::State::resume(const Checkpoint::Loaded& loaded, PodTable::Restored restored) {
+  if (!loaded.lost.empty()) return;
+  const auto from = [&](client::Informer& informer, std::vector<kube::ObjectPtr> objects) {
+    const std::int64_t revision = loaded.number("revision/" + informer.options().resource.resource);
+    if (revision <= 0) return;
+    revisions_saved[informer.options().resource.resource] = revision;
+    informer.restore(std::move(objects), kube::Revision(static_cast<std::uint64_t>(revision)));
+  };
+  if (restored.problems.empty()) from(pod_informer, std::move(restored.objects));
+  from(service_informer, restored_services);
+  from(slice_informer, restored_slices);
+}
+
+// What changed lately, and how far the watches have read: in one transaction, so that a revision never goes before its objects.
+void Agent::State::write_slowly(Instant t) {
+  for (auto& [key, object] : slow_changes) store_object(std::get<0>(key), std::get<1>(key), std::get<2>(key), object);
+  slow_changes.clear();
+  for (Change& change : table.latest_objects()) changes.push_back(std::move(change));
+  if (changes.empty() && t < revisions_at) return;
+  revisions_at = t + kRevisionsAtLeastEvery;
+  for (const client::Informer* informer : {&pod_informer, &service_informer, &slice_informer}) {
+    const auto revision = static_cast<std::int64_t>(informer->revision().value());
+    std::int64_t& known = revisions_saved[informer->options().resource.resource];
+    if (revision == known) continue;
+    known = revision;
+    changes.push_back(change::PutNumber{"revision/" + informer->options().resource.resource, revision});
+  }
+  if (!changes.empty()) work.set();
 }
 
 // Adopts what a running keeper holds: nothing of it is restarted. What it does not hold goes through its start again.
@@ -223,10 +230,10 @@ rt::Task<> Agent::State::meet_keeper() {
   }
   std::size_t adopted = 0;
   for (KeeperDriver::Held& held : found.pods) {
-    const auto known = by_keeper_id.find(held.pod.spec.id);
-    PodEntry* entry = known == by_keeper_id.end() ? nullptr : known->second.first;
+    const auto known = table.by_keeper_id(held.pod.spec.id);
+    PodEntry* entry = known ? known->entry : nullptr;
     const bool alive = held.pod.state != sandbox::PodState::Stopped, stopping = held.pod.state == sandbox::PodState::Stopping;
-    next_keeper_id = std::max(next_keeper_id, held.pod.spec.id + 1);
+    table.keeper_id_seen(held.pod.spec.id);
     if (entry == nullptr && alive && !stopping && !checkpoint->restored().empty()) {
       strangers.push_back(held.pod.spec.id);  // with the checkpoint we forgot them: they serve on until the server was asked
       continue;
@@ -235,8 +242,9 @@ rt::Task<> Agent::State::meet_keeper() {
       keeper->send(sandbox::DropPod{held.pod.spec.id});
       continue;
     }
-    const std::size_t i = known->second.second;
+    const std::size_t i = known->container;
     ContainerRuntime& c = entry->containers[i];
+    entry->held_by_keeper = true;
     c.listener = std::move(held.fds[0]);
     c.assignment = std::move(held.fds[1]);
     c.metrics = std::move(held.fds[2]);
@@ -251,7 +259,7 @@ rt::Task<> Agent::State::meet_keeper() {
   if (!found.unclaimed.empty()) {
     images.refill();
     for (auto& left : found.unclaimed)
-      if (const auto known = by_keeper_id.find(left.pod.id); known != by_keeper_id.end() && left.fds.empty()) send_put(known->second.first->containers[known->second.second]);
+      if (const auto known = table.by_keeper_id(left.pod.id); known && left.fds.empty()) send_put(known->entry->containers[known->container]);
   }
   for (auto& [uid, entry] : entries) references.want(entry->core.plan());
   if (found.started || found.pods.empty()) refilled_at = deps.clock.instant() + kRefilledAfter;
@@ -281,16 +289,16 @@ Result<> Agent::State::check_taken(const PodEntry& entry, std::size_t i, const K
 // Agent and keeper died, its sandboxes serve on: the pod is adopted with what they held, and afterwards put into the new keeper.
 // What cannot be trusted is dropped, and its pod started as a new one. On success `left` is used up.
 void Agent::State::take_pod_back(KeeperDriver::Found::Sandboxes& left) {
-  next_keeper_id = std::max(next_keeper_id, left.pod.id + 1);
-  const auto known = by_keeper_id.find(left.pod.id);
-  const auto usable = known == by_keeper_id.end() ? Result<>(Fail({Errc::NotFound, "no pod of this node has it"}))
-                                                  : check_taken(*known->second.first, known->second.second, left);
+  table.keeper_id_seen(left.pod.id);
+  const auto known = table.by_keeper_id(left.pod.id);
+  const auto usable = known ? check_taken(*known->entry, known->container, left) : Result<>(Fail({Errc::NotFound, "no pod of this node has it"}));
   if (!usable) {
     LOG_WARN("sandboxes of an earlier keeper are dropped", {"id", left.pod.id}, {"sandboxes", left.pod.workers.size()}, {"reason", usable.error()});
     keeper->send(sandbox::DropPod{left.pod.id});
     return;
   }
-  const auto [entry, i] = known->second;
+  const auto [entry, i] = *known;
+  entry->held_by_keeper = true;
   const ContainerPlan& plan = entry->core.plan().containers[i];
   ContainerRuntime& c = entry->containers[i];
   c.listener = std::move(left.fds[0]);
@@ -311,12 +319,7 @@ void Agent::State::take_pod_back(KeeperDriver::Found::Sandboxes& left) {
 rt::Task<> Agent::State::reconcile_after_list() {
   CO_TRY_OK(co_await pod_informer.synced().wait());
   for (const std::uint64_t id : std::exchange(strangers, {})) keeper->send(sandbox::DropPod{id});
-  for (auto& [uid, entry] : entries) {
-    const auto object = pod_informer.get(entry->core.object()->namespace_(), entry->core.object()->name());
-    if (object && object->uid() == uid) continue;
-    entry->core.on_vanished();
-    mark(uid);
-  }
+  table.on_listed([this](std::string_view ns, std::string_view name) { return pod_informer.get(ns, name); });
   pods_listed = true;
   CO_TRY_OK(co_await service_informer.synced().wait());
   CO_TRY_OK(co_await slice_informer.synced().wait());

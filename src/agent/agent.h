@@ -64,6 +64,7 @@ struct AgentOptions {
   Duration lease_period = 10s, status_period = 10s, status_period_max = 5min;
   std::uint64_t log_bytes_max = 10 << 20;         // of one file, then it is rotated
   std::uint32_t log_files_max = 5;                // of one attempt
+  Duration slow_write_period = 5s;                // how long what came from watches may wait for the disk
   Duration log_check_period = 10s, relief_period = 5s;  // how often sizes of logs, and the memory left, are looked at
   std::uint64_t compile_memory_bytes_max = 1ULL << 30;
   // Client certificates that may use :10250 beside healthz: an organization, or a common name.

@@ -15,18 +15,6 @@ namespace {
 constexpr std::uint8_t kPutPodCommand = 4, kStopPodCommand = 5;  // their place in sandbox::Command, counted from 1
 }
 
-std::size_t essence_of(const kube::Object& object) {
-  const kube::JsonDoc doc = object.parse();
-  kube::JsonEdit edit = kube::JsonEdit::copy(doc.root());
-  kube::MutJson root = edit.root();
-  root.remove("status");
-  if (kube::MutJson meta = root["metadata"]) {
-    meta.remove("resourceVersion");
-    meta.remove("managedFields");
-  }
-  return std::hash<std::string>{}(edit.dump());
-}
-
 sandbox::PodSpec spec_of(std::uint64_t id, std::string image_key, const ContainerPlan& plan) {
   return {.id = id,
           .image = std::move(image_key),
@@ -38,77 +26,42 @@ sandbox::PodSpec spec_of(std::uint64_t id, std::string image_key, const Containe
 
 // --- inputs -----------------------------------------------------------------------------------------------------------
 
-PodEntry* Agent::State::find(const std::string& uid) {
-  const auto it = entries.find(uid);
-  return it == entries.end() ? nullptr : it->second.get();
-}
-void Agent::State::mark(const std::string& uid) {
-  dirty.insert(uid);
-  work.set();
-}
-void Agent::State::mark_all() {
-  for (const auto& [uid, entry] : entries) dirty.insert(uid);
-  work.set();
+void Agent::State::on_pod(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
+  table.on_pod(before, after);
+  carry_out(table.take_effects());
 }
 
-void Agent::State::on_pod(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
-  if (before && (!after || after->uid() != before->uid())) {
-    refused.erase(before->uid());
-    if (PodEntry* old = find(before->uid())) {
-      old->core.on_vanished();
-      status.forget(before->uid());
-      mark(before->uid());
+void Agent::State::carry_out(std::vector<Effect> effects) {
+  for (Effect& effect : effects) {
+    if (auto* want = std::get_if<effect::Want>(&effect)) {
+      if (const PodEntry* entry = find(want->uid)) {
+        references.want(entry->core.plan());
+        owners.put_pod(*entry->core.object());
+      }
+    } else if (auto* refused = std::get_if<effect::Refused>(&effect)) {
+      refuse_pod(std::move(*refused));
+    } else if (auto* finished = std::get_if<effect::Finished>(&effect)) {
+      status.remove({finished->pod->uid(), finished->pod->namespace_(), finished->pod->name()});
+    } else if (auto* gone = std::get_if<effect::Gone>(&effect)) {
+      status.forget(gone->uid);
+    } else if (auto* unusable = std::get_if<effect::Unusable>(&effect)) {
+      LOG_WARN("a newer version of a pod is not usable: the former holds", {"pod", unusable->pod->name()}, {"reason", unusable->message});
     }
   }
-  if (!after) return;
-  PodEntry* entry = find(after->uid());
-  if (entry == nullptr) return add_pod(after);
-  auto plan = plan_pod(*after, plan_options);
-  if (!plan) {
-    LOG_WARN("a newer version of a pod is not usable: the former holds", {"pod", after->name()}, {"reason", plan.error()});
-    return;
-  }
-  entry->core.on_desired(after, std::move(*plan));
-  mark(after->uid());
 }
 
-// A pod that cannot be taken at all is told so, and goes when it is deleted.
-void Agent::State::refuse_pod(const kube::ObjectPtr& object, std::string reason, std::string message) {
-  const PodName name{object->uid(), object->namespace_(), object->name()};
-  if (object->deleting()) {
-    status.remove(name);
-    return;
-  }
-  if (!refused.emplace(object->uid(), std::pair(reason, message)).second) return;
-  LOG_WARN("pod refused", {"pod", object->name()}, {"namespace", object->namespace_()}, {"reason", message});
+void Agent::State::refuse_pod(effect::Refused refused) {
+  const PodName name{refused.pod->uid(), refused.pod->namespace_(), refused.pod->name()};
+  LOG_WARN("pod refused", {"pod", name.name}, {"namespace", name.namespace_}, {"reason", refused.message});
   kube::JsonEdit patch;
-  patch.root().object("metadata").set("uid", object->uid());
+  patch.root().object("metadata").set("uid", name.uid);
   kube::MutJson out = patch.root().object("status");
   // No room is final, as with a kubelet: who made the pod makes another. What is not served may be served by a later version.
-  out.set("phase", reason == "OutOfpods" ? "Failed" : "Pending");
-  out.set("reason", reason);
-  out.set("message", message);
+  out.set("phase", refused.reason == "OutOfpods" ? "Failed" : "Pending");
+  out.set("reason", refused.reason);
+  out.set("message", refused.message);
   status.post(name, patch.dump(), StatusWriter::Urgency::Now);
-  events.post({.warning = true, .object = name, .field_path = "", .reason = std::move(reason), .message = std::move(message)});
-}
-
-void Agent::State::add_pod(const kube::ObjectPtr& object) {
-  if (object->phase() == "Succeeded" || object->phase() == "Failed") {  // it ended before we knew it
-    if (object->deleting()) status.remove({object->uid(), object->namespace_(), object->name()});
-    return;
-  }
-  auto plan = plan_pod(*object, plan_options);
-  if (!plan) return refuse_pod(object, "Unsupported", plan.error().what);
-  if (entries.size() >= options.pods_max) return refuse_pod(object, "OutOfpods", std::format("This node runs {} pods already, which is its limit", entries.size()));
-  std::vector<KeeperId> ids;
-  for (std::size_t i = 0; i < plan->containers.size(); ++i) {
-    ids.emplace_back(next_keeper_id++);
-  }
-  references.want(*plan);
-  owners.put_pod(*object);
-  const auto& entry = entries[object->uid()] = std::make_unique<PodEntry>(PodCore(core_options, object, std::move(*plan), ids));
-  for (std::size_t i = 0; i < ids.size(); ++i) by_keeper_id[ids[i].value()] = {entry.get(), i};
-  mark(object->uid());
+  events.post({.warning = true, .object = name, .field_path = "", .reason = std::move(refused.reason), .message = std::move(refused.message)});
 }
 
 // Of the Secrets that the pod pulls with; what is none of the two types is left out, as kubelet does.
@@ -179,9 +132,9 @@ void Agent::State::on_keeper(sandbox::Event event) {
     if constexpr (requires { e.id; }) return e.id;
     return 0;
   }, event);
-  const auto known = by_keeper_id.find(id);
-  if (known == by_keeper_id.end()) return;
-  const auto [entry, i] = known->second;
+  const auto known = table.by_keeper_id(id);
+  if (!known) return;
+  const auto [entry, i] = *known;
   const std::string& uid = entry->core.object()->uid();
   ContainerRuntime& c = entry->containers[i];
   if (auto* x = std::get_if<sandbox::PodAwake>(&event)) {
@@ -240,36 +193,6 @@ void Agent::State::refill() {
 
 // --- decisions and their execution ----------------------------------------------------------------------------------------
 
-void Agent::State::poll_pod(PodEntry& entry, std::vector<Change>& write, std::vector<Command>& commands) {
-  tell_unrouted(entry);
-  // An address is only a number until it is on the disk: it is chosen here, so that it is written with the rest.
-  for (int round = 0; round < 4; ++round) {
-    bool again = false;
-    for (Command& command : entry.core.poll(now(), references)) {
-      if (std::holds_alternative<command::AllocateAddress>(command)) {
-        auto address = addresses.allocate(entry.core.object()->uid());
-        if (address) entry.core.on_address(address->str());
-        else entry.core.on_address_failed(address.error().what, now());
-        again = true;
-      } else {
-        commands.push_back(std::move(command));
-      }
-    }
-    if (!again) break;
-  }
-  const std::string& uid = entry.core.object()->uid();
-  if (std::ranges::any_of(commands, [](const Command& c) { return std::holds_alternative<command::Forget>(c); })) {
-    write.push_back(change::RemovePod{uid});
-    return;
-  }
-  std::string state = entry.core.save();
-  const std::size_t essence = essence_of(*entry.core.object()), saved = std::hash<std::string>{}(state);
-  if (essence != entry.essence) write.push_back(change::PutPod{entry.core.object(), std::move(state)});
-  else if (saved != entry.saved) write.push_back(change::PutPodState{uid, std::move(state)});
-  entry.essence = essence;
-  entry.saved = saved;
-}
-
 // Durable before acted upon. Nothing new is begun while the disk refuses; what serves goes on serving.
 rt::Task<> Agent::State::make_durable(std::shared_ptr<const std::vector<Change>> batch) {
   for (Duration pause = 200ms;; pause = std::min<Duration>(pause * 2, 5s)) {
@@ -295,39 +218,23 @@ rt::Task<> Agent::State::make_durable(std::shared_ptr<const std::vector<Change>>
 
 rt::Task<> Agent::State::pump() {
   for (;;) {
-    std::optional<Instant> deadline;
-    for (const auto& [uid, entry] : entries)
-      if (const auto at = entry->core.deadline(); at && (!deadline || *at < *deadline)) deadline = at;
-    if (!work.is_set() && dirty.empty()) {
-      if (deadline) {
+    if (!work.is_set() && !table.marked()) {
+      if (const auto deadline = table.deadline()) {
         CO_TRY_OK(co_await work.wait_for(std::clamp<Duration>(*deadline - deps.clock.instant(), 1ms, 60s)));
       } else {
         CO_TRY_OK(co_await work.wait());
       }
     }
     work.reset();
-    const Instant t = deps.clock.instant();
-    for (const auto& [uid, entry] : entries)
-      if (const auto at = entry->core.deadline(); at && *at <= t) dirty.insert(uid);
     if (awake_changed) update_awake();
-
+    auto round = table.round(now(), references);
+    if (round.forgets) write_slowly(deps.clock.instant());
     std::vector<Change> write = std::exchange(changes, {});
-    std::vector<std::pair<std::string, std::vector<Command>>> todo;
-    for (const std::string& uid : std::exchange(dirty, {})) {
-      PodEntry* entry = find(uid);
-      if (entry == nullptr) continue;
-      std::vector<Command> commands;
-      poll_pod(*entry, write, commands);
-      if (!commands.empty()) todo.emplace_back(uid, std::move(commands));
-    }
-    if (next_keeper_id != saved_keeper_id) {
-      saved_keeper_id = next_keeper_id;
-      write.push_back(change::PutNumber{"next-keeper-id", static_cast<std::int64_t>(next_keeper_id)});
-    }
+    std::ranges::move(round.write, std::back_inserter(write));
     if (!write.empty()) {
       CO_TRY_OK(co_await make_durable(std::make_shared<const std::vector<Change>>(std::move(write))));
     }
-    for (auto& [uid, commands] : todo)
+    for (auto& [uid, commands] : round.todo)
       for (Command& command : commands) execute(uid, command);
   }
 }
@@ -411,7 +318,7 @@ void Agent::State::execute(const std::string& uid, Command& command) {
     awake_changed = true;
   } else if (std::get_if<command::Release>(&command) != nullptr) {
     for (ContainerRuntime& c : entry->containers) c = ContainerRuntime{};
-    addresses.release(uid);
+    table.release_address(uid);
     awake_changed = true;
   } else if (auto* post = std::get_if<command::PostStatus>(&command)) {
     const bool settle = !entry->core.ready() && !entry->core.ended();
@@ -427,16 +334,13 @@ void Agent::State::execute(const std::string& uid, Command& command) {
 }
 
 void Agent::State::forget(const std::string& uid) {
-  const auto it = entries.find(uid);
-  if (it == entries.end()) return;
-  const PodEntry& entry = *it->second;
-  for (std::size_t i = 0; i < entry.core.containers(); ++i) by_keeper_id.erase(entry.core.keeper_id(i).value());
-  if (auto removed = logs.remove(entry.core.object()->namespace_(), entry.core.object()->name(), uid); !removed)
+  const PodEntry* entry = find(uid);
+  if (entry == nullptr) return;
+  if (auto removed = logs.remove(entry->core.object()->namespace_(), entry->core.object()->name(), uid); !removed)
     LOG_WARN("logs not removed", {"reason", removed.error()});
-  addresses.release(uid);
   status.forget(uid);
   owners.remove_pod(uid);
-  entries.erase(it);
+  table.forget(uid);
 }
 
 // --- NodeView -------------------------------------------------------------------------------------------------------------
@@ -453,9 +357,9 @@ std::vector<ContainerView> Agent::State::containers() const {
   return out;
 }
 std::optional<std::uint32_t> Agent::State::attempt(const std::string& uid, std::string_view container) const {
-  const auto it = entries.find(uid);
-  if (it == entries.end()) return std::nullopt;
-  const PodCore& core = it->second->core;
+  const PodEntry* entry = table.find(uid);
+  if (entry == nullptr) return std::nullopt;
+  const PodCore& core = entry->core;
   for (std::size_t i = 0; i < core.containers(); ++i)
     if (core.plan().containers[i].name == container) return core.over(i) ? std::nullopt : std::optional(core.restarts(i));
   return std::nullopt;

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The agent's inside; only agent.cc and agent_*.cc include it. One loop, no locks.
 //
-//   informers, keeper, images, timers ── on_* ──▶ PodCore ──┐
-//                                        dirty set          │ poll()
-//   pump(): all dirty pods' commands ◀──────────────────────┘
-//           one checkpoint write for all of them, then the commands are carried out
+//   informers, keeper, images, timers ── on_* ──▶ PodTable (a PodCore each) ──┐
+//   pump(): one checkpoint write for all marked pods, then the commands ◀─────┘ round()
 #pragma once
 #include <map>
 #include <memory>
@@ -27,11 +25,10 @@
 #include "agent/node_api.h"
 #include "agent/node_reporter.h"
 #include "agent/owner_cache.h"
-#include "agent/pod_core.h"
+#include "agent/pod_table.h"
 #include "agent/reference_cache.h"
 #include "client/informer.h"
 #include "metrics/registry.h"
-#include "net/address_pool.h"
 #include "net/name_server.h"
 #include "net/pod_network.h"
 #include "net/service_proxy.h"
@@ -39,23 +36,6 @@
 #include "rt/task_group.h"
 
 namespace skerry::agent {
-
-// What the agent holds of one container beside its core: the descriptors that fill a keeper.
-struct ContainerRuntime {
-  os::UniqueFd listener, assignment, metrics, log;
-  sandbox::PodSpec spec;
-  bool placed = false;    // in the keeper's table, or to be put into a new one
-  bool trimming = false;  // stopped to free memory; put again when it has ended
-  std::vector<std::int32_t> pids;
-};
-
-struct PodEntry {
-  PodEntry(PodCore c) : core(std::move(c)), containers(core.containers()) {}
-  PodCore core;
-  std::vector<ContainerRuntime> containers;
-  std::size_t saved = 0;    // hash of the state on the disk
-  std::size_t essence = 0;  // hash of what matters of the object on the disk
-};
 
 struct Agent::State final : public NodeView, public LocalView {
   State(rt::Loop&, AgentDeps, AgentOptions);
@@ -68,6 +48,8 @@ struct Agent::State final : public NodeView, public LocalView {
   void take_pod_back(KeeperDriver::Found::Sandboxes&);
   Result<> check_taken(const PodEntry&, std::size_t container, const KeeperDriver::Found::Sandboxes&) const;
   rt::Task<> reconcile_after_list();
+  void resume(const Checkpoint::Loaded&, PodTable::Restored);
+  void write_slowly(Instant);
   void on_service(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
   void on_slice(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
   void store_object(std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr);
@@ -88,26 +70,24 @@ struct Agent::State final : public NodeView, public LocalView {
 
   // agent_pods.cc
   void on_pod(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
-  void add_pod(const kube::ObjectPtr&);
-  void refuse_pod(const kube::ObjectPtr&, std::string reason, std::string message);
+  void carry_out(std::vector<Effect>);
+  void refuse_pod(effect::Refused);
   void on_keeper(sandbox::Event);
   std::vector<std::string> docker_configs(const PodEntry&) const;
   void on_pulling(const std::string& uid, std::size_t container);
   void on_exited(PodEntry&, std::size_t container, sandbox::PodExited);
   void on_image(const std::string& uid, std::size_t container, const ImageManager::Outcome&);
   void refill();
-  void mark(const std::string& uid);
-  void mark_all();
+  void mark(const std::string& uid) { table.mark(uid); }
   rt::Task<> pump();
   rt::Task<> make_durable(std::shared_ptr<const std::vector<Change>>);
-  void poll_pod(PodEntry&, std::vector<Change>&, std::vector<Command>&);
   void execute(const std::string& uid, Command&);
   Result<> put(PodEntry&, command::Put&);
   void send_put(ContainerRuntime&);
   void forget(const std::string& uid);
   LogPlace place_of(const PodEntry&, std::size_t container) const;
   PodName name_of(const PodEntry&) const;
-  PodEntry* find(const std::string& uid);
+  PodEntry* find(const std::string& uid) { return table.find(uid); }
   Now now() const { return {deps.clock.now(), deps.clock.instant()}; }
 
   // NodeView
@@ -128,8 +108,6 @@ struct Agent::State final : public NodeView, public LocalView {
   rt::Loop& loop;
   AgentDeps deps;
   AgentOptions options;
-  PodCore::Options core_options;
-  PlanOptions plan_options;
   bool started = false;
 
   metrics::Registry registry;
@@ -137,7 +115,9 @@ struct Agent::State final : public NodeView, public LocalView {
   std::optional<Checkpoint> checkpoint;
   os::UniqueFd lock;
   std::string disk_trouble;  // why the checkpoint cannot be written, or empty
-  net::AddressPool addresses;
+  rt::Event work, some_awake;
+  PodTable table;
+  PodTable::Entries& entries;  // the table's
   LogFolder logs;
   NodeApi node_api;
   mutable NodeReporter reporter;  // it notes when a condition was seen first, also for who only reads
@@ -149,33 +129,27 @@ struct Agent::State final : public NodeView, public LocalView {
   std::unique_ptr<KeeperDriver> keeper;
   client::Informer pod_informer, service_informer, slice_informer;
 
-  std::unordered_map<std::string, std::unique_ptr<PodEntry>> entries;                    // by uid
-  std::unordered_map<std::uint64_t, std::pair<PodEntry*, std::size_t>> by_keeper_id;  // and container
-  std::unordered_set<std::string> dirty;
-  std::map<std::string, std::pair<std::string, std::string>> refused;  // pods that cannot even be planned: uid → reason, message
   std::vector<Change> changes;                                          // for the next write
   std::map<std::tuple<std::string, std::string, std::string>, kube::ObjectPtr> slow_changes;  // Services and slices: every few seconds
   std::size_t node_essence = 0;  // of the Node on the disk
   std::vector<kube::ObjectPtr> restored_services, restored_slices;
-  std::uint64_t next_keeper_id = 1, saved_keeper_id = 0;
   std::vector<std::uint64_t> strangers;  // keeper ids of an earlier agent's pods of which nothing is known here
   bool awake_changed = false, pods_listed = false, was_reachable = false;
   std::vector<NodeImage> node_images;
+  std::map<std::string, std::int64_t> revisions_saved;  // by resource
+  Instant revisions_at{};
   Instant slow_at{}, minute_at{}, collect_at{}, relieve_at{}, rotate_at{}, refilled_at{};
   MemoryRelief relief;
   BusyPods busy;
   std::set<std::string> busy_now;  // uids
   bool services_changed = false;
   std::set<net::ServiceRules::Problem> problems_said;
-  rt::Event work, some_awake;
   rt::TaskGroup tasks;
 
   metrics::CounterValue &pods_started, &exits, &requests_lost, &connections_lost, &drift, &checkpoint_writes, &evictions, &trims;
   metrics::Histogram& cold_start;
 };
 
-// Hash of what of an object matters to the node: all but status, resourceVersion and managedFields.
-std::size_t essence_of(const kube::Object&);
 // A container as the keeper is told of it.
 sandbox::PodSpec spec_of(std::uint64_t id, std::string image_key, const ContainerPlan&);
 

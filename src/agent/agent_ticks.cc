@@ -11,7 +11,7 @@
 
 namespace skerry::agent {
 namespace {
-constexpr Duration kTick = 1s, kSlowWrites = 5s, kCollectPeriod = 5min;
+constexpr Duration kTick = 1s, kCollectPeriod = 5min;
 constexpr std::uint32_t kTrimGraceMillis = 5000;
 // Reading a process costs about 20 µs: where many are awake, less often.
 constexpr Duration kLoadPeriod = 250ms, kLoadPeriodOfMany = 1s;
@@ -21,8 +21,9 @@ constexpr std::size_t kManyAwake = 100;
 MachineFacts Agent::State::machine_now() const { return deps.machine ? deps.machine() : read_machine(options.data_folder.string()); }
 
 rt::Task<> Agent::State::run_ticks() {
+  const Duration period = std::min({kTick, options.relief_period, options.log_check_period, options.slow_write_period});
   for (;;) {
-    CO_TRY_OK(co_await rt::sleep_for(std::min(kTick, std::min(options.relief_period, options.log_check_period))));
+    CO_TRY_OK(co_await rt::sleep_for(period));
     tick(deps.clock.instant());
   }
 }
@@ -49,9 +50,8 @@ void Agent::State::tick(Instant t) {
     keeper->send(sandbox::Refilled{});
   }
   if (t >= slow_at) {
-    slow_at = t + kSlowWrites;
-    for (auto& [key, object] : slow_changes) store_object(std::get<0>(key), std::get<1>(key), std::get<2>(key), object);
-    slow_changes.clear();
+    slow_at = t + options.slow_write_period;
+    write_slowly(t);
     tell_service_problems();
   }
   if (t >= relieve_at) {

@@ -12,8 +12,8 @@ namespace skerry::agent {
 using kube::JsonEdit;
 using kube::MutJson;
 
-StatusWriter::StatusWriter(rt::Loop& loop, client::Client& api, Clock& clock, Options options)
-    : api_(api), clock_(clock), options_(options), work_(loop), tasks_(loop) {}
+StatusWriter::StatusWriter(rt::Loop& loop, client::Client& api, Clock& clock, Random& random, Options options)
+    : api_(api), clock_(clock), random_(random), options_(options), away_(options.backoff_min, options.backoff_max), work_(loop), tasks_(loop) {}
 
 void StatusWriter::start() { tasks_.spawn("status writer", dispatch()); }
 
@@ -57,11 +57,11 @@ rt::Task<> StatusWriter::dispatch() {
     std::vector<std::shared_ptr<Entry>> chosen;
     for (auto& [uid, e] : entries_) {
       if (e->in_flight || (!e->status && !e->remove)) continue;
-      if (e->due > now) {
-        if (!next || e->due < *next) next = e->due;
+      if (const Instant due = std::max(e->due, not_before_); due > now) {
+        if (!next || due < *next) next = due;
         continue;
       }
-      if (in_flight_ >= options_.at_once) break;  // send() sets work_ when it ends
+      if (in_flight_ >= (away_.failing() ? 1 : options_.at_once)) break;  // send() sets work_ when it ends
       e->in_flight = true;
       ++in_flight_;
       chosen.push_back(e);
@@ -104,18 +104,29 @@ rt::Task<> StatusWriter::send(std::shared_ptr<Entry> e) {
     }
   }
   if (failure) {
-    ++counters_.failures;
-    e->backoff = e->backoff == Duration{0} ? options_.backoff_min : std::min(e->backoff * 2, options_.backoff_max);
-    e->due = clock_.instant() + e->backoff;
-    LOG_DEBUG("pod status not delivered", {"pod", e->pod.name}, {"again in", e->backoff}, {"reason", *failure});
+    failed(*e, *failure);
   } else {
     e->backoff = Duration{0};
+    away_.reset();
   }
   e->in_flight = false;
   --in_flight_;
   if (!failure && !e->status && !e->remove && !e->forgotten) entries_.erase(e->pod.uid);
   work_.set();
   co_return Result<>{};
+}
+
+void StatusWriter::failed(Entry& e, const Error& error) {
+  ++counters_.failures;
+  const Instant now = clock_.instant();
+  if (error.code == Errc::Unavailable || error.code == Errc::Timeout) {
+    not_before_ = now + away_.next(random_);  // this status keeps its turn
+  } else {
+    away_.reset();
+    e.backoff = e.backoff == Duration{0} ? options_.backoff_min : std::min(e.backoff * 2, options_.backoff_max);
+    e.due = now + e.backoff;
+  }
+  LOG_DEBUG("pod status not delivered", {"pod", e.pod.name}, {"reason", error});
 }
 
 EventWriter::EventWriter(rt::Loop& loop, client::Client& api, Clock& clock, Random& random, Options options)
@@ -163,8 +174,11 @@ rt::Task<> EventWriter::run() {
       LOG_DEBUG("event not delivered", {"reason", sent.error()});
       const bool away = sent.error().code == Errc::Unavailable || sent.error().code == Errc::Timeout;
       if (away) {
-        CO_TRY_OK(co_await rt::sleep_for(5s));
+        const Duration pause = away_.next(random_);
+        CO_TRY_OK(co_await rt::sleep_for(pause));
       }
+    } else {
+      away_.reset();
     }
     CO_TRY_OK(co_await rt::sleep_for(options_.pause));
   }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the node tells the API server about pods. StatusWriter: the latest status of each pod (older ones are never sent),
-// then its deletion, in order per pod, a few at once, again with back-off until the server took it. EventWriter: Events,
-// one after another, repeated ones counted; they are dropped when they cannot be delivered: advice, not state. The last ones
-// are kept, delivered or not, for who asks the node itself (local_view.h).
+// then its deletion, in order per pod, a few at once, again with jittered back-off until the server took it; one at a time while
+// the server is away. EventWriter: Events, one after another, repeated ones counted; they are dropped when they cannot be
+// delivered: advice, not state. The last ones are kept, delivered or not, for who asks the node itself (local_view.h).
 // Owner: the agent, on its loop.
 #pragma once
 #include <cstdint>
@@ -15,6 +15,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/backoff.h"
 #include "base/random.h"
 #include "base/time.h"
 #include "client/client.h"
@@ -34,11 +35,11 @@ class StatusWriter {
   struct Options {
     std::size_t at_once = 4;
     Duration settle = 150ms;  // a pod that is not ready yet will be in a moment: wait so long for the better news
-    Duration backoff_min = 500ms, backoff_max = 30s;
+    Duration backoff_min = 500ms, backoff_max = 30s;  // of one pod that the server does not take, and of a server that is away
   };
   enum class Urgency : std::uint8_t { Now, MaySettle };
 
-  StatusWriter(rt::Loop&, client::Client&, Clock&, Options);
+  StatusWriter(rt::Loop&, client::Client&, Clock&, Random&, Options);
   void start();
   rt::Task<> stop() { return tasks_.stop(); }
 
@@ -62,11 +63,15 @@ class StatusWriter {
   };
   rt::Task<> dispatch();
   rt::Task<> send(std::shared_ptr<Entry>);
+  void failed(Entry&, const Error&);
   std::shared_ptr<Entry>& entry(const PodName&);
 
   client::Client& api_;
   Clock& clock_;
+  Random& random_;
   Options options_;
+  Backoff away_;          // the server is away: one pod's status asks for all of them
+  Instant not_before_{};
   std::unordered_map<std::string, std::shared_ptr<Entry>> entries_;
   std::size_t in_flight_ = 0;
   Counters counters_;
@@ -117,6 +122,7 @@ class EventWriter {
   std::deque<EventText> queue_;
   std::list<Said> said_;  // newest first
   std::uint64_t dropped_ = 0;
+  Backoff away_{5s, 60s};
   rt::Event work_;
   rt::TaskGroup tasks_;
 };

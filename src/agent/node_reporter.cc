@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/backoff.h"
 #include "base/log.h"
 #include "kube/resources.h"
 #include "kube/strategic_merge.h"
@@ -63,7 +64,7 @@ kube::ObjectPtr NodeReporter::lease() const {
 }
 
 rt::Task<> NodeReporter::run_status() {
-  Duration backoff = 500ms;
+  Backoff backoff(500ms, 30s);
   for (;;) {
     changed_.reset();
     machine_ = read_();
@@ -92,13 +93,12 @@ rt::Task<> NodeReporter::run_status() {
       }
     }
     if (!done) {
-      LOG_WARN("node not reported", {"reason", done.error()}, {"again in", backoff});
-      // Jittered: a fleet comes back at once.
-      CO_TRY_OK(co_await rt::sleep_for(backoff + Duration(static_cast<std::int64_t>(random_.below(static_cast<std::uint64_t>(backoff.count()))))));
-      backoff = std::min<Duration>(backoff * 2, 10s);
+      const Duration pause = backoff.next(random_);
+      LOG_WARN("node not reported", {"reason", done.error()}, {"again in", pause});
+      CO_TRY_OK(co_await rt::sleep_for(pause));
       continue;
     }
-    backoff = 500ms;
+    backoff.reset();
     CO_TRY_OK(co_await changed_.wait_for(options_.status_period));
   }
 }
@@ -121,6 +121,7 @@ rt::Task<> NodeReporter::renew() {
 
 rt::Task<> NodeReporter::run_lease() {
   CO_TRY_OK(co_await registered_event_.wait());
+  Backoff away(1s, 30s);
   for (;;) {
     auto renewed = co_await renew();
     if (renewed) renewed_at_ = clock_.now();
@@ -129,7 +130,9 @@ rt::Task<> NodeReporter::run_lease() {
       if (reachable_) LOG_INFO("API server reached", {"node", options_.node_name});
       else LOG_WARN("API server away: the node goes on by itself", {"reason", renewed.error()});
     }
-    CO_TRY_OK(co_await rt::sleep_for(renewed ? options_.lease_period : std::min<Duration>(options_.lease_period, 2s)));
+    if (renewed) away.reset();
+    const Duration pause = renewed ? options_.lease_period : away.next(random_);
+    CO_TRY_OK(co_await rt::sleep_for(pause));
   }
 }
 

@@ -226,7 +226,7 @@ class WriterTest : public ::testing::Test {
 };
 
 TEST_F(WriterTest, SendsOnlyTheLatestStatusAndThenTheDeletion) {
-  StatusWriter writer(loop_, api_, clock_, {});
+  StatusWriter writer(loop_, api_, clock_, random_, {});
   writer.start();
   writer.post(kWeb, R"({"n":1})", StatusWriter::Urgency::Now);
   writer.post(kWeb, R"({"n":2})", StatusWriter::Urgency::Now);
@@ -239,7 +239,7 @@ TEST_F(WriterTest, SendsOnlyTheLatestStatusAndThenTheDeletion) {
 }
 
 TEST_F(WriterTest, TriesAgainUntilTheServerIsThereAndGivesUpWhenThePodIsGone) {
-  StatusWriter writer(loop_, api_, clock_, {.backoff_min = 2ms, .backoff_max = 4ms});
+  StatusWriter writer(loop_, api_, clock_, random_, {.backoff_min = 2ms, .backoff_max = 4ms});
   writer.start();
   server_.codes = {0, 0, 500, 200, 404};
   writer.post(kWeb, R"({"n":1})", StatusWriter::Urgency::Now);
@@ -248,6 +248,20 @@ TEST_F(WriterTest, TriesAgainUntilTheServerIsThereAndGivesUpWhenThePodIsGone) {
   EXPECT_EQ(writer.counters().failures, 3u);
   writer.post(kWeb, R"({"n":2})", StatusWriter::Urgency::Now);
   settle(5);
+  EXPECT_EQ(writer.waiting(), 0u);
+  EXPECT_TRUE(run_on(loop_, writer.stop()));
+}
+
+// Goal: a node with many pods does not hammer a server that is away. Method: a hundred statuses, a server that fails ten times: ten
+// requests, not a thousand; then each status arrives.
+TEST_F(WriterTest, WhileTheServerIsAwayOneStatusAsksForAll) {
+  StatusWriter writer(loop_, api_, clock_, random_, {.at_once = 4, .backoff_min = 2ms, .backoff_max = 4ms});
+  server_.codes = std::deque<int>(10, 0);
+  for (int i = 0; i < 100; ++i) writer.post({std::format("u-{}", i), "default", std::format("web-{}", i)}, "{}", StatusWriter::Urgency::Now);
+  writer.start();
+  settle(110);
+  EXPECT_EQ(server_.asked.size(), 110u);
+  EXPECT_EQ(writer.counters().failures, 10u);
   EXPECT_EQ(writer.waiting(), 0u);
   EXPECT_TRUE(run_on(loop_, writer.stop()));
 }

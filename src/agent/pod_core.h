@@ -102,7 +102,7 @@ class PodCore {
   static Result<PodCore> restore(const Options&, kube::ObjectPtr, PodPlan, kube::Json saved, Now);
 
   void on_desired(kube::ObjectPtr, PodPlan);  // a newer version of the same uid
-  void on_vanished();                         // the object is gone from the API: end at once
+  void on_vanished();                         // the object is gone from the API: end at once. Kept by save()
   void on_references_changed() { config_retry_ = true; }
   void on_unrouted(Now);                      // it is being deleted, and no Service sends it connections any more
 
@@ -149,6 +149,7 @@ class PodCore {
   std::string status(Now) const;
   bool ready() const;
   bool ended() const;  // terminal, or on its way out
+  bool vanished() const { return vanished_; }  // the API server has it no more; also after a restart
   std::string_view image_key(std::size_t container) const;
 
  private:

@@ -151,6 +151,7 @@ std::string PodCore::save() const {
   root.set("address", address_);
   if (start_time_) root.set("start", to_rfc3339_nano(*start_time_));
   if (!evicted_.empty()) root.set("evicted", evicted_);
+  if (vanished_) root.set("vanished", true);
   const auto put_ended = [](MutJson out, const Ended& e) {
     out.set("code", e.code);
     out.set("signal", e.signal);
@@ -210,6 +211,7 @@ Result<PodCore> PodCore::restore(const Options& options, kube::ObjectPtr object,
   core.address_asked_ = !core.address_.empty();
   core.start_time_ = from_rfc3339(saved["start"].str());
   core.evicted_ = saved["evicted"].str();
+  if (saved["vanished"].boolean()) core.on_vanished();
   const auto get_ended = [&](Json j) {
     return Ended{.code = static_cast<int>(j["code"].i64()), .signal = static_cast<int>(j["signal"].i64()), .reason = std::string(j["reason"].str()),
                  .message = std::string(j["message"].str()), .started = from_rfc3339(j["started"].str()).value_or(now.wall),

@@ -36,10 +36,7 @@ InformerCore::Action InformerCore::poll(Instant now) {
 
 void InformerCore::fail(State next, Instant now) {
   state_ = next;
-  backoff_ = backoff_ == Duration::zero() ? options_.backoff_min : std::min(backoff_ * 2, options_.backoff_max);
-  // Between half and the whole of it: thousands of nodes must not come back in step.
-  const auto half = static_cast<std::uint64_t>(std::max<Duration::rep>(backoff_.count() / 2, 1));
-  not_before_ = now + backoff_ / 2 + Duration(static_cast<Duration::rep>(random_.below(half + 1)));
+  not_before_ = now + backoff_.next(random_);
 }
 
 kube::ObjectPtr InformerCore::held(const kube::ObjectPtr& came, const kube::ObjectPtr& former) {
@@ -85,7 +82,7 @@ void InformerCore::on_list_failed(const Error&, Instant now) {
 std::optional<Change> InformerCore::on_event(const WatchEvent& event) {
   CHECK(state_ == State::Watching);
   progress_ = true;
-  backoff_ = Duration::zero();
+  backoff_.reset();
   if (event.revision > revision_) revision_ = event.revision;
   if (event.type == WatchEvent::Type::Bookmark) return std::nullopt;
   const auto at = cache_.find(event.object);
@@ -109,9 +106,11 @@ void InformerCore::on_watch_ended(const std::optional<Error>& error, Instant now
   CHECK(state_ == State::Watching);
   if (error && error->code == Errc::Gone) {
     // The first list follows at once; a server that says Gone again and again is backed off from.
-    if (progress_) state_ = State::NeedList, backoff_ = Duration::zero();
-    else if (backoff_ == Duration::zero()) state_ = State::NeedList, backoff_ = options_.backoff_min;
-    else fail(State::NeedList, now);
+    if (progress_) backoff_.reset();
+    const bool again = !progress_ && backoff_.failing();
+    fail(State::NeedList, now);
+    if (!again) not_before_.reset();
+    if (progress_) backoff_.reset();
     return;
   }
   if (!error && (progress_ || now - watch_began_ >= kShortWatch)) {

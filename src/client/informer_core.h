@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/backoff.h"
 #include "base/error.h"
 #include "base/random.h"
 #include "base/time.h"
@@ -45,7 +46,7 @@ class InformerCore {
     Instant until{};            // Sleep
   };
 
-  InformerCore(Options options, Random& random) : options_(std::move(options)), random_(random) {}  // random must outlive this
+  InformerCore(Options options, Random& random) : options_(std::move(options)), random_(random), backoff_(options_.backoff_min, options_.backoff_max) {}  // random must outlive this
 
   // The next action; List and Watch are then under way until one of the inputs below answers them.
   Action poll(Instant now);
@@ -76,7 +77,7 @@ class InformerCore {
   kube::Revision revision_;
   bool synced_ = false, progress_ = false;
   std::optional<Instant> not_before_;
-  Duration backoff_{};
+  Backoff backoff_;
   Instant watch_began_{};
   std::uint64_t lists_ = 0;
 };

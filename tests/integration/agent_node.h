@@ -53,10 +53,12 @@ class Line final : public http::Transport {
  public:
   explicit Line(http::Handler& handler) : inner_(handler) {}
   rt::Task<http::Response> send(http::Request request, http::BodyMode mode, Duration timeout) override {
+    requests.push_back(request.method + " " + request.target);
     if (cut) co_return Fail({Errc::Unavailable, "the line is cut"});
     co_return co_await inner_.send(std::move(request), mode, timeout);
   }
   bool cut = false;
+  std::vector<std::string> requests;  // method and target of each, those that were cut off too
 
  private:
   http::InProcessTransport inner_;
