@@ -37,6 +37,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
       options(std::move(o)),
       work(loop),
       some_awake(loop),
+      may_change(loop),
       table({.core = {.node_name = options.node_name, .host_ip = options.node_address}, .plan = {}, .addresses = deps.network.options().pods, .pods_max = options.pods_max},
             [this] { work.set(); }),
       entries(table.entries()),
@@ -183,6 +184,11 @@ rt::Task<> Agent::State::restore() {
   for (const std::string& problem : restored.problems) LOG_WARN("pod not restored", {"reason", problem});
   carry_out(table.take_effects());
   for (const auto& [uid, entry] : entries) owners.put_pod(*entry->core.object());
+  intents.set_next(static_cast<IntentId>(std::max<std::int64_t>(opened.loaded.number("next-intent-id", 1), 1)));
+  for (const auto& [id, body] : opened.loaded.intents) {
+    if (auto intent = Intent::restore(id, body)) intents.restore(std::move(*intent), deps.clock.instant());
+    else LOG_WARN("not restored", {"what", intent.error()});
+  }
   resume(opened.loaded, std::move(restored));
   co_return Result<>{};
 }
@@ -381,14 +387,19 @@ void Agent::State::on_service(const kube::ObjectPtr& before, const kube::ObjectP
 void Agent::State::on_slice(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
   const kube::Object& o = after ? *after : *before;
   slow_changes[{"EndpointSlice", o.namespace_(), o.name()}] = after;
+  put_slice(o, after ? slice_without(after, held_addresses) : nullptr);
+}
+
+// A slice as Services and names shall have it; null: it is gone.
+void Agent::State::put_slice(const kube::Object& key, const kube::ObjectPtr& slice) {
   if (deps.names != nullptr) {
-    if (after) deps.names->names().put_slice(*after);
-    else deps.names->names().remove_slice(o.namespace_(), o.name());
+    if (slice) deps.names->names().put_slice(*slice);
+    else deps.names->names().remove_slice(key.namespace_(), key.name());
   }
   if (deps.services == nullptr) return;
   services_changed = true;
-  if (after) deps.services->rules().put_slice(*after);
-  else deps.services->rules().remove_slice(o.namespace_(), o.name());
+  if (slice) deps.services->rules().put_slice(*slice);
+  else deps.services->rules().remove_slice(key.namespace_(), key.name());
   deps.services->changed();
 }
 

@@ -18,7 +18,9 @@
 #include "agent/busy_pods.h"
 #include "agent/checkpoint.h"
 #include "agent/image_manager.h"
+#include "agent/intents_core.h"
 #include "agent/keeper_driver.h"
+#include "agent/local_slices.h"
 #include "agent/local_view.h"
 #include "agent/logs.h"
 #include "agent/memory_relief.h"
@@ -103,7 +105,26 @@ struct Agent::State final : public NodeView, public LocalView {
   bool connected() const override { return reporter.reachable(); }
   rt::Task<Changed> change(LocalChange) override;
   kube::ObjectPtr shown_pod(const PodEntry&) const;
+  kube::ObjectPtr shown_deployment(const kube::ObjectPtr&) const;
   void keep_node(const kube::ObjectPtr&);
+
+  // agent_intents.cc: changes that are made here (ADR 0036)
+  struct Sent {
+    IntentsCore::Verdict verdict;
+    std::string text;
+  };
+  rt::Task<Sent> send_upstream(LocalChange, std::optional<std::string> before);
+  rt::Task<> replay(Intent);
+  rt::Task<Changed> change_here(LocalChange, kube::ObjectPtr deployment);
+  Result<> check_room(const kube::Object& deployment, std::int64_t stand_ins) const;
+  const PodEntry* sibling_of(const kube::Object& deployment) const;
+  IntentsCore::Pods intent_pods() const;
+  std::vector<IntentPod> intent_pods_of(const kube::Object& deployment) const;
+  std::vector<Act> poll_intents();
+  void carry_out(Act&);
+  void make_stand_ins(const Intent&, std::int64_t count);
+  void update_local_endpoints();
+  void put_slice(const kube::Object& key, const kube::ObjectPtr& slice);
 
   rt::Loop& loop;
   AgentDeps deps;
@@ -115,7 +136,8 @@ struct Agent::State final : public NodeView, public LocalView {
   std::optional<Checkpoint> checkpoint;
   os::UniqueFd lock;
   std::string disk_trouble;  // why the checkpoint cannot be written, or empty
-  rt::Event work, some_awake;
+  rt::Event work, some_awake, may_change;
+  bool changing = false;  // one change of change() at a time; may_change is set when it ends
   PodTable table;
   PodTable::Entries& entries;  // the table's
   LogFolder logs;
@@ -128,6 +150,11 @@ struct Agent::State final : public NodeView, public LocalView {
   ImageManager images;
   std::unique_ptr<KeeperDriver> keeper;
   client::Informer pod_informer, service_informer, slice_informer;
+
+  IntentsCore intents{{}};
+  std::set<std::string> held_addresses;
+  std::map<std::pair<std::string, std::string>, std::size_t> local_slices;  // Services with a slice of ours: hash of its bytes
+  bool slices_changed = false;
 
   std::vector<Change> changes;                                          // for the next write
   std::map<std::tuple<std::string, std::string, std::string>, kube::ObjectPtr> slow_changes;  // Services and slices: every few seconds

@@ -31,6 +31,8 @@ rt::Task<> Agent::State::run_ticks() {
 void Agent::State::tick(Instant t) {
   references.tick(t);
   owners.tick(t);
+  if (!intents.empty() && reporter.reachable() != was_reachable) work.set();
+  intents.on_line(reporter.reachable(), t);
   if (reporter.reachable() && !was_reachable) {
     images.on_line_back();
     owners.refresh(t);
