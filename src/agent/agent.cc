@@ -7,6 +7,7 @@
 #include <format>
 
 #include "agent/agent_state.h"
+#include "agent/identity.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "metrics/page.h"
@@ -16,10 +17,16 @@
 namespace skerry::agent {
 namespace {
 
-constexpr Duration kRefilledAfter = 5s, kShutdownGrace = 10s, kRevisionsAtLeastEvery = 10min;
+constexpr Duration kRefilledAfter = 5s, kShutdownGrace = 10s;
 
 wasm::NativeBuild native_build(const AgentOptions& o) {
   return {.compiler = o.compile_program, .folder = o.data_folder / "native", .options = {}, .memory_bytes_max = o.compile_memory_bytes_max, .cpu_time_max = std::chrono::seconds(120)};
+}
+
+// An older copy does not know which ids were given out since it was made: the next ones lie far beyond them.
+std::uint64_t loaded_keeper_id_max(const Checkpoint::Loaded& loaded) {
+  constexpr std::uint64_t kAfterRestore = 1'000'000'000;
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(loaded.number("next-keeper-id", 1), 1)) + kAfterRestore;
 }
 
 void raise_descriptor_limit() {
@@ -57,6 +64,8 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
                        [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_service(before, after); }),
       slice_informer(loop, deps.api, deps.random, {.resource = client::kEndpointSlices, .namespace_ = "", .selectors = {}},
                      [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_slice(before, after); }),
+      edge_informer(loop, deps.api, deps.random, {.resource = client::kConfigMaps, .namespace_ = "default", .selectors = {.label = "", .field = "metadata.name=edge-config"}},
+                    [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_edge_config(before, after); }),
       tasks(loop),
       pods_started(registry.counter("skerry_agent_containers_started_total", "Containers handed to the keeper")),
       exits(registry.counter("skerry_agent_container_failures_total", "Sandboxes that ended otherwise than idle or asked to")),
@@ -77,6 +86,12 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
   reporter.on_node([this](const kube::ObjectPtr& node) { keep_node(node); });
   table.before_asking([this](PodEntry& entry) { tell_unrouted(entry); });
   registry.on_expose(metrics::write_process_metrics);
+  registry.on_expose([this](metrics::Exposition& out) { reporter.standing().write_metrics(out); });
+  if (Identity* identity = deps.identity) {
+    identity->on_event([this](EventText event) { events.post(std::move(event)); });
+    reporter.standing().on_change([identity](Standing standing) { identity->on_standing(standing); });
+    registry.on_expose([identity](metrics::Exposition& out) { identity->write_metrics(out); });
+  }
   if (deps.names != nullptr) registry.on_expose([names = deps.names](metrics::Exposition& out) { names->write_metrics(out); });
   registry.on_expose([this](metrics::Exposition& out) {
     std::size_t ready = 0, awake = 0;
@@ -134,9 +149,10 @@ rt::Task<> Agent::State::start() {
   pod_informer.start();
   service_informer.start();
   slice_informer.start();
+  edge_informer.start();
   const Instant t = deps.clock.instant();
   slow_at = relieve_at = t;
-  minute_at = t + 1min;
+  minute_at = copy_at = t + 1min;
   rotate_at = t + options.log_check_period;
   tasks.spawn("pods", pump());
   tasks.spawn("ticks", run_ticks());
@@ -158,17 +174,18 @@ rt::Task<> Agent::State::restore() {
     return Opened{std::move(made), std::move(loaded)};
   }));
   checkpoint.emplace(std::move(opened.checkpoint));
-  if (!checkpoint->restored().empty()) LOG_ERROR("the checkpoint was damaged and is empty now: pods come again from the API server", {"reason", checkpoint->restored()});
+  if (checkpoint->emptied()) LOG_ERROR("the checkpoint was damaged and is empty now: pods come again from the API server; look at the disk", {"reason", checkpoint->restored()});
+  else if (!checkpoint->restored().empty()) LOG_ERROR("the checkpoint was damaged: the node starts from its last good copy; look at the disk", {"reason", checkpoint->restored()});
   for (const std::string& lost : opened.loaded.lost) LOG_WARN("not restored", {"what", lost});
-  for (kube::ObjectPtr& object : opened.loaded.objects) {
+  for (const kube::ObjectPtr& object : opened.loaded.objects) {
     if (object->kind() == "Service") restored_services.push_back(object);
     else if (object->kind() == "EndpointSlice") restored_slices.push_back(object);
-    else if (OwnerCache::is_owner(object->kind())) owners.restore(std::move(object));
+    else if (OwnerCache::is_owner(object->kind())) owners.restore(object);
     else if (object->kind() == "Node") {
       node_essence = essence_of(*object);
-      reporter.restore(std::move(object));
+      reporter.restore(object);
     }
-    else if (object->kind() != "Pod") references.restore(std::move(object));
+    else if (object->kind() != "Pod") references.restore(object);
   }
   if (deps.names != nullptr) {
     for (const auto& service : restored_services) deps.names->names().put_service(*service);
@@ -180,10 +197,11 @@ rt::Task<> Agent::State::restore() {
     for (const auto& slice : restored_slices) deps.services->rules().put_slice(*slice);
     deps.services->changed();
   }
+  restore_edge_config(opened.loaded);
   auto restored = table.restore(opened.loaded, now());
   for (const std::string& problem : restored.problems) LOG_WARN("pod not restored", {"reason", problem});
   carry_out(table.take_effects());
-  for (const auto& [uid, entry] : entries) owners.put_pod(*entry->core.object());
+  for (const auto& [uid, entry] : entries) owners.put_pod(*entry->core.object(), OwnerCache::Came::FromCheckpoint);
   intents.set_next(static_cast<IntentId>(std::max<std::int64_t>(opened.loaded.number("next-intent-id", 1), 1)));
   for (const auto& [id, body] : opened.loaded.intents) {
     if (auto intent = Intent::restore(id, body)) intents.restore(std::move(*intent), deps.clock.instant());
@@ -195,33 +213,22 @@ rt::Task<> Agent::State::restore() {
 
 // Where the last agent had read to, the watches go on: nothing is listed. What could not be read back is listed.
 void Agent::State::resume(const Checkpoint::Loaded& loaded, PodTable::Restored restored) {
-  if (!loaded.lost.empty()) return;
+  if (!checkpoint->restored().empty()) table.keeper_id_seen(loaded_keeper_id_max(loaded));
+  if (!loaded.lost.empty() || !checkpoint->restored().empty()) return;
   const auto from = [&](client::Informer& informer, std::vector<kube::ObjectPtr> objects) {
-    const std::int64_t revision = loaded.number("revision/" + informer.options().resource.resource);
-    if (revision <= 0) return;
-    revisions_saved[informer.options().resource.resource] = revision;
-    informer.restore(std::move(objects), kube::Revision(static_cast<std::uint64_t>(revision)));
+    if (const auto revision = journal.resume(loaded, informer.options().resource.resource)) informer.restore(std::move(objects), *revision);
   };
   if (restored.problems.empty()) from(pod_informer, std::move(restored.objects));
   from(service_informer, restored_services);
   from(slice_informer, restored_slices);
 }
 
-// What changed lately, and how far the watches have read: in one transaction, so that a revision never goes before its objects.
+// What changed lately, and how far the watches have read: in one transaction.
 void Agent::State::write_slowly(Instant t) {
-  for (auto& [key, object] : slow_changes) store_object(std::get<0>(key), std::get<1>(key), std::get<2>(key), object);
-  slow_changes.clear();
-  for (Change& change : table.latest_objects()) changes.push_back(std::move(change));
-  if (changes.empty() && t < revisions_at) return;
-  revisions_at = t + kRevisionsAtLeastEvery;
-  for (const client::Informer* informer : {&pod_informer, &service_informer, &slice_informer}) {
-    const auto revision = static_cast<std::int64_t>(informer->revision().value());
-    std::int64_t& known = revisions_saved[informer->options().resource.resource];
-    if (revision == known) continue;
-    known = revision;
-    changes.push_back(change::PutNumber{"revision/" + informer->options().resource.resource, revision});
-  }
-  if (!changes.empty()) work.set();
+  Journal::Revisions revisions;
+  for (const client::Informer* informer : {&pod_informer, &service_informer, &slice_informer})
+    revisions.emplace_back(informer->options().resource.resource, informer->revision());
+  if (journal.collect(table.latest_objects(), revisions, t)) work.set();
 }
 
 // Adopts what a running keeper holds: nothing of it is restarted. What it does not hold goes through its start again.
@@ -236,29 +243,24 @@ rt::Task<> Agent::State::meet_keeper() {
   }
   std::size_t adopted = 0;
   for (KeeperDriver::Held& held : found.pods) {
-    const auto known = table.by_keeper_id(held.pod.spec.id);
-    PodEntry* entry = known ? known->entry : nullptr;
-    const bool alive = held.pod.state != sandbox::PodState::Stopped, stopping = held.pod.state == sandbox::PodState::Stopping;
-    table.keeper_id_seen(held.pod.spec.id);
-    if (entry == nullptr && alive && !stopping && !checkpoint->restored().empty()) {
-      strangers.push_back(held.pod.spec.id);  // with the checkpoint we forgot them: they serve on until the server was asked
-      continue;
-    }
-    if (entry == nullptr || !alive || held.fds.size() < 3) {
-      keeper->send(sandbox::DropPod{held.pod.spec.id});
-      continue;
-    }
-    const std::size_t i = known->container;
-    ContainerRuntime& c = entry->containers[i];
-    entry->held_by_keeper = true;
+    using Row = PodTable::Held::State;
+    const sandbox::DumpedPod& pod = held.pod;
+    const bool whole = pod.state != sandbox::PodState::Stopped && held.fds.size() >= 3;
+    const PodTable::Held row{.id = pod.spec.id, .image_key = pod.spec.image, .awake = static_cast<std::uint32_t>(pod.workers.size()),
+                             .state = !whole ? Row::Stopped : pod.state == sandbox::PodState::Stopping ? Row::Stopping : Row::Serving};
+    const auto met = table.meet(row, !checkpoint->restored().empty());
+    if (met == PodTable::Met::Stranger) strangers.push_back(pod.spec.id);
+    if (met == PodTable::Met::Drop) keeper->send(sandbox::DropPod{pod.spec.id});
+    if (met != PodTable::Met::Adopted) continue;
+    const auto known = table.by_keeper_id(pod.spec.id);
+    ContainerRuntime& c = known->entry->containers[known->container];
     c.listener = std::move(held.fds[0]);
     c.assignment = std::move(held.fds[1]);
     c.metrics = std::move(held.fds[2]);
     if (held.fds.size() > 3) c.log = std::move(held.fds[3]);
-    c.spec = held.pod.spec;
+    c.spec = pod.spec;
     c.placed = true;
-    for (const auto& worker : held.pod.workers) c.pids.push_back(worker.pid);
-    entry->core.on_adopted(i, static_cast<std::uint32_t>(held.pod.workers.size()), stopping ? PodCore::Held::Stopping : PodCore::Held::Serving);
+    for (const auto& worker : pod.workers) c.pids.push_back(worker.pid);
     ++adopted;
   }
   for (auto& left : found.unclaimed) take_pod_back(left);
@@ -281,8 +283,8 @@ Result<> Agent::State::check_taken(const PodEntry& entry, std::size_t i, const K
   if (!address) return Fail({Errc::Invalid, "the pod has no address"});
   TRY_OK(deps.network.check_listener(left.fds[0].get(), *address, plan.port));
   TRY(const auto assignment, sandbox::read_assignment(left.fds[1].get()));
-  if (assignment.pod_uid != entry.core.object()->uid() || assignment.container_name != plan.name || assignment.workers != plan.workers)
-    return Fail({Errc::Corrupt, std::format("the assignment is of pod {}, container {}", assignment.pod_uid, assignment.container_name)});
+  if (assignment.pod_uid != entry.core.object()->uid() || assignment.container_name != plan.name || assignment.workers != plan.workers || assignment.image_ref != plan.image)
+    return Fail({Errc::Corrupt, std::format("the assignment is of pod {}, container {}, image {}", assignment.pod_uid, assignment.container_name, assignment.image_ref)});
   TRY(const auto page, metrics::Page::map(left.fds[2].get()));
   if (page.workers() != plan.workers) return Fail({Errc::Corrupt, std::format("the metrics page is for {} workers instead of {}", page.workers(), plan.workers)});
   const std::string key(entry.core.image_key(i));
@@ -326,6 +328,7 @@ rt::Task<> Agent::State::reconcile_after_list() {
   CO_TRY_OK(co_await pod_informer.synced().wait());
   for (const std::uint64_t id : std::exchange(strangers, {})) keeper->send(sandbox::DropPod{id});
   table.on_listed([this](std::string_view ns, std::string_view name) { return pod_informer.get(ns, name); });
+  table.hold_starts(false);
   pods_listed = true;
   CO_TRY_OK(co_await service_informer.synced().wait());
   CO_TRY_OK(co_await slice_informer.synced().wait());
@@ -344,10 +347,14 @@ rt::Task<> Agent::State::stop(OnStop how) {
   started = false;
   if (deps.services != nullptr) deps.services->on_in_sync(nullptr);
   CO_TRY_OK(co_await tasks.stop());
+  if (writes_of_objects != writes_copied) {
+    CO_TRY_OK(co_await copy_checkpoint());
+  }
   disk.reset();  // a write that was under way ends before the database goes
   CO_TRY_OK(co_await pod_informer.stop());
   CO_TRY_OK(co_await service_informer.stop());
   CO_TRY_OK(co_await slice_informer.stop());
+  CO_TRY_OK(co_await edge_informer.stop());
   CO_TRY_OK(co_await references.stop());
   CO_TRY_OK(co_await owners.stop());
   CO_TRY_OK(co_await images.stop());
@@ -366,14 +373,13 @@ rt::Task<> Agent::State::stop(OnStop how) {
 // --- Services ---------------------------------------------------------------------------------------------------------
 
 void Agent::State::store_object(std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr object) {
-  if (object) changes.push_back(change::PutObject{std::move(object)});
-  else changes.push_back(change::RemoveObject{std::string(kind), std::string(ns), std::string(name)});
+  journal.put(kind, ns, name, std::move(object));
   work.set();
 }
 
 void Agent::State::on_service(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
   const kube::Object& o = after ? *after : *before;
-  slow_changes[{"Service", o.namespace_(), o.name()}] = after;
+  journal.put_slowly("Service", o.namespace_(), o.name(), after);
   if (deps.names != nullptr) {
     if (after) deps.names->names().put_service(*after);
     else deps.names->names().remove_service(o.namespace_(), o.name());
@@ -386,7 +392,7 @@ void Agent::State::on_service(const kube::ObjectPtr& before, const kube::ObjectP
 }
 void Agent::State::on_slice(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
   const kube::Object& o = after ? *after : *before;
-  slow_changes[{"EndpointSlice", o.namespace_(), o.name()}] = after;
+  journal.put_slowly("EndpointSlice", o.namespace_(), o.name(), after);
   put_slice(o, after ? slice_without(after, held_addresses) : nullptr);
 }
 

@@ -36,6 +36,8 @@ class ServiceProxy;
 
 namespace skerry::agent {
 
+class Identity;
+
 struct Overcommit {
   double cpu = 1, memory = 1;
   // "cpu=10,memory=4". Invalid: malformed, unknown name, or a factor outside 1…100.
@@ -79,6 +81,7 @@ struct AgentDeps {
   net::PodNetwork& network;
   net::ServiceProxy* services = nullptr;  // null: Services are not served (tests)
   net::NameServer* names = nullptr;        // null: names are not answered; fed here, started by cli
+  Identity* identity = nullptr;            // null: nobody here renews the node's certificates; told how the API server answers, started by cli
   Clock& clock;
   Random& random;
   std::function<MachineFacts()> machine = nullptr;  // what this machine has and has left; null: read_machine()

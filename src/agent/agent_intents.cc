@@ -94,8 +94,8 @@ std::vector<Act> Agent::State::poll_intents() {
   const bool left = std::ranges::any_of(entries, [](const auto& e) { return (e.second->stand_in || e.second->core.held()) && !e.second->core.ended(); });
   std::vector<Act> acts = intents.poll(deps.clock.instant(), intents.empty() && !left ? IntentsCore::Pods{} : intent_pods());
   for (const Act& one : acts) {
-    if (const auto* save = std::get_if<act::Save>(&one)) changes.push_back(change::PutIntent{save->intent.id, save->intent.save()});
-    if (const auto* remove = std::get_if<act::Remove>(&one)) changes.push_back(change::RemoveIntent{remove->id});
+    if (const auto* save = std::get_if<act::Save>(&one)) journal.put_intent(save->intent.id, save->intent.save());
+    if (const auto* remove = std::get_if<act::Remove>(&one)) journal.remove_intent(remove->id);
   }
   return acts;
 }
@@ -125,7 +125,7 @@ void Agent::State::carry_out(Act& decided) {
     else LOG_INFO("a change that was made at this node holds", {"deployment", c.name}, {"namespace", c.namespace_}, {"what", tell->message});
     events.post({.warning = tell->warning, .kind = "Deployment", .object = {.uid = c.uid, .namespace_ = c.namespace_, .name = c.name}, .field_path = "",
                  .reason = std::move(tell->reason), .message = std::move(tell->message)});
-    owners.refresh(deps.clock.instant());
+    owners.refresh(c.uid);
   }
 }
 
@@ -290,16 +290,16 @@ rt::Task<LocalView::Changed> Agent::State::change(LocalChange c) {
   } const turn(*this);
   const kube::ObjectPtr deployment = owners.find("Deployment", c.namespace_, c.name);
   if (!deployment || deployment->uid() != c.uid || owners.pods_of(*deployment).empty())
-    co_return Fail({Errc::NotFound, owners.denied() ? std::format("this node may not read which Deployments own its pods: apply deploy/local-api/node-rights.yaml at the control plane, or change {} there", c.name)
+    co_return Fail({Errc::NotFound, owners.denied() ? std::format("this node may not read which Deployments own its pods: apply deploy/kubernetes/local-api-rbac.yaml at the control plane, or change {} there", c.name)
                                                     : std::format("no pod of Deployment {}/{} is on this node: change it at the control plane", c.namespace_, c.name)});
   // What waits still comes first: then the new value joins it, and is told with it.
   if (reporter.reachable() && intents.waiting(c.uid, c.field) == nullptr) {
     CO_TRY(const Sent sent, co_await send_upstream(c, std::nullopt));
-    owners.refresh(deps.clock.instant());
+    owners.refresh(c.uid);
     if (sent.verdict == Verdict::Held) co_return Changed::Upstream;
     if (sent.verdict == Verdict::Gone) co_return Fail({Errc::NotFound, std::format("the control plane does not have Deployment {}/{} any more", c.namespace_, c.name)});
     if (sent.verdict == Verdict::Refused)
-      co_return Fail({Errc::Denied, std::format("the control plane does not let this node change it: {}; deploy/local-api/node-rights.yaml allows it, or change it there", sent.text)});
+      co_return Fail({Errc::Denied, std::format("the control plane does not let this node change it: {}; deploy/kubernetes/local-api-rbac.yaml allows it, or change it there", sent.text)});
     LOG_INFO("the line broke while a change was passed on: it is done here", {"deployment", c.name}, {"reason", sent.text});
   }
   co_return co_await change_here(std::move(c), deployment);
@@ -314,6 +314,7 @@ rt::Task<LocalView::Changed> Agent::State::change_here(LocalChange c, kube::Obje
   else batch->push_back(change::PutIntent{intent.id, intent.save()});
   batch->push_back(change::PutNumber{"next-intent-id", static_cast<std::int64_t>(std::max(intents.next(), intent.id + 1))});
   auto written = co_await disk->run<void>([this, batch]() -> Result<> { return checkpoint->write(*batch); });
+  if (written) ++writes_of_objects;
   if (!written) co_return Fail({Errc::Unavailable, std::format("the change cannot be kept on this node's disk, so it is not made: {}", written.error().what)});
   LOG_INFO("change made at this node while the API server is away", {"deployment", c.name}, {"namespace", c.namespace_}, {"from", intent.before}, {"to", intent.change.value}, {"intent", intent.id});
   intents.accept(std::move(intent));

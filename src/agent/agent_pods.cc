@@ -36,7 +36,7 @@ void Agent::State::carry_out(std::vector<Effect> effects) {
     if (auto* want = std::get_if<effect::Want>(&effect)) {
       if (const PodEntry* entry = find(want->uid)) {
         references.want(entry->core.plan());
-        owners.put_pod(*entry->core.object());
+        owners.put_pod(*entry->core.object(), entry->stand_in ? OwnerCache::Came::FromCheckpoint : OwnerCache::Came::Now);
       }
     } else if (auto* refused = std::get_if<effect::Refused>(&effect)) {
       refuse_pod(std::move(*refused));
@@ -204,6 +204,7 @@ rt::Task<> Agent::State::make_durable(std::shared_ptr<const std::vector<Change>>
     const bool said = !disk_trouble.empty();
     disk_trouble = done ? "" : done.error().what;
     if (done) checkpoint_writes.add();
+    if (done && std::ranges::any_of(*batch, [](const Change& c) { return !std::holds_alternative<change::PutNumber>(c); })) ++writes_of_objects;
     if (said == !done) {  // nothing new
       if (done) co_return Result<>{};
     } else {
@@ -234,7 +235,7 @@ rt::Task<> Agent::State::pump() {
     auto acts = poll_intents();
     auto round = table.round(now(), references);
     if (round.forgets) write_slowly(deps.clock.instant());
-    std::vector<Change> write = std::exchange(changes, {});
+    std::vector<Change> write = journal.take();
     std::ranges::move(round.write, std::back_inserter(write));
     if (!write.empty()) {
       CO_TRY_OK(co_await make_durable(std::make_shared<const std::vector<Change>>(std::move(write))));

@@ -17,8 +17,10 @@
 #include "agent/api_writers.h"
 #include "agent/busy_pods.h"
 #include "agent/checkpoint.h"
+#include "agent/edge_config.h"
 #include "agent/image_manager.h"
 #include "agent/intents_core.h"
+#include "agent/journal.h"
 #include "agent/keeper_driver.h"
 #include "agent/local_slices.h"
 #include "agent/local_view.h"
@@ -58,10 +60,15 @@ struct Agent::State final : public NodeView, public LocalView {
   void update_awake();
   void tell_unrouted(PodEntry&);
 
+  // agent_edge.cc
+  void restore_edge_config(const Checkpoint::Loaded&);
+  void on_edge_config(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
+
   // agent_ticks.cc
   rt::Task<> run_ticks();
   void tick(Instant now);
   void tick_minute();
+  rt::Task<> copy_checkpoint();
   MachineFacts machine_now() const;
   std::vector<MemoryRelief::Candidate> relief_candidates() const;
   void relieve_memory();
@@ -135,6 +142,9 @@ struct Agent::State final : public NodeView, public LocalView {
   std::unique_ptr<rt::BlockingPool> disk;
   std::optional<Checkpoint> checkpoint;
   os::UniqueFd lock;
+  std::uint64_t writes_of_objects = 0, writes_copied = 0;  // to the checkpoint; those that its last good copy has
+  bool copying = false;
+  Instant copy_at{};
   std::string disk_trouble;  // why the checkpoint cannot be written, or empty
   rt::Event work, some_awake, may_change;
   bool changing = false;  // one change of change() at a time; may_change is set when it ends
@@ -149,28 +159,27 @@ struct Agent::State final : public NodeView, public LocalView {
   OwnerCache owners;
   ImageManager images;
   std::unique_ptr<KeeperDriver> keeper;
-  client::Informer pod_informer, service_informer, slice_informer;
+  client::Informer pod_informer, service_informer, slice_informer, edge_informer;
 
   IntentsCore intents{{}};
   std::set<std::string> held_addresses;
   std::map<std::pair<std::string, std::string>, std::size_t> local_slices;  // Services with a slice of ours: hash of its bytes
   bool slices_changed = false;
 
-  std::vector<Change> changes;                                          // for the next write
-  std::map<std::tuple<std::string, std::string, std::string>, kube::ObjectPtr> slow_changes;  // Services and slices: every few seconds
+  Journal journal;  // for the next write; Services and slices: every few seconds
   std::size_t node_essence = 0;  // of the Node on the disk
   std::vector<kube::ObjectPtr> restored_services, restored_slices;
   std::vector<std::uint64_t> strangers;  // keeper ids of an earlier agent's pods of which nothing is known here
   bool awake_changed = false, pods_listed = false, was_reachable = false;
   std::vector<NodeImage> node_images;
-  std::map<std::string, std::int64_t> revisions_saved;  // by resource
-  Instant revisions_at{};
   Instant slow_at{}, minute_at{}, collect_at{}, relieve_at{}, rotate_at{}, refilled_at{};
   MemoryRelief relief;
   BusyPods busy;
   std::set<std::string> busy_now;  // uids
   bool services_changed = false;
   std::set<net::ServiceRules::Problem> problems_said;
+  EdgeConfig edge;
+  std::vector<std::string> edge_problems;  // of the present edge-config
   rt::TaskGroup tasks;
 
   metrics::CounterValue &pods_started, &exits, &requests_lost, &connections_lost, &drift, &checkpoint_writes, &evictions, &trims;

@@ -13,61 +13,26 @@ using kube::JsonEdit;
 using kube::MutJson;
 
 StatusWriter::StatusWriter(rt::Loop& loop, client::Client& api, Clock& clock, Random& random, Options options)
-    : api_(api), clock_(clock), random_(random), options_(options), away_(options.backoff_min, options.backoff_max), work_(loop), tasks_(loop) {}
+    : api_(api), clock_(clock), core_(options, random), work_(loop), tasks_(loop) {}
 
 void StatusWriter::start() { tasks_.spawn("status writer", dispatch()); }
 
-std::shared_ptr<StatusWriter::Entry>& StatusWriter::entry(const PodName& pod) {
-  auto& e = entries_[pod.uid];
-  if (!e) {
-    e = std::make_shared<Entry>();
-    e->pod = pod;
-  }
-  return e;
-}
-
 void StatusWriter::post(const PodName& pod, std::string json, Urgency urgency) {
-  auto& e = entry(pod);
-  const bool waited = e->status.has_value();
-  e->status = std::move(json);
-  if (e->backoff == Duration{0}) {
-    if (urgency == Urgency::Now) e->due = clock_.instant();
-    else if (!waited) e->due = clock_.instant() + options_.settle;
-  }
+  core_.post(pod, std::move(json), urgency, clock_.instant());
   work_.set();
 }
 void StatusWriter::remove(const PodName& pod) {
-  auto& e = entry(pod);
-  e->remove = true;
-  if (e->backoff == Duration{0}) e->due = clock_.instant();
+  core_.remove(pod, clock_.instant());
   work_.set();
 }
-void StatusWriter::forget(const std::string& uid) {
-  const auto it = entries_.find(uid);
-  if (it == entries_.end()) return;
-  it->second->forgotten = true;
-  entries_.erase(it);
-}
+void StatusWriter::forget(const std::string& uid) { core_.forget(uid); }
 
 rt::Task<> StatusWriter::dispatch() {
   for (;;) {
     work_.reset();
     const Instant now = clock_.instant();
-    std::optional<Instant> next;
-    std::vector<std::shared_ptr<Entry>> chosen;
-    for (auto& [uid, e] : entries_) {
-      if (e->in_flight || (!e->status && !e->remove)) continue;
-      if (const Instant due = std::max(e->due, not_before_); due > now) {
-        if (!next || due < *next) next = due;
-        continue;
-      }
-      if (in_flight_ >= (away_.failing() ? 1 : options_.at_once)) break;  // send() sets work_ when it ends
-      e->in_flight = true;
-      ++in_flight_;
-      chosen.push_back(e);
-    }
-    for (auto& e : chosen) tasks_.spawn("pod status", send(std::move(e)));
-    if (next) {
+    for (auto& one : core_.poll(now)) tasks_.spawn("pod status", send(std::move(one)));
+    if (const auto next = core_.deadline()) {
       CO_TRY_OK(co_await work_.wait_for(std::max<Duration>(*next - now, 1ms)));
     } else {
       CO_TRY_OK(co_await work_.wait());
@@ -75,58 +40,24 @@ rt::Task<> StatusWriter::dispatch() {
   }
 }
 
-rt::Task<> StatusWriter::send(std::shared_ptr<Entry> e) {
+rt::Task<> StatusWriter::send(StatusCore::Send one) {
   std::optional<Error> failure;
-  if (e->status) {
-    std::string json = std::move(*e->status);
-    e->status.reset();
-    auto done = co_await api_.patch_status(client::kPods, e->pod.namespace_, e->pod.name, client::PatchType::Strategic, json);
-    ++counters_.patches;
-    if (!done) {
-      failure = std::move(done).error();
-      // Nothing to tell any more: gone, or another pod under this name (the uid in the patch refuses it).
-      const bool over = failure->code == Errc::NotFound || failure->code == Errc::Invalid || failure->code == Errc::Conflict;
-      if (over && failure->code != Errc::NotFound) LOG_WARN("pod status refused", {"pod", e->pod.name}, {"namespace", e->pod.namespace_}, {"reason", *failure});
-      if (over) failure.reset();
-      else if (!e->status) e->status = std::move(json);  // unless there is a newer one
-    }
-  }
-  if (!failure && e->remove && !e->status) {
-    e->remove = false;
+  if (one.status) {
+    auto done = co_await api_.patch_status(client::kPods, one.pod.namespace_, one.pod.name, client::PatchType::Strategic, std::move(*one.status));
+    if (!done) failure = std::move(done).error();
+    if (failure && StatusCore::final(*failure) && failure->code != Errc::NotFound)
+      LOG_WARN("pod status refused", {"pod", one.pod.name}, {"namespace", one.pod.namespace_}, {"reason", *failure});
+  } else {
     client::DeleteOptions options;
     options.grace_seconds = 0;
-    options.uid = e->pod.uid;
-    auto done = co_await api_.remove(client::kPods, e->pod.namespace_, e->pod.name, options);
-    ++counters_.deletes;
-    if (!done && done.error().code != Errc::NotFound && done.error().code != Errc::Conflict) {
-      failure = std::move(done).error();
-      e->remove = true;
-    }
+    options.uid = one.pod.uid;
+    auto done = co_await api_.remove(client::kPods, one.pod.namespace_, one.pod.name, options);
+    if (!done) failure = std::move(done).error();
   }
-  if (failure) {
-    failed(*e, *failure);
-  } else {
-    e->backoff = Duration{0};
-    away_.reset();
-  }
-  e->in_flight = false;
-  --in_flight_;
-  if (!failure && !e->status && !e->remove && !e->forgotten) entries_.erase(e->pod.uid);
+  if (failure && !StatusCore::final(*failure)) LOG_DEBUG("pod status not delivered", {"pod", one.pod.name}, {"reason", *failure});
+  core_.on_answer(one.id, failure, clock_.instant());
   work_.set();
   co_return Result<>{};
-}
-
-void StatusWriter::failed(Entry& e, const Error& error) {
-  ++counters_.failures;
-  const Instant now = clock_.instant();
-  if (error.code == Errc::Unavailable || error.code == Errc::Timeout) {
-    not_before_ = now + away_.next(random_);  // this status keeps its turn
-  } else {
-    away_.reset();
-    e.backoff = e.backoff == Duration{0} ? options_.backoff_min : std::min(e.backoff * 2, options_.backoff_max);
-    e.due = now + e.backoff;
-  }
-  LOG_DEBUG("pod status not delivered", {"pod", e.pod.name}, {"reason", error});
 }
 
 EventWriter::EventWriter(rt::Loop& loop, client::Client& api, Clock& clock, Random& random, Options options)

@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the node tells the API server about pods. StatusWriter: the latest status of each pod (older ones are never sent),
-// then its deletion, in order per pod, a few at once, again with jittered back-off until the server took it; one at a time while
-// the server is away. EventWriter: Events, one after another, repeated ones counted; they are dropped when they cannot be
-// delivered: advice, not state. The last ones are kept, delivered or not, for who asks the node itself (local_view.h).
+// then its deletion; what is sent when, status_core.h decides. EventWriter: Events, one after another, repeated ones counted;
+// they are dropped when they cannot be delivered: advice, not state. The last ones are kept, delivered or not, for who asks the
+// node itself (local_view.h).
 // Owner: the agent, on its loop.
 #pragma once
 #include <cstdint>
 #include <deque>
 #include <list>
 #include <map>
-#include <memory>
-#include <optional>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
+#include "agent/status_core.h"
 #include "base/backoff.h"
 #include "base/random.h"
 #include "base/time.h"
@@ -25,19 +23,11 @@
 
 namespace skerry::agent {
 
-struct PodName {
-  std::string uid, namespace_, name;
-  friend bool operator==(const PodName&, const PodName&) = default;
-};
-
 class StatusWriter {
  public:
-  struct Options {
-    std::size_t at_once = 4;
-    Duration settle = 150ms;  // a pod that is not ready yet will be in a moment: wait so long for the better news
-    Duration backoff_min = 500ms, backoff_max = 30s;  // of one pod that the server does not take, and of a server that is away
-  };
-  enum class Urgency : std::uint8_t { Now, MaySettle };
+  using Options = StatusCore::Options;
+  using Urgency = StatusCore::Urgency;
+  using Counters = StatusCore::Counters;
 
   StatusWriter(rt::Loop&, client::Client&, Clock&, Random&, Options);
   void start();
@@ -46,35 +36,16 @@ class StatusWriter {
   void post(const PodName&, std::string json, Urgency);
   void remove(const PodName&);             // after the last status, DELETE with grace 0 and this uid
   void forget(const std::string& uid);     // the object is gone
-  std::size_t waiting() const { return entries_.size(); }
-
-  struct Counters {
-    std::uint64_t patches = 0, deletes = 0, failures = 0;
-  };
-  const Counters& counters() const { return counters_; }
+  std::size_t waiting() const { return core_.waiting(); }
+  const Counters& counters() const { return core_.counters(); }
 
  private:
-  struct Entry {
-    PodName pod;
-    std::optional<std::string> status;
-    bool remove = false, in_flight = false, forgotten = false;
-    Instant due{};
-    Duration backoff{0};
-  };
   rt::Task<> dispatch();
-  rt::Task<> send(std::shared_ptr<Entry>);
-  void failed(Entry&, const Error&);
-  std::shared_ptr<Entry>& entry(const PodName&);
+  rt::Task<> send(StatusCore::Send);
 
   client::Client& api_;
   Clock& clock_;
-  Random& random_;
-  Options options_;
-  Backoff away_;          // the server is away: one pod's status asks for all of them
-  Instant not_before_{};
-  std::unordered_map<std::string, std::shared_ptr<Entry>> entries_;
-  std::size_t in_flight_ = 0;
-  Counters counters_;
+  StatusCore core_;
   rt::Event work_;
   rt::TaskGroup tasks_;
 };

@@ -107,10 +107,19 @@ std::int64_t Checkpoint::Loaded::number(std::string_view name, std::int64_t othe
 Result<Checkpoint> Checkpoint::open(const std::filesystem::path& folder, Random& random, sql::Database::Options options) {
   TRY_OK(os::make_folders(folder, 0700));
   TRY(auto key, NodeKey::open(folder / "node.key", random));
-  TRY(auto opened, sql::Database::open_or_restore((folder / "agent.db").string(), (folder / "agent.db.good").string(), std::move(options), kMigrations));
-  Checkpoint out(std::move(opened.database), std::move(key), random);
+  std::string copy = (folder / "agent.db.good").string();
+  TRY(auto opened, sql::Database::open_or_restore((folder / "agent.db").string(), copy, std::move(options), kMigrations));
+  TRY_OK(opened.database.exec("PRAGMA secure_delete = ON"));  // what was removed is not to be found in free pages
+  Checkpoint out(std::move(opened.database), std::move(key), random, std::move(copy));
   if (opened.restored) out.restored_ = std::move(opened.reason);
+  out.emptied_ = opened.emptied;
   return out;
+}
+
+Result<> Checkpoint::copy() {
+  auto done = database_.backup_to(copy_path_);
+  if (!done) return Fail(std::move(done).error().with("copying the node's checkpoint"));
+  return {};
 }
 
 Result<Checkpoint::Loaded> Checkpoint::load() {

@@ -59,7 +59,7 @@ kube::ObjectPtr NodeReporter::node() {
 
 kube::ObjectPtr NodeReporter::lease() const {
   if (renewed_at_ == Time{}) return nullptr;
-  auto made = kube::Object::from_json(lease_body(options_.node_name, uid_, renewed_at_));
+  auto made = kube::Object::from_json(lease_body(options_.node_name, uid_, machine_annotation(machine_), renewed_at_));
   return made ? std::move(*made) : nullptr;
 }
 
@@ -69,6 +69,7 @@ rt::Task<> NodeReporter::run_status() {
     changed_.reset();
     machine_ = read_();
     Result<> done;
+    bool asked = !registered_;
     if (!registered_) {
       done = co_await register_node();
       if (done) {
@@ -77,9 +78,18 @@ rt::Task<> NodeReporter::run_status() {
         said_ = status_.essence(machine_, images_());
         said_at_ = clock_.instant();
       }
+    } else if (metadata_due_) {
+      metadata_due_ = false;
+      auto patched = co_await api_.patch(client::kNodes, "", options_.node_name, client::PatchType::Strategic, status_.metadata_patch());
+      if (!patched) {
+        metadata_due_ = true;
+        done = Fail(std::move(patched).error());
+      }
+      changed_.set();
     } else {
       std::string essence = status_.essence(machine_, images_());
       if (essence != said_ || clock_.instant() - said_at_ >= options_.status_period_max) {
+        asked = true;
         auto patched = co_await api_.patch_status(client::kNodes, "", options_.node_name, client::PatchType::Strategic,
                                                   status_.status_patch(machine_, images_(), clock_.now()));
         if (patched) {
@@ -87,14 +97,15 @@ rt::Task<> NodeReporter::run_status() {
           said_ = std::move(essence);
           said_at_ = clock_.instant();
         } else {
-          if (patched.error().code == Errc::NotFound) registered_ = false;  // somebody deleted the Node: register again
           done = Fail(std::move(patched).error());
         }
       }
     }
+    if (asked) standing_.on_answer(done);
     if (!done) {
+      if (done.error().code == Errc::NotFound) registered_ = false;  // somebody deleted the Node: register again
       const Duration pause = backoff.next(random_);
-      LOG_WARN("node not reported", {"reason", done.error()}, {"again in", pause});
+      if (!standing_.refused()) LOG_WARN("node not reported", {"reason", done.error()}, {"again in", pause});
       CO_TRY_OK(co_await rt::sleep_for(pause));
       continue;
     }
@@ -104,18 +115,25 @@ rt::Task<> NodeReporter::run_status() {
 }
 
 rt::Task<> NodeReporter::renew() {
+  // The machine is said whenever somebody else may have taken the name over meanwhile, and now and then: it is as long as the rest.
+  constexpr Duration kMachineEvery = 1h;
+  const std::string machine = machine_annotation(machine_);
+  const bool say_machine = !reachable_ || standing_.refused() || clock_.instant() - machine_said_at_ >= kMachineEvery;
   if (lease_known_) {
-    auto renewed = co_await api_.patch(client::kLeases, "kube-node-lease", options_.node_name, client::PatchType::Merge, lease_renewal(options_.node_name, clock_.now()));
+    auto renewed = co_await api_.patch(client::kLeases, "kube-node-lease", options_.node_name, client::PatchType::Merge,
+                                       lease_renewal(options_.node_name, say_machine ? machine : "", clock_.now()));
+    if (renewed && say_machine) machine_said_at_ = clock_.instant();
     if (renewed) co_return Result<>{};
     if (renewed.error().code != Errc::NotFound) co_return Fail(std::move(renewed).error());
     lease_known_ = false;
   }
-  auto created = co_await api_.create(client::kLeases, "kube-node-lease", lease_body(options_.node_name, uid_, clock_.now()));
+  auto created = co_await api_.create(client::kLeases, "kube-node-lease", lease_body(options_.node_name, uid_, machine, clock_.now()));
   if (!created && created.error().code != Errc::AlreadyExists) co_return Fail(std::move(created).error());
   lease_known_ = true;
   if (!created) {
-    CO_TRY_OK(co_await api_.patch(client::kLeases, "kube-node-lease", options_.node_name, client::PatchType::Merge, lease_renewal(options_.node_name, clock_.now())));
+    CO_TRY_OK(co_await api_.patch(client::kLeases, "kube-node-lease", options_.node_name, client::PatchType::Merge, lease_renewal(options_.node_name, machine, clock_.now())));
   }
+  machine_said_at_ = clock_.instant();
   co_return Result<>{};
 }
 
@@ -125,10 +143,11 @@ rt::Task<> NodeReporter::run_lease() {
   for (;;) {
     auto renewed = co_await renew();
     if (renewed) renewed_at_ = clock_.now();
+    standing_.on_answer(renewed);
     if (renewed.has_value() != reachable_) {
       reachable_ = renewed.has_value();
       if (reachable_) LOG_INFO("API server reached", {"node", options_.node_name});
-      else LOG_WARN("API server away: the node goes on by itself", {"reason", renewed.error()});
+      else if (!standing_.refused()) LOG_WARN("API server away: the node goes on by itself", {"reason", renewed.error()});
     }
     if (renewed) away.reset();
     const Duration pause = renewed ? options_.lease_period : away.next(random_);

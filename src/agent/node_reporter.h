@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/api_standing.h"
 #include "agent/node_status.h"
 #include "base/random.h"
 #include "client/client.h"
@@ -23,10 +24,16 @@ class NodeReporter {
   rt::Task<> stop() { return tasks_.stop(); }
   // Says the status soon (readiness or images changed).
   void touch() { changed_.set(); }
+  // Labels or annotations of the Node have changed: says them soon.
+  void touch_metadata() {
+    metadata_due_ = true;
+    touch();
+  }
   NodeStatus& status() { return status_; }
   const MachineFacts& machine() const { return machine_; }
   const std::string& node_uid() const { return uid_; }
   bool reachable() const { return reachable_; }  // the last exchange with the API server was answered
+  ApiStanding& standing() { return standing_; }
   // The Node as the server had it last, with our status of now; and its Lease as it was renewed last, or null.
   kube::ObjectPtr node();
   kube::ObjectPtr lease() const;
@@ -49,13 +56,14 @@ class NodeReporter {
   Images images_;
   Machine read_;
   NodeStatus status_;
+  ApiStanding standing_;
   MachineFacts machine_;
   std::string uid_, said_;
   kube::ObjectPtr node_;  // the server's last word
   Time renewed_at_{};
   std::function<void(const kube::ObjectPtr&)> on_node_;
-  Instant said_at_{};
-  bool registered_ = false, reachable_ = false, lease_known_ = false;
+  Instant said_at_{}, machine_said_at_{};
+  bool registered_ = false, reachable_ = false, lease_known_ = false, metadata_due_ = false;
   rt::Event changed_, registered_event_;
   rt::TaskGroup tasks_;
 };

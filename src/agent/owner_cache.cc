@@ -31,7 +31,7 @@ void OwnerCache::restore(kube::ObjectPtr object) {
   Key key{object->kind(), object->namespace_(), object->name()};
   Owner& owner = owners_[std::move(key)];
   owner.uid = object->uid();
-  owner.due = clock_.instant();
+  owner.due = clock_.instant() + options_.fresh_for;
   set_object(owner, std::move(object));
   some_unused_ = true;
 }
@@ -47,12 +47,15 @@ void OwnerCache::want(const Key& key, const std::string& uid, Instant due) {
   owner.due = due;
 }
 
-void OwnerCache::put_pod(const kube::Object& pod) {
+void OwnerCache::put_pod(const kube::Object& pod, Came came) {
   auto [key, uid] = controller_of(pod);
   if (std::get<0>(key).empty() || controllers_.contains(pod.uid())) return;  // a controller does not change
   if (owners_.size() >= options_.owners_max && !owners_.contains(key)) return;
-  want(key, uid, clock_.instant() + options_.settle);
-  ++owners_[key].pods;
+  const Instant soon = clock_.instant() + options_.settle;
+  want(key, uid, soon);
+  Owner& owner = owners_[key];
+  ++owner.pods;
+  if (came == Came::Now) owner.due = std::min(owner.due, soon);
   controllers_.emplace(pod.uid(), std::move(key));
 }
 
@@ -67,14 +70,14 @@ void OwnerCache::remove_pod(const std::string& uid) {
   owner->second.due = std::min(owner->second.due, clock_.instant() + options_.settle);
 }
 
-void OwnerCache::tick(Instant now) {
+void OwnerCache::tick(Instant now, Line line) {
   forget_unused();
-  ask(now);
+  if (line == Line::There) ask(now);
 }
 
-void OwnerCache::refresh(Instant now) {
-  for (auto& [key, owner] : owners_) owner.due = now;
-  ask(now);
+void OwnerCache::refresh(const std::string& uid) {
+  for (auto& [key, owner] : owners_)
+    if (owner.uid == uid) owner.due = clock_.instant();
 }
 
 void OwnerCache::forget_unused() {
@@ -137,7 +140,7 @@ rt::Task<> OwnerCache::fetch(Key key) {
       denied_ = true;
       LOG_INFO("owners of pods may not be read: this node shows and scales no Deployments", {"kind", kind}, {"name", name}, {"reason", got.error()});
     }
-    if (got.error().code == Errc::Denied) owner.due = now + options_.fresh_for;
+    if (got.error().code == Errc::Denied) owner.due = now + 20 * options_.again;
   }
   ask(now);
   co_return Result<>{};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The ReplicaSets that control this node's pods, and the Deployments that control those (ADR 0036): got by name when a pod of
-// theirs comes, when the line returns, and every few minutes; kept in the checkpoint, so that they are known offline too. Where
+// theirs comes or goes, when they were changed from here, and every few hours; kept in the checkpoint, so that they are known offline too. Where
 // the API server does not let the node read them, `denied()` says so. Owner: the agent, on its loop.
 #pragma once
 #include <functional>
@@ -21,8 +21,9 @@ namespace skerry::agent {
 class OwnerCache {
  public:
   struct Options {
-    Duration fresh_for = 5min, again = 30s;  // of one that is known; after a failure
-    Duration settle = 2s;                    // pods come in bursts: their owners are asked once
+    // Bytes on the wire are few: one that is known is got again when pods of it come or go, or its time has come.
+    Duration fresh_for = std::chrono::hours(6), again = 30s;  // after a failure
+    Duration settle = 2s;                                     // pods come in bursts: their owners are asked once
     std::size_t in_flight_max = 2, owners_max = 2000;
   };
   // With what the checkpoint shall keep (null: remove).
@@ -33,10 +34,13 @@ class OwnerCache {
 
   static bool is_owner(std::string_view kind) { return kind == "ReplicaSet" || kind == "Deployment"; }
   void restore(kube::ObjectPtr);     // from the checkpoint, before the first pod
-  void put_pod(const kube::Object&);
+  enum class Came : std::uint8_t { Now, FromCheckpoint };
+  void put_pod(const kube::Object&, Came);
   void remove_pod(const std::string& uid);
-  void tick(Instant now);            // asks for what is due, forgets what owns nothing any more
-  void refresh(Instant now);         // all are due: the line is back, or something was changed
+  // Asks for what is due, unless the server is away; forgets what owns nothing any more.
+  enum class Line : std::uint8_t { There, Away };
+  void tick(Instant now, Line);
+  void refresh(const std::string& uid);  // of an owner: it was changed, from here
 
   kube::ObjectPtr find(std::string_view kind, std::string_view ns, std::string_view name) const;  // null: not known
   std::vector<kube::ObjectPtr> all() const;

@@ -126,7 +126,8 @@ class PodCore {
   void on_placed(std::size_t container, Now);
   void on_place_failed(std::size_t container, std::string message, Now);
   // The keeper has it since an earlier agent. Serving: it goes on, unless it must not run now. Stopping: it is awaited, then started.
-  enum class Held : std::uint8_t { Serving, Stopping };
+  // Outdated: it runs another image than it is to run; it is ended, then started.
+  enum class Held : std::uint8_t { Serving, Stopping, Outdated };
   void on_adopted(std::size_t container, std::uint32_t awake, Held = Held::Serving);
   void on_awake(std::size_t container) { ++containers_[container].awake; }
   void on_idle(std::size_t container);

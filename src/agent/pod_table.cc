@@ -101,6 +101,18 @@ PodTable::Restored PodTable::restore(const Checkpoint::Loaded& loaded, Now now) 
   return out;
 }
 
+PodTable::Met PodTable::meet(const Held& held, bool forgetful) {
+  keeper_id_seen(held.id);
+  const auto known = by_keeper_id(held.id);
+  if (!known) return forgetful && held.state == Held::State::Serving ? Met::Stranger : Met::Drop;
+  if (held.state == Held::State::Stopped) return Met::Drop;
+  const auto [entry, i] = *known;
+  entry->held_by_keeper = true;
+  const bool outdated = entry->core.image_key(i) != held.image_key;
+  entry->core.on_adopted(i, held.awake, held.state == Held::State::Stopping ? PodCore::Held::Stopping : outdated ? PodCore::Held::Outdated : PodCore::Held::Serving);
+  return Met::Adopted;
+}
+
 // --- the API server's word ------------------------------------------------------------------------------------------------
 
 void PodTable::on_pod(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {

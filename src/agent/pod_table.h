@@ -82,6 +82,17 @@ class PodTable {
   };
   Restored restore(const Checkpoint::Loaded&, Now);
 
+  // What a keeper holds since an earlier agent, container by container: nothing of it is restarted, unless it is another image than the
+  // pod's now. `forgetful`: the checkpoint was lost; then what nobody knows serves on until the API server was asked.
+  struct Held {
+    std::uint64_t id = 0;
+    std::string_view image_key{};
+    std::uint32_t awake = 0;
+    enum class State : std::uint8_t { Serving, Stopping, Stopped } state = State::Serving;
+  };
+  enum class Met : std::uint8_t { Adopted, Stranger, Drop };
+  Met meet(const Held&, bool forgetful);
+
   // The API server's word about one pod. before null: new; after null: gone.
   void on_pod(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
   // A stand-in, made here; it ends by a newer version that is being deleted (end_stand_in), as other pods do.

@@ -156,6 +156,28 @@ TEST_F(PodTableTest, APodThatVanishedEndsAlsoIfTheAgentDiesMeanwhile) {
   EXPECT_EQ(table_->find("u-a"), nullptr);
 }
 
+// Goal: a changed image is carried out although the agent dies before the old one was stopped. Method: the new version reaches the disk,
+// the next agent meets a keeper with the old image.
+TEST_F(PodTableTest, TheOldImageIsNotAdoptedAsTheNewOne) {
+  using Held = PodTable::Held;
+  table_->on_pod(nullptr, pod("a", 5));
+  serve("u-a");
+  const std::uint64_t id = table_->find("u-a")->core.keeper_id(0).value();
+  EXPECT_EQ(restart().problems.size(), 0u);
+  EXPECT_EQ(table_->meet({.id = id, .image_key = "k", .awake = 1}, false), PodTable::Met::Adopted);
+  EXPECT_TRUE(table_->find("u-a")->core.ready()) << "the same image goes on";
+  table_->on_pod(pod("a", 5), kube::Object::from_json(std::string(*pod("a", 6)->json()).replace(pod("a", 6)->json()->find("a:1"), 3, "a:2")).value());
+  round();
+  restart();
+  EXPECT_EQ(table_->meet({.id = id, .image_key = "k", .awake = 1}, false), PodTable::Met::Adopted);
+  EXPECT_FALSE(table_->find("u-a")->core.ready());
+  table_->mark_all();
+  EXPECT_THAT(round(), ::testing::IsSupersetOf({"u-a stop", "u-a prepare-image"}));
+  EXPECT_EQ(table_->meet({.id = 99, .state = Held::State::Serving}, false), PodTable::Met::Drop);
+  EXPECT_EQ(table_->meet({.id = 99, .state = Held::State::Serving}, true), PodTable::Met::Stranger);
+  EXPECT_EQ(table_->meet({.id = 99, .state = Held::State::Stopping}, true), PodTable::Met::Drop);
+}
+
 TEST_F(PodTableTest, HeldBackOnlyWhatTheKeeperHoldsIsLookedAt) {
   table_->on_pod(nullptr, pod("a", 5));
   table_->on_pod(nullptr, pod("b", 6));

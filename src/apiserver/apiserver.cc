@@ -12,6 +12,7 @@
 #include "apiserver/service_addresses.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "kube/digest.h"
 
 namespace skerry::apiserver {
 namespace {
@@ -168,7 +169,18 @@ struct ApiServer::State {
     auto response = co_await dispatch(call);
     if (!response && response.error().code == 403) co_await report(response.error());
     if (response) add_warnings(*response, call.warnings);
+    if (response) tell_digests(call, *response);
     co_return response;
+  }
+
+  // To a node that asks for it with its Lease: what there is for it (docs/wire/digest.md).
+  void tell_digests(const Call& call, http::Response& response) const {
+    const std::string_view node = node_of(call.user);
+    if (node.empty() || call.route.resource != "leases" || !call.request.headers.has(kube::kDigestHeader)) return;
+    const store::Store& store = server.store;
+    response.headers.set(kube::kDigestHeader, kube::digests_text({{"pods", store.digest(server.id("pods"), node)},
+                                                                  {"services", store.digest(server.id("services"))},
+                                                                  {"endpointslices", store.digest(server.id("endpointslices.discovery.k8s.io"))}}));
   }
 };
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "apiserver/testing.h"
+#include "kube/digest.h"
 
 namespace skerry::apiserver {
 namespace {
@@ -53,6 +54,9 @@ TEST_F(NodeAuth, ReadsWhatItsPodsReferToAndNothingMore) {
                              "secrets?fieldSelector=metadata.name%21%3Dof-n2", "secrets?fieldSelector=metadata.name%3Dof-n2"}) {
     EXPECT_EQ(get(kDefault, theirs), 403) << theirs;
   }
+  EXPECT_EQ(get(kDefault, "configmaps?watch=1&fieldSelector=metadata.name%3Dedge-config"), 200) << "is for all nodes";
+  EXPECT_EQ(get(kOther, "configmaps/edge-config"), 403);
+  EXPECT_EQ(get(kDefault, "secrets/edge-config"), 403);
   // Of a version that there is not.
   for (const char* other : {"/api/v9/namespaces/default/secrets?fieldSelector=metadata.name%3Dof-n1", "/apis/certificates.k8s.io/v9/certificatesigningrequests?fieldSelector=a%3Db"}) {
     EXPECT_EQ(s.get(other).code, 403) << other;
@@ -245,6 +249,38 @@ TEST_F(NodeAuth, ReviewsSayWhatTheRulesSay) {
   s.as_admin();
   EXPECT_EQ(may(R"("resourceAttributes":{"verb":"*","group":"*","resource":"*"})").at("status.allowed"), "true");
   EXPECT_THAT(s.post("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", "{}").body, HasSubstr(R"("verbs":["*"],"apiGroups":["*"],"resources":["*"])"));
+}
+
+// Goal: with its Lease a node learns what the server holds for it, if it asks. Method: the digest of the listed objects, before and after
+// a change that concerns another node and one that concerns this one.
+TEST_F(NodeAuth, TellsTheDigestsOfWhatIsThereForIt) {
+  const std::string lease = std::format("{}/n1", kLeases);
+  const auto asked = [&](std::string_view header) {
+    s.headers = header.empty() ? decltype(s.headers){} : decltype(s.headers){{std::string(header), "?"}};
+    const auto reply = s.merge(lease, R"({"spec":{"renewTime":"2026-01-01T00:00:00.000000Z"}})");
+    s.headers.clear();
+    EXPECT_EQ(reply.code, 200) << reply.body;
+    return std::string(reply.headers.get(kube::kDigestHeader));
+  };
+  EXPECT_EQ(asked(""), "") << "only who asks pays for it";
+  const std::string first = asked(kube::kDigestHeader);
+  kube::Digest pods;
+  const auto list = s.get("/api/v1/pods?fieldSelector=spec.nodeName%3Dn1").doc();
+  for (const auto item : list.root()["items"].items()) {
+    kube::JsonEdit whole = kube::JsonEdit::copy(item);
+    whole.root().set("kind", "Pod");
+    whole.root().set("apiVersion", "v1");
+    pods.add(*kube::Object::from_json(whole.dump()).value());
+  }
+  EXPECT_EQ(pods.count(), 1u);
+  ASSERT_TRUE(kube::parse_digests(first)) << first;
+  EXPECT_EQ(kube::parse_digests(first)->front(), std::pair(std::string("pods"), pods.value()));
+  s.as_node("n2");
+  EXPECT_EQ(s.merge(std::format("{}/pods/on-n2/status", kDefault), R"({"status":{"phase":"Running"}})").code, 200);
+  s.as_node("n1");
+  EXPECT_EQ(asked(kube::kDigestHeader), first);
+  EXPECT_EQ(s.merge(std::format("{}/pods/on-n1/status", kDefault), R"({"status":{"phase":"Running"}})").code, 200);
+  EXPECT_NE(asked(kube::kDigestHeader), first);
 }
 
 }  // namespace

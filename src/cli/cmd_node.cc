@@ -8,8 +8,12 @@
 #include <array>
 #include <csignal>
 #include <format>
+#include <set>
 
 #include "agent/agent.h"
+#include "agent/identity.h"
+#include "agent/machine_binding.h"
+#include "agent/node_status.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "cli/cmd.h"
@@ -78,7 +82,7 @@ std::string config_text(const NodeOptions& o) {
 // In the order of construction; destroyed the other way round.
 class NodeProcess {
  public:
-  NodeProcess(rt::Loop& loop, NodeOptions options) : loop_(loop), options_(std::move(options)), nft_pool_({.name = "nft"}) {}
+  NodeProcess(rt::Loop& loop, NodeOptions options) : loop_(loop), options_(std::move(options)), pool_({.name = "nft and certificates"}) {}
 
   Result<> open() {
     const DataLayout layout{options_.data_dir};
@@ -86,6 +90,9 @@ class NodeProcess {
     TRY(auto registry, find_registry_program());
     TRY(auto registries, read_registries(options_.registries));
     TRY_OK(os::make_folders(layout.node(), 0700));
+    // Before any key of the folder is read.
+    TRY_OK(agent::bind_machine(layout.node(), agent::machine_id_of(agent::read_machine(layout.node().string())),
+                               options_.accept_new_machine ? agent::OtherMachine::Accept : agent::OtherMachine::Refuse));
     TRY_OK(open_network());
     TRY(credentials_, read_node_credentials(layout, options_, clock_.now()));
     TRY_OK(open_client());
@@ -107,7 +114,7 @@ class NodeProcess {
         .pods_max = options_.pods_max,
         .labels = {},
     };
-    agent_.emplace(loop_, agent::AgentDeps{.api = *client_, .network = *network_, .services = &*proxy_, .names = &*names_, .clock = clock_, .random = random_}, std::move(agent));
+    agent_.emplace(loop_, agent::AgentDeps{.api = *client_, .network = *network_, .services = &*proxy_, .names = &*names_, .identity = &*identity_, .clock = clock_, .random = random_}, std::move(agent));
     front_.emplace(loop_, agent_->node_api(),
                    http::Server::Options{.name = "node api",
                                          .address = options_.node_address,
@@ -115,12 +122,15 @@ class NodeProcess {
                                          .tls = server_tls(credentials_),
                                          .connections_max = 512,
                                          .body_bytes_max = 4096});  // nothing that it serves has a body
-    return options_.local_port == 0 ? Result<>{} : open_local();
+    if (options_.local_port != 0) TRY_OK(open_local());
+    return tell_identity();
   }
 
   rt::Task<> start() {
     proxy_->start();
     proxy_started_ = true;
+    identity_->start();
+    identity_started_ = true;
     CO_TRY_OK(co_await agent_->start());
     agent_started_ = true;
     CO_TRY_OK(start_names());
@@ -141,6 +151,7 @@ class NodeProcess {
     said("certificates", co_await tasks_.stop());
     if (local_started_) said("local api", co_await local_front_->stop());
     if (local_started_) said("local api", co_await local_->stop());
+    if (identity_started_) said("identity", co_await identity_->stop());
     if (front_started_) said("node api", co_await front_->stop());
     if (agent_started_) said("agent", co_await agent_->stop(stop_pods ? agent::OnStop::StopPods : agent::OnStop::KeepPods));
     if (names_started_) said("names", co_await names_->stop());
@@ -182,7 +193,7 @@ class NodeProcess {
     proxy.rules.node = options_.node_name;
     TRY(cluster_dns_, cluster_dns_address(options_.cluster_dns, options_.service_cidr));
     proxy.rules.names = {.address = cluster_dns_, .server = network_->own_address()};
-    proxy_.emplace(loop_, nft_pool_, std::move(proxy));
+    proxy_.emplace(loop_, pool_, std::move(proxy));
     net::NameServer::Options server;
     server.names = {.zone = options_.cluster_domain,
                     .node = options_.node_name,
@@ -249,6 +260,8 @@ class NodeProcess {
                                                          .bearer_token = config.token,
                                                          .user_agent = "skerry-node/" SKERRY_VERSION}));
     client_.emplace(*transport_);
+    identity_.emplace(loop_, agent::Identity::Deps{.api = *client_, .disk = pool_, .clock = clock_, .random = random_, .take_up = [this] { return take_up_certificates(); }},
+                      agent::Identity::Options{.node_name = options_.node_name, .folder = DataLayout{options_.data_dir}.node_pki()});
     return {};
   }
 
@@ -259,7 +272,16 @@ class NodeProcess {
     return {.certificate_pem = c.serving.certificate_pem, .key_pem = c.serving.key_pem, .client_ca_pem = c.config.ca_pem};
   }
 
-  // The server renews the kubeconfig and the serving certificate in the data folder; here they are taken up.
+  // Says what is shown now, and what of it the node renews; and what an operator should know of it, once.
+  Result<> tell_identity() {
+    using Purpose = agent::RenewalCore::Purpose;
+    for (const auto& remark : credentials_.remarks)
+      if (remarks_.insert(remark).second) LOG_WARN("node certificates", {"remark", remark});
+    TRY_OK(identity_->set(Purpose::Client, credentials_.client_managed, credentials_.authorities));
+    return identity_->set(Purpose::Serving, credentials_.serving_managed, credentials_.authorities);
+  }
+
+  // The server renews the kubeconfig and the serving certificate in the data folder, or the node its own: here they are taken up.
   Result<> take_up_certificates() {
     TRY(auto fresh, read_node_credentials(DataLayout{options_.data_dir}, options_, clock_.now()));
     const Kubeconfig &now = fresh.config, &before = credentials_.config;
@@ -276,14 +298,14 @@ class NodeProcess {
       TRY(const auto local, make_local_credentials(DataLayout{options_.data_dir}.node(), options_.node_name, options_.local_port, clock_.now()));
       TRY_OK(local_front_->set_tls(local_tls(local)));
     }
-    return {};
+    return tell_identity();
   }
 
   rt::Loop& loop_;
   NodeOptions options_;
   SystemClock clock_;
   SystemRandom random_;
-  rt::BlockingPool nft_pool_;
+  rt::BlockingPool pool_;
   std::optional<net::PodNetwork> network_;
   std::optional<net::ServiceProxy> proxy_;
   os::Ipv4 cluster_dns_;
@@ -291,12 +313,14 @@ class NodeProcess {
   NodeCredentials credentials_;
   std::unique_ptr<http::HttpsTransport> transport_;
   std::optional<client::Client> client_;
+  std::optional<agent::Identity> identity_;
+  std::set<std::string> remarks_;  // said already; a few at most, since nothing in them changes by itself
   std::optional<agent::Agent> agent_;
   std::optional<http::Server> front_;
   std::optional<LocalApi> local_;
   std::optional<http::Server> local_front_;
   rt::TaskGroup tasks_{loop_};
-  bool proxy_started_ = false, names_started_ = false, agent_started_ = false, front_started_ = false, local_started_ = false;
+  bool proxy_started_ = false, identity_started_ = false, names_started_ = false, agent_started_ = false, front_started_ = false, local_started_ = false;
 };
 
 // `skerry up` starts server and node together: the kubeconfig may not be there yet.

@@ -47,6 +47,7 @@ std::vector<std::string> node_arguments(const UpOptions& o) {
   out.insert(out.end(), {"--cluster-domain", n.cluster_domain, "--resolv-conf", n.resolv_conf.string()});
   if (!n.cluster_dns.empty()) out.insert(out.end(), {"--cluster-dns", n.cluster_dns});
   if (!n.node_address.empty()) out.insert(out.end(), {"--node-address", n.node_address});
+  if (n.accept_new_machine) out.emplace_back("--accept-new-machine");
   if (n.verbose) out.emplace_back("--verbose");
   return out;
 }

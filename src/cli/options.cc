@@ -168,6 +168,7 @@ void add_node_options(CLI::App& app, NodeOptions& o, Texts& texts, std::string_v
   app.add_option("--resolv-conf", o.resolv_conf, "File that names the servers for all other names; read again when it changes")
       ->type_name("FILE")
       ->capture_default_str();
+  app.add_flag("--accept-new-machine", o.accept_new_machine, "Take over a data folder that belongs to another machine, with its keys: that one is gone for good");
   app.add_option("--cgroup", o.cgroup, "Control group that holds the sandboxes")->type_name("NAME")->capture_default_str();
 }
 

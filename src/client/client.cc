@@ -10,7 +10,7 @@
 namespace skerry::client {
 namespace {
 
-constexpr std::size_t kMessageBytesMax = 4096;
+constexpr std::size_t kMessageBytesMax = 4096, kCauseBytesMax = 64;
 
 std::string_view media_type(PatchType type) {
   switch (type) {
@@ -89,6 +89,14 @@ Error error_of(int status, std::string_view body, std::string_view operation) {
   if (const auto doc = kube::JsonDoc::parse(body); doc && doc->root()["kind"].str() == "Status") {
     message = doc->root()["message"].str();
     reason = doc->root()["reason"].str();
+    // Why somebody was refused, in one word that programs know (agent/api_standing.h).
+    if (const kube::Json causes = doc->root()["details"]["causes"]; (status == 401 || status == 403) && causes.size() > 0)
+      for (const kube::Json cause : causes.items())
+        if (const auto word = cause["reason"].str(); !word.empty() && word.size() <= kCauseBytesMax) {
+          message.resize(std::min(message.size(), kMessageBytesMax - kCauseBytesMax - 3));
+          message.append(" [").append(word).append("]");
+          break;
+        }
   }
   if (message.empty()) message = std::format("HTTP status {}: {}", status, trim(body.substr(0, 200)));
   message.resize(std::min(message.size(), kMessageBytesMax));

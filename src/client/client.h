@@ -87,7 +87,8 @@ class Client {
   Options options_;
 };
 
-// The Error that an answer with this status and body stands for: by the Status' reason, else by the HTTP status.
+// The Error that an answer with this status and body stands for: by the Status' reason, else by the HTTP status. The text of a 401 or
+// 403 with a cause ends with its reason: "… [MachineConflict]".
 Error error_of(int status, std::string_view body, std::string_view operation);
 
 }  // namespace skerry::client

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <format>
+#include <utility>
 
 #include "base/check.h"
 
@@ -24,6 +25,7 @@ InformerCore::Action InformerCore::poll(Instant now) {
   if (state_ == State::Listing || state_ == State::Watching) return {Act::Wait};
   if (not_before_ && now < *not_before_) return {.act = Act::Sleep, .until = *not_before_};
   not_before_.reset();
+  if (std::exchange(list_next_, false)) state_ = State::NeedList;
   if (state_ == State::NeedList) {
     state_ = State::Listing;
     return {Act::List};
@@ -34,9 +36,10 @@ InformerCore::Action InformerCore::poll(Instant now) {
   return {.act = Act::Watch, .revision = revision_};
 }
 
-void InformerCore::fail(State next, Instant now) {
+void InformerCore::fail(State next, Instant now, Errc code) {
   state_ = next;
   not_before_ = now + backoff_.next(random_);
+  if (code == Errc::Denied) not_before_ = now + Backoff(options_.denied_again, options_.denied_again).next(random_);
 }
 
 kube::ObjectPtr InformerCore::held(const kube::ObjectPtr& came, const kube::ObjectPtr& former) {
@@ -67,6 +70,8 @@ Result<std::vector<Change>> InformerCore::on_list(std::vector<kube::ObjectPtr> i
     else if (differs(*at, after)) out.push_back({*at, after});
   }
   cache_ = std::move(fresh);
+  digest_ = {};
+  for (const auto& object : cache_) digest_.add(*object);
   revision_ = revision;
   synced_ = true;
   ++lists_;
@@ -74,9 +79,9 @@ Result<std::vector<Change>> InformerCore::on_list(std::vector<kube::ObjectPtr> i
   return out;
 }
 
-void InformerCore::on_list_failed(const Error&, Instant now) {
+void InformerCore::on_list_failed(const Error& error, Instant now) {
   CHECK(state_ == State::Listing);
-  fail(State::NeedList, now);
+  fail(State::NeedList, now, error.code);
 }
 
 std::optional<Change> InformerCore::on_event(const WatchEvent& event) {
@@ -90,15 +95,19 @@ std::optional<Change> InformerCore::on_event(const WatchEvent& event) {
     // A deletion carries a newer revision than what is known, but the same uid.
     if (at == cache_.end()) return std::nullopt;
     Change out{*at, nullptr};
+    digest_.remove(**at);
     cache_.erase(at);
     return out;
   }
   if (at == cache_.end()) {
+    digest_.add(*event.object);
     return Change{nullptr, *kube::put(cache_, held(event.object, nullptr))};
   }
   // Seen already: a server may repeat events after a resume.
   const kube::ObjectPtr before = *at;
   if (!differs(before, event.object) || (before->uid() == event.object->uid() && event.object->revision() < before->revision())) return std::nullopt;
+  digest_.remove(*before);
+  digest_.add(*event.object);
   return Change{before, *kube::put(cache_, held(event.object, before))};
 }
 
@@ -117,12 +126,13 @@ void InformerCore::on_watch_ended(const std::optional<Error>& error, Instant now
     state_ = State::NeedWatch;
     return;
   }
-  fail(State::NeedWatch, now);
+  fail(State::NeedWatch, now, error ? error->code : Errc::Unavailable);
 }
 
 void InformerCore::restore(std::vector<kube::ObjectPtr> items, kube::Revision revision) {
   CHECK(state_ == State::NeedList && lists_ == 0);
   for (auto& item : items) {
+    digest_.add(*item);
     kube::put(cache_, held(item, nullptr));
     item.reset();
   }

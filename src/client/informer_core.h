@@ -17,6 +17,7 @@
 #include "base/random.h"
 #include "base/time.h"
 #include "client/watch_decoder.h"
+#include "kube/digest.h"
 #include "kube/object.h"
 #include "kube/packer.h"
 
@@ -34,6 +35,7 @@ class InformerCore {
  public:
   struct Options {
     Duration backoff_min = 200ms, backoff_max = 30s;
+    Duration denied_again = 5min;  // after a 403: only an administrator changes that
     std::size_t objects_max = 1'000'000;
     // What to hold in place of an object that came: the very same version, from somebody who has it in memory anyway. Null, or
     // an answer of null: it is held packed.
@@ -62,12 +64,16 @@ class InformerCore {
   const Cache& cache() const { return cache_; }
   kube::Revision revision() const { return revision_; }
   std::uint64_t relists() const { return lists_; }
+  // What the cache holds, for comparison with the server's (kube/digest.h).
+  std::uint64_t digest() const { return digest_.value(); }
+  // The cache has drifted from the server: once what is under way has ended, the next action is List.
+  void list_next() { list_next_ = true; }
   // Starts from what a checkpoint knows: the next action is Watch from `revision`. Only before the first poll.
   void restore(std::vector<kube::ObjectPtr> items, kube::Revision revision);
 
  private:
   enum class State : std::uint8_t { NeedList, Listing, NeedWatch, Watching };
-  void fail(State next, Instant now);
+  void fail(State next, Instant now, Errc = Errc::Unavailable);
   kube::ObjectPtr held(const kube::ObjectPtr& came, const kube::ObjectPtr& former);
   Options options_;
   Random& random_;
@@ -75,7 +81,8 @@ class InformerCore {
   Cache cache_;
   kube::Packer packer_;
   kube::Revision revision_;
-  bool synced_ = false, progress_ = false;
+  kube::Digest digest_;
+  bool synced_ = false, progress_ = false, list_next_ = false;
   std::optional<Instant> not_before_;
   Backoff backoff_;
   Instant watch_began_{};

@@ -329,6 +329,22 @@ bool ServiceRules::free_of(Ipv4 pod) const {
   return true;
 }
 
+std::vector<ServiceRules::Route> ServiceRules::routes() const {
+  std::vector<Route> out;
+  for (const auto& [key, service] : services_) {
+    for (const auto& port : service.ports) {
+      const auto endpoints = candidates(key, service, port);
+      if (endpoints.empty()) continue;
+      for (const Ipv4 address : service.addresses) {
+        Route& route = out.emplace_back(Route{.address = address, .protocol = port.protocol, .port = port.port});
+        for (const auto& endpoint : endpoints) route.pods.emplace_back(endpoint.address, endpoint.port);
+      }
+    }
+  }
+  std::ranges::sort(out);
+  return out;
+}
+
 std::string ServiceRules::removal() const {
   Batch batch(options_.table);
   batch.table("add");

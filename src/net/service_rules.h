@@ -66,6 +66,16 @@ class ServiceRules {
   // Nobody is sent to this pod any more: no slice offers it as ready, and the table that is in the kernel does not name it.
   bool free_of(Ipv4 pod) const;
 
+  // Where connections to each Service port are to be led now: what update() puts into words for nft.
+  struct Route {
+    Ipv4 address;
+    std::string protocol;  // "tcp", "udp"
+    std::uint16_t port = 0;
+    std::vector<std::pair<Ipv4, std::uint16_t>> pods{};
+    friend auto operator<=>(const Route&, const Route&) = default;
+  };
+  std::vector<Route> routes() const;
+
   struct Problem {
     std::string namespace_, service, reason, message;  // reason and message of an Event on the Service
     friend auto operator<=>(const Problem&, const Problem&) = default;

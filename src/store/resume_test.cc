@@ -5,6 +5,8 @@
 
 #include <format>
 
+#include "base/random.h"
+#include "kube/digest.h"
 #include "sql/faulty_vfs.h"
 #include "store/store.h"
 #include "tests/run_on.h"
@@ -268,6 +270,36 @@ TEST(Removals, ForgetTheOldestHalf) {
   EXPECT_FALSE(r.none_since(Revision(19), "s9"));
   EXPECT_TRUE(r.none_since(Revision(20), "s1"));
   EXPECT_FALSE(r.none_since(Revision(20), "s3"));
+}
+
+// Goal: the digests that are kept up are those of what is there, of every node, also after a start. Method: random writes and removals,
+// each digest against one made from a list.
+TEST(Digests, AreThoseOfWhatIsVisible) {
+  World w;
+  SeededRandom random(7);
+  const auto check = [&] {
+    for (const char* node : {"n-0", "n-1", "n-2", ""}) {
+      kube::Digest expected;
+      const auto list = w.store->list(kPods, {});
+      for (const auto& object : list->items)
+        if (*node == 0 || object->node_name() == node) expected.add(*object);
+      ASSERT_EQ(w.store->digest(kPods, node), expected.value()) << node;
+    }
+  };
+  for (int i = 0; i < 300; ++i) {
+    const std::string name = std::format("p-{}", random.below(12));
+    const auto existing = w.store->newest(kPods, "d", name);
+    if (existing && random.below(3) == 0) {
+      ASSERT_TRUE(run_on(w.loop, remove_task(*w.store, kPods, "d", name)));
+    } else {
+      ASSERT_TRUE(run_on(w.loop, put_task(*w.store, kPods, "d", name, existing ? existing->node_name() : std::format("n-{}", random.below(3)))));
+    }
+    if (i % 20 == 0) check();
+    if (i % 100 == 50) w.reopen();
+  }
+  check();
+  EXPECT_NE(w.store->digest(kPods), 0u);
+  EXPECT_EQ(w.store->digest(kPods, "unknown"), 0u);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "kube/digest.h"
 #include "kube/packer.h"
 #include "store/log.h"
 
@@ -48,6 +49,8 @@ struct Store::Table {
   std::size_t live = 0;  // objects, with what is on its way
   WatchSource source;
   Removals removals;
+  kube::Digest digest;
+  std::unordered_map<std::string, kube::Digest> digest_of_node;  // removal scope Node: by spec.nodeName, without ""
   std::deque<Age> ages;         // with a ttl: every write, oldest first
   std::set<std::string> dirty;  // Coalesced: keys whose state is not on disk yet
 
@@ -55,6 +58,18 @@ struct Store::Table {
       : options(std::move(o)), source{History(all.history, Revision())}, removals(all.removal_scopes_max) {}
   const std::string& removal_scope(const kube::Object& object) const {
     return options.removal_scope == RemovalScope::Node ? object.node_name() : object.namespace_();
+  }
+  // What is visible changes; either may be null.
+  void note_change(const kube::Object* before, const kube::Object* after) {
+    if (before) digest.remove(*before);
+    if (after) digest.add(*after);
+    if (options.removal_scope != RemovalScope::Node) return;
+    if (before && !before->node_name().empty()) {
+      const auto at = digest_of_node.find(before->node_name());
+      at->second.remove(*before);
+      if (at->second.count() == 0) digest_of_node.erase(at);
+    }
+    if (after && !after->node_name().empty()) digest_of_node[after->node_name()].add(*after);
   }
   ObjectPtr find(std::string_view key) const {
     const auto at = objects.find(key);
@@ -103,6 +118,7 @@ Result<> Store::load(Log& log) {
     Table& t = *tables_[resource];
     ObjectPtr packed = t.packer.pack(*object);
     if (t.options.ttl) t.ages.push_back({now, packed->identity(), packed->revision()});
+    t.note_change(nullptr, packed.get());
     t.objects.insert(t.objects.end(), std::move(packed));
     ++t.live;
     return {};
@@ -161,6 +177,12 @@ void Store::for_each_newest(ResourceId id, const std::function<void(const kube::
   for (const auto& [key, newest] : t.pending) {
     if (newest.object) visit(*newest.object);
   }
+}
+std::uint64_t Store::digest(ResourceId id, std::string_view node) const {
+  const Table& t = table(id);
+  if (node.empty()) return t.digest.value();
+  const auto at = t.digest_of_node.find(std::string(node));
+  return at == t.digest_of_node.end() ? 0 : at->second.value();
 }
 std::size_t Store::count(ResourceId id) const { return table(id).objects.size(); }
 
@@ -394,6 +416,7 @@ void Store::apply(Pending& pending) {
     object = t.packer.pack(pending.object);
     t.objects.insert(object);
   }
+  if (!pending.removed || previous) t.note_change(previous.get(), pending.removed ? nullptr : object.get());
   if (pending.removed) {
     ++removed_since_compaction_;
     t.removals.add(t.removal_scope(*pending.object), Revision(pending.revision));

@@ -117,6 +117,8 @@ class Store {
   void for_each_newest(ResourceId, const std::function<void(const kube::Object&)>&) const;
   Result<ListResult> list(ResourceId, const ListQuery&) const;
   std::size_t count(ResourceId) const;
+  // Of all visible objects, or, of a resource whose removal scope is the node, of those of one node.
+  std::uint64_t digest(ResourceId, std::string_view node = {}) const;
   Revision revision() const { return visible_; }  // all writes up to it are visible
 
   // The stored version (for Remove: the last). Errors: what the mutation answered; Exhausted; Unavailable, Corrupt … from

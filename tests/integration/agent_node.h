@@ -182,6 +182,11 @@ class AgentNode : public net::testing::HostNamespace {
       if (c["type"].str() == type) return std::format("{} {}", c["status"].str(), c["message"].str());
     return "";
   }
+  // As a bad sector does; of a stopped agent.
+  void damage_checkpoint() {
+    for (const char* part : {"agent.db-wal", "agent.db-shm"}) fs::remove(folder_ / "node" / part);
+    std::ofstream(folder_ / "node/agent.db") << std::string(8192, 'x');
+  }
   // Every process of this node's slots, parked ones too, dies.
   bool kill_sandboxes() const {
     bool killed = false;

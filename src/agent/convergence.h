@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// Has what the node holds drifted from what the API server says? A pure core, fed with both sides' digests of a resource
+// (docs/wire/digest.md), about once a minute. What is on its way makes them differ for a moment, so one difference proves nothing: it is
+// drift when both sides stood still since the last comparison and still differ, or when `differences_max` in a row differed.
+// Owner: the agent, on its loop.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+
+namespace skerry::agent {
+
+class Convergence {
+ public:
+  struct Options {
+    std::uint32_t differences_max = 5;
+  };
+  Convergence() : Convergence(Options{}) {}
+  explicit Convergence(Options options) : options_(options) {}
+
+  enum class Verdict : std::uint8_t { Same, Differs, Drift };
+  // After Drift the resource is to be listed; the comparison begins anew.
+  Verdict compare(std::string_view resource, std::uint64_t own, std::uint64_t servers);
+  // The line was lost, or the resource is being listed: what was compared before says nothing.
+  void forget() { last_.clear(); }
+
+  std::uint64_t comparisons() const { return comparisons_; }
+
+ private:
+  struct Last {
+    std::uint64_t own = 0, servers = 0;
+    std::uint32_t differences = 0;
+  };
+  Options options_;
+  std::map<std::string, Last, std::less<>> last_;  // of those that differed
+  std::uint64_t comparisons_ = 0;
+};
+
+}  // namespace skerry::agent

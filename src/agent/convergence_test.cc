@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/convergence.h"
+
+#include <gmock/gmock.h>
+
+namespace skerry::agent {
+namespace {
+using enum Convergence::Verdict;
+
+TEST(Convergence, OneDifferenceProvesNothing) {
+  Convergence c;
+  EXPECT_EQ(c.compare("pods", 1, 1), Same);
+  EXPECT_EQ(c.compare("pods", 1, 2), Differs) << "the event may be on its way";
+  EXPECT_EQ(c.compare("pods", 2, 2), Same);
+  EXPECT_EQ(c.compare("pods", 2, 3), Differs) << "the former difference is over";
+}
+
+TEST(Convergence, TwoSidesThatStandStillAndDifferHaveDrifted) {
+  Convergence c;
+  EXPECT_EQ(c.compare("pods", 1, 2), Differs);
+  EXPECT_EQ(c.compare("services", 7, 8), Differs) << "each resource for itself";
+  EXPECT_EQ(c.compare("pods", 1, 2), Drift);
+  EXPECT_EQ(c.compare("pods", 1, 2), Differs) << "it begins anew";
+}
+
+TEST(Convergence, WhatMovesIsWaitedForButNotForEver) {
+  Convergence c({.differences_max = 4});
+  EXPECT_EQ(c.compare("pods", 1, 2), Differs);
+  EXPECT_EQ(c.compare("pods", 2, 3), Differs);
+  EXPECT_EQ(c.compare("pods", 2, 4), Differs);
+  EXPECT_EQ(c.compare("pods", 3, 5), Drift);
+  EXPECT_EQ(c.comparisons(), 4u);
+}
+
+TEST(Convergence, ALostLineStartsTheCountAnew) {
+  Convergence c;
+  EXPECT_EQ(c.compare("pods", 1, 2), Differs);
+  c.forget();
+  EXPECT_EQ(c.compare("pods", 1, 2), Differs);
+}
+
+}  // namespace
+}  // namespace skerry::agent

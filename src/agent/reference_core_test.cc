@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/reference_core.h"
+
+#include <gmock/gmock.h>
+
+#include <format>
+
+namespace skerry::agent {
+namespace {
+
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using State = References::State;
+
+class ReferenceCoreTest : public ::testing::Test {
+ protected:
+  static kube::ObjectPtr map(int value) {
+    return kube::Object::from_json(std::format(
+        R"({{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"m","namespace":"d","uid":"u","resourceVersion":"{0}"}},"data":{{"k":"{0}"}}}})", value)).value();
+  }
+  static PodPlan plan() {
+    PodPlan out;
+    out.pod = std::make_shared<const kube::Identity>(kube::Identity{"d", "a", "u-a"});
+    out.config_maps = {"m"};
+    return out;
+  }
+  State state() const { return core_.config_map("d", "m").state; }
+  ReferenceCore core_{{}};
+  Instant t_{};
+};
+
+TEST_F(ReferenceCoreTest, WhatIsKeptIsWhatDiffers) {
+  core_.want(plan(), t_);
+  auto asked = core_.poll(t_);
+  ASSERT_THAT(asked, SizeIs(1));
+  EXPECT_EQ(state(), State::Unknown);
+  EXPECT_THAT(core_.on_answer(asked[0], map(1), t_), SizeIs(1));
+  EXPECT_EQ(state(), State::Present);
+  t_ += 5s;
+  core_.want(plan(), t_);
+  EXPECT_EQ(state(), State::Unknown) << "a pod that starts waits for the fresh one";
+  EXPECT_THAT(core_.on_answer(core_.poll(t_).at(0), map(1), t_), IsEmpty());
+  const auto gone = core_.keep_only({});
+  ASSERT_THAT(gone, SizeIs(1));
+  EXPECT_EQ(gone[0].object, nullptr);
+}
+
+TEST_F(ReferenceCoreTest, WithoutTheServerWhatTheDiskKnewServes) {
+  core_.restore(map(1));
+  core_.want(plan(), t_);
+  EXPECT_EQ(state(), State::Present) << "at once after a start";
+  EXPECT_THAT(core_.on_answer(core_.poll(t_).at(0), Fail({Errc::Unavailable, "away"}), t_), IsEmpty());
+  EXPECT_EQ(state(), State::Present);
+}
+
+TEST_F(ReferenceCoreTest, AServerThatTakesItsTimeIsNotWaitedForLonger) {
+  core_.want(plan(), t_);
+  core_.on_answer(core_.poll(t_).at(0), map(1), t_);
+  t_ += 5s;
+  core_.want(plan(), t_);
+  ASSERT_THAT(core_.poll(t_), SizeIs(1));
+  EXPECT_FALSE(core_.tick(t_ + 2s));
+  EXPECT_TRUE(core_.tick(t_ + 3s));
+  EXPECT_EQ(state(), State::Present);
+}
+
+TEST_F(ReferenceCoreTest, WhatIsMissingIsAskedForAgain) {
+  core_.want(plan(), t_);
+  core_.on_answer(core_.poll(t_).at(0), Fail({Errc::NotFound, "no"}), t_);
+  EXPECT_EQ(state(), State::Missing);
+  core_.tick(t_ + 1s);
+  EXPECT_THAT(core_.poll(t_ + 1s), IsEmpty());
+  core_.tick(t_ + 2s);
+  EXPECT_THAT(core_.poll(t_ + 2s), SizeIs(1));
+}
+
+TEST_F(ReferenceCoreTest, WhatMustNotBeOnTheDiskLeavesItAndComesBack) {
+  core_.want(plan(), t_);
+  EXPECT_THAT(core_.on_answer(core_.poll(t_).at(0), map(1), t_), SizeIs(1));
+  const auto off = core_.keep_on_disk(false);
+  ASSERT_THAT(off, SizeIs(1));
+  EXPECT_EQ(off[0].object, nullptr);
+  EXPECT_THAT(core_.keep_on_disk(false), IsEmpty());
+  t_ += 5s;
+  core_.want(plan(), t_);
+  EXPECT_THAT(core_.on_answer(core_.poll(t_).at(0), map(2), t_), IsEmpty()) << "a newer one is held in memory";
+  EXPECT_EQ(state(), State::Present);
+  const auto on = core_.keep_on_disk(true);
+  ASSERT_THAT(on, SizeIs(1));
+  EXPECT_EQ(on[0].object->revision(), kube::Revision(2));
+}
+
+}  // namespace
+}  // namespace skerry::agent
