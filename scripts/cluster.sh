@@ -12,7 +12,11 @@ CLUSTER_PID=
 CLUSTER_DIR=
 
 # The stock kubectl on this cluster, with a cache of its own.
-k() { kubectl --kubeconfig "$CLUSTER_DIR/data/admin.kubeconfig" --cache-dir "$CLUSTER_DIR/kube-cache" "$@"; }
+# CLUSTER_ENTER names the network namespace from which its API is reached, where that is not this one.
+CLUSTER_ENTER=
+k() {
+  ${CLUSTER_ENTER:+nsenter "--net=$CLUSTER_ENTER"} kubectl --kubeconfig "$CLUSTER_DIR/data/admin.kubeconfig" --cache-dir "$CLUSTER_DIR/kube-cache" "$@"
+}
 
 # kubectl on the node's own loopback.
 kl() { kubectl --kubeconfig "$CLUSTER_DIR/data/node/local.kubeconfig" --cache-dir "$CLUSTER_DIR/kube-cache" "$@"; }

@@ -93,6 +93,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
     registry.on_expose([identity](metrics::Exposition& out) { identity->write_metrics(out); });
   }
   if (deps.names != nullptr) registry.on_expose([names = deps.names](metrics::Exposition& out) { names->write_metrics(out); });
+  registry.on_expose([this](metrics::Exposition& out) { images.write_metrics(out); });
   registry.on_expose([this](metrics::Exposition& out) {
     std::size_t ready = 0, awake = 0;
     for (const auto& [uid, entry] : entries) {

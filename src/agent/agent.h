@@ -63,7 +63,8 @@ struct AgentOptions {
   std::int64_t reserve_cpu_millis = 100, reserve_memory_bytes = 256LL << 20;  // not offered to pods
   std::uint32_t pods_max = 1100;
   std::map<std::string, std::string> labels;      // beside kubernetes.io/{os,arch,hostname}
-  Duration lease_period = 10s, status_period = 10s, status_period_max = 5min;
+  // The Lease lasts four of its periods. It is the heartbeat: a status that says nothing new is said as rarely as status_period_max.
+  Duration lease_period = 10s, status_period = 10s, status_period_max = 1h;
   std::uint64_t log_bytes_max = 10 << 20;         // of one file, then it is rotated
   std::uint32_t log_files_max = 5;                // of one attempt
   Duration slow_write_period = 5s;                // how long what came from watches may wait for the disk

@@ -22,6 +22,7 @@ kube::ObjectPtr Agent::State::shown_pod(const PodEntry& entry) const {
 
 std::vector<kube::ObjectPtr> Agent::State::objects() const {
   std::vector<kube::ObjectPtr> out;
+  reporter.want_node();
   if (auto node = reporter.node()) out.push_back(std::move(node));
   if (auto lease = reporter.lease()) out.push_back(std::move(lease));
   for (const auto& [uid, entry] : entries) out.push_back(shown_pod(*entry));

@@ -43,7 +43,7 @@ rt::Task<> StatusWriter::dispatch() {
 rt::Task<> StatusWriter::send(StatusCore::Send one) {
   std::optional<Error> failure;
   if (one.status) {
-    auto done = co_await api_.patch_status(client::kPods, one.pod.namespace_, one.pod.name, client::PatchType::Strategic, std::move(*one.status));
+    auto done = co_await api_.patch_status_quietly(client::kPods, one.pod.namespace_, one.pod.name, client::PatchType::Strategic, std::move(*one.status));
     if (!done) failure = std::move(done).error();
     if (failure && StatusCore::final(*failure) && failure->code != Errc::NotFound)
       LOG_WARN("pod status refused", {"pod", one.pod.name}, {"namespace", one.pod.namespace_}, {"reason", *failure});
@@ -127,7 +127,7 @@ rt::Task<> EventWriter::send(EventText event) {
     JsonEdit patch;
     patch.root().set("count", known->count);
     patch.root().set("lastTimestamp", to_rfc3339(known->last));
-    auto done = co_await api_.patch(client::kEvents, namespace_, name, client::PatchType::Merge, patch.dump());
+    auto done = co_await api_.patch_quietly(client::kEvents, namespace_, name, client::PatchType::Merge, patch.dump());
     if (done || done.error().code != Errc::NotFound) {
       if (!done) co_return Fail(std::move(done).error());
       co_return Result<>{};
@@ -138,7 +138,7 @@ rt::Task<> EventWriter::send(EventText event) {
     known->count = 1;
     known->first = known->last;
   }
-  CO_TRY_OK(co_await api_.create(client::kEvents, namespace_, json_of(*known)));
+  CO_TRY_OK(co_await api_.create_quietly(client::kEvents, namespace_, json_of(*known)));
   if (known = again(); known != said_.end()) known->delivered = true;
   co_return Result<>{};
 }

@@ -72,6 +72,7 @@ TEST_F(Folder, APowerCutAtAnyPointLeavesAWholePair) {
     std::ofstream(path_ / "client.pem.tmp.4242") << text.substr(0, written);
     const auto again = IdentityFolder::open(path_);
     ASSERT_TRUE(again);
+    again->sweep();
     const auto loaded = again->load(Purpose::Client);
     ASSERT_TRUE(loaded && *loaded);
     EXPECT_EQ((*loaded)->pair.key_pem, former.pair.key_pem);
@@ -176,9 +177,9 @@ TEST(Lease, SaysTheMachineWhereThereIsOne) {
   facts.machine_id = "m1";
   EXPECT_EQ(machine_annotation(facts), "m1/");
   facts.system_uuid = "u1";
-  EXPECT_THAT(lease_body("edge-1", "u", machine_annotation(facts), kStart), HasSubstr(R"("annotations":{"skerry.dev/machine":"m1/u1"})"));
-  EXPECT_THAT(lease_body("edge-1", "u", "", kStart), ::testing::Not(HasSubstr("annotations")));
-  EXPECT_THAT(lease_renewal("edge-1", "m1/u1", kStart), HasSubstr(R"({"metadata":{"annotations":{"skerry.dev/machine":"m1/u1"}},"spec":)"));
+  EXPECT_THAT(lease_body("edge-1", "u", machine_annotation(facts), 10s, kStart), HasSubstr(R"("annotations":{"skerry.dev/machine":"m1/u1"})"));
+  EXPECT_THAT(lease_body("edge-1", "u", "", 10s, kStart), ::testing::Not(HasSubstr("annotations")));
+  EXPECT_THAT(lease_renewal("edge-1", "m1/u1", 10s, kStart), HasSubstr(R"({"metadata":{"annotations":{"skerry.dev/machine":"m1/u1"}},"spec":)"));
 }
 
 // As the API server answers (apiserver/auth.cc), through the client.

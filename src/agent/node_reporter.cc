@@ -10,6 +10,9 @@
 #include "kube/strategic_merge.h"
 
 namespace skerry::agent {
+namespace {
+constexpr Duration kNodeFreshFor = 5s, kNodeAgain = std::chrono::hours(6);  // labels and taints change seldom, and bytes on the wire are few
+}  // namespace
 
 NodeReporter::NodeReporter(rt::Loop& loop, client::Client& api, Clock& clock, Random& random, const AgentOptions& options, Images images, Machine read)
     : api_(api), clock_(clock), random_(random), options_(options), images_(std::move(images)), read_(std::move(read)), status_(options),
@@ -32,7 +35,7 @@ rt::Task<> NodeReporter::register_node() {
   if (created.error().code != Errc::AlreadyExists && created.error().code != Errc::Conflict) co_return Fail(std::move(created).error());
   CO_TRY(auto node, co_await api_.patch(client::kNodes, "", options_.node_name, client::PatchType::Strategic, status_.metadata_patch()));
   heard(std::move(node));
-  CO_TRY_OK(co_await api_.patch_status(client::kNodes, "", options_.node_name, client::PatchType::Strategic, status_.status_patch(machine_, images_(), clock_.now())));
+  CO_TRY_OK(co_await api_.patch_status_quietly(client::kNodes, "", options_.node_name, client::PatchType::Strategic, status_.status_patch(machine_, images_(), clock_.now())));
   LOG_INFO("node taken over", {"node", options_.node_name});
   co_return Result<>{};
 }
@@ -45,7 +48,14 @@ void NodeReporter::restore(kube::ObjectPtr node) {
 void NodeReporter::heard(kube::ObjectPtr node) {
   uid_ = node->uid();
   node_ = std::move(node);
+  heard_at_ = clock_.instant();
   if (on_node_) on_node_(node_);
+}
+
+void NodeReporter::want_node() {
+  if (!reachable_ || clock_.instant() - heard_at_ < kNodeFreshFor) return;
+  node_wanted_ = true;
+  touch();
 }
 
 kube::ObjectPtr NodeReporter::node() {
@@ -58,8 +68,8 @@ kube::ObjectPtr NodeReporter::node() {
 }
 
 kube::ObjectPtr NodeReporter::lease() const {
-  if (renewed_at_ == Time{}) return nullptr;
-  auto made = kube::Object::from_json(lease_body(options_.node_name, uid_, machine_annotation(machine_), renewed_at_));
+  if (renewed_time_ == Time{}) return nullptr;
+  auto made = kube::Object::from_json(lease_body(options_.node_name, uid_, machine_annotation(machine_), renewed_time_));
   return made ? std::move(*made) : nullptr;
 }
 
@@ -86,14 +96,20 @@ rt::Task<> NodeReporter::run_status() {
         done = Fail(std::move(patched).error());
       }
       changed_.set();
+    } else if (node_wanted_ || (node_ && clock_.instant() - heard_at_ >= kNodeAgain)) {
+      node_wanted_ = false;
+      heard_at_ = clock_.instant();  // not again at once if it fails
+      auto got = co_await api_.get(client::kNodes, "", options_.node_name);
+      if (got) heard(std::move(*got));
+      else done = Fail(std::move(got).error());
+      changed_.set();
     } else {
       std::string essence = status_.essence(machine_, images_());
       if (essence != said_ || clock_.instant() - said_at_ >= options_.status_period_max) {
         asked = true;
-        auto patched = co_await api_.patch_status(client::kNodes, "", options_.node_name, client::PatchType::Strategic,
+        auto patched = co_await api_.patch_status_quietly(client::kNodes, "", options_.node_name, client::PatchType::Strategic,
                                                   status_.status_patch(machine_, images_(), clock_.now()));
         if (patched) {
-          heard(std::move(*patched));
           said_ = std::move(essence);
           said_at_ = clock_.instant();
         } else {
@@ -120,21 +136,36 @@ rt::Task<> NodeReporter::renew() {
   const std::string machine = machine_annotation(machine_);
   const bool say_machine = !reachable_ || standing_.refused() || clock_.instant() - machine_said_at_ >= kMachineEvery;
   if (lease_known_) {
-    auto renewed = co_await api_.patch(client::kLeases, "kube-node-lease", options_.node_name, client::PatchType::Merge,
-                                       lease_renewal(options_.node_name, say_machine ? machine : "", clock_.now()));
+    auto renewed = co_await api_.patch_quietly(client::kLeases, "kube-node-lease", options_.node_name, client::PatchType::Merge,
+                                               lease_renewal(options_.node_name, say_machine ? machine : "", options_.lease_period, clock_.now()));
     if (renewed && say_machine) machine_said_at_ = clock_.instant();
     if (renewed) co_return Result<>{};
     if (renewed.error().code != Errc::NotFound) co_return Fail(std::move(renewed).error());
     lease_known_ = false;
   }
-  auto created = co_await api_.create(client::kLeases, "kube-node-lease", lease_body(options_.node_name, uid_, machine, clock_.now()));
+  auto created = co_await api_.create_quietly(client::kLeases, "kube-node-lease", lease_body(options_.node_name, uid_, machine, options_.lease_period, clock_.now()));
   if (!created && created.error().code != Errc::AlreadyExists) co_return Fail(std::move(created).error());
   lease_known_ = true;
   if (!created) {
-    CO_TRY_OK(co_await api_.patch(client::kLeases, "kube-node-lease", options_.node_name, client::PatchType::Merge, lease_renewal(options_.node_name, machine, clock_.now())));
+    CO_TRY_OK(co_await api_.patch_quietly(client::kLeases, "kube-node-lease", options_.node_name, client::PatchType::Merge,
+                                          lease_renewal(options_.node_name, machine, options_.lease_period, clock_.now())));
   }
   machine_said_at_ = clock_.instant();
   co_return Result<>{};
+}
+
+// After a silence the server may show this node as Unknown, and only a status takes that back. A machine that slept has lost time
+// by the wall clock alone.
+void NodeReporter::on_renewed() {
+  const Instant instant = clock_.instant();
+  const Time time = clock_.now();
+  const Duration patience = 3 * options_.lease_period;
+  if (renewed_at_ != Instant{} && (instant - renewed_at_ > patience || time - renewed_time_ > patience)) {
+    said_.clear();
+    changed_.set();
+  }
+  renewed_at_ = instant;
+  renewed_time_ = time;
 }
 
 rt::Task<> NodeReporter::run_lease() {
@@ -142,7 +173,7 @@ rt::Task<> NodeReporter::run_lease() {
   Backoff away(1s, 30s);
   for (;;) {
     auto renewed = co_await renew();
-    if (renewed) renewed_at_ = clock_.now();
+    if (renewed) on_renewed();
     standing_.on_answer(renewed);
     if (renewed.has_value() != reachable_) {
       reachable_ = renewed.has_value();

@@ -39,6 +39,8 @@ class NodeReporter {
   kube::ObjectPtr lease() const;
   // From the checkpoint: what the server said of the Node (labels, taints, uid) before this start.
   void restore(kube::ObjectPtr node);
+  // Somebody looks at node(): get the server's word soon, if it is not of just now. Without that, every few hours.
+  void want_node();
   // Called with each answer about the Node. On the loop.
   void on_node(std::function<void(const kube::ObjectPtr&)> said) { on_node_ = std::move(said); }
 
@@ -48,6 +50,7 @@ class NodeReporter {
   rt::Task<> register_node();
   rt::Task<> renew();
   void heard(kube::ObjectPtr node);
+  void on_renewed();
 
   client::Client& api_;
   Clock& clock_;
@@ -60,9 +63,11 @@ class NodeReporter {
   MachineFacts machine_;
   std::string uid_, said_;
   kube::ObjectPtr node_;  // the server's last word
-  Time renewed_at_{};
+  Instant heard_at_{};
+  bool node_wanted_ = false;
   std::function<void(const kube::ObjectPtr&)> on_node_;
-  Instant said_at_{}, machine_said_at_{};
+  Instant said_at_{}, machine_said_at_{}, renewed_at_{};
+  Time renewed_time_{};
   bool registered_ = false, reachable_ = false, lease_known_ = false, metadata_due_ = false;
   rt::Event changed_, registered_event_;
   rt::TaskGroup tasks_;

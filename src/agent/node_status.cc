@@ -135,17 +135,18 @@ struct NodeStatusWriter {
     if (s.autonomy_) annotations.set("skerry.dev/autonomy", *s.autonomy_ ? "true" : "false");
     else if (s.autonomy_said_ && facts == nullptr) annotations.set_null("skerry.dev/autonomy");
   }
-  void resources(MutJson status, const MachineFacts& m) const {
+  // The disk's size is no news in itself: on file systems that share their space it follows what others use.
+  void resources(MutJson status, const MachineFacts& m, bool disk) const {
     MutJson capacity = status.object("capacity");
     capacity.set("cpu", std::to_string(m.cpus));
     capacity.set("memory", std::format("{}Ki", m.memory_bytes / 1024));
     capacity.set("pods", std::to_string(s.options_.pods_max));
-    capacity.set("ephemeral-storage", std::format("{}Ki", m.disk_bytes / 1024));
+    if (disk) capacity.set("ephemeral-storage", std::format("{}Ki", m.disk_bytes / 1024));
     MutJson allocatable = status.object("allocatable");
     allocatable.set("cpu", s.allocatable_cpu(m));
     allocatable.set("memory", s.allocatable_memory(m));
     allocatable.set("pods", std::to_string(s.options_.pods_max));
-    allocatable.set("ephemeral-storage", std::format("{}Ki", m.disk_bytes / 1024 * 9 / 10));
+    if (disk) allocatable.set("ephemeral-storage", std::format("{}Ki", m.disk_bytes / 1024 * 9 / 10));
   }
   void conditions(MutJson list, const MachineFacts& m, std::optional<Time> now) const {
     struct Text {
@@ -178,7 +179,7 @@ struct NodeStatusWriter {
     }
   }
   void status(MutJson status, const MachineFacts& m, const std::vector<NodeImage>& images, std::optional<Time> now) const {
-    resources(status, m);
+    resources(status, m, now.has_value());
     conditions(status.array("conditions"), m, now);
     MutJson addresses = status.array("addresses");
     MutJson ip = addresses.push_object();
@@ -238,7 +239,11 @@ std::string NodeStatus::essence(const MachineFacts& m, const std::vector<NodeIma
 
 std::string machine_annotation(const MachineFacts& m) { return m.machine_id.empty() && m.system_uuid.empty() ? std::string() : m.machine_id + "/" + m.system_uuid; }
 
-std::string lease_body(const std::string& node, const std::string& node_uid, const std::string& machine, Time now) {
+namespace {
+std::int64_t lease_seconds(Duration period) { return std::max<std::int64_t>(std::chrono::ceil<std::chrono::seconds>(4 * period).count(), 1); }
+}  // namespace
+
+std::string lease_body(const std::string& node, const std::string& node_uid, const std::string& machine, Duration period, Time now) {
   JsonEdit edit;
   MutJson root = edit.root();
   root.set("apiVersion", "coordination.k8s.io/v1");
@@ -256,15 +261,16 @@ std::string lease_body(const std::string& node, const std::string& node_uid, con
   }
   MutJson spec = root.object("spec");
   spec.set("holderIdentity", node);
-  spec.set("leaseDurationSeconds", 40);
+  spec.set("leaseDurationSeconds", lease_seconds(period));
   spec.set("renewTime", to_rfc3339_micro(now));
   return edit.dump();
 }
-std::string lease_renewal(const std::string& node, const std::string& machine, Time now) {
+std::string lease_renewal(const std::string& node, const std::string& machine, Duration period, Time now) {
   JsonEdit edit;
   if (!machine.empty()) edit.root().object("metadata").object("annotations").set(kMachineAnnotation, machine);
   MutJson spec = edit.root().object("spec");
   spec.set("holderIdentity", node);
+  spec.set("leaseDurationSeconds", lease_seconds(period));  // a Lease that is taken over may say something else
   spec.set("renewTime", to_rfc3339_micro(now));
   return edit.dump();
 }

@@ -67,8 +67,9 @@ class NodeStatus {
 
 // The Lease's annotation "skerry.dev/machine", by which the API server tells a copy of this node from it (ADR 0035); "": there is none.
 std::string machine_annotation(const MachineFacts&);
-std::string lease_body(const std::string& node, const std::string& node_uid, const std::string& machine, Time now);
+// A Lease lasts four periods, in whole seconds.
+std::string lease_body(const std::string& node, const std::string& node_uid, const std::string& machine, Duration period, Time now);
 // A merge patch. `machine`: said if it is not empty.
-std::string lease_renewal(const std::string& node, const std::string& machine, Time now);
+std::string lease_renewal(const std::string& node, const std::string& machine, Duration period, Time now);
 
 }  // namespace skerry::agent

@@ -28,7 +28,7 @@ double place_of(std::string_view name, std::string_view serial) {
   return static_cast<double>(hash >> 32) / static_cast<double>(UINT32_MAX);
 }
 
-bool is_line(Errc code) { return code == Errc::Unavailable || code == Errc::Timeout; }
+bool is_line(Errc code) { return code == Errc::Unavailable || code == Errc::Timeout || code == Errc::Cancelled; }
 
 std::string clipped(std::string_view text) { return std::string(text.substr(0, kSayBytesMax)); }
 

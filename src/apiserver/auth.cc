@@ -280,6 +280,7 @@ ApiResult<User> authenticate(const Server& server, const http::Request& request)
     status.message = std::format("this client certificate of node \"{}\" (begun {}) was replaced by one begun {}, which is in use: a machine that still shows the "
                                  "former holds a copy, or an old backup, of the node's credentials", node, to_rfc3339(not_before),
                                  to_rfc3339(server.identities.newest(node)->not_before));
+    status.details.present = true;
     status.details.causes.push_back({std::string(kReplaced), std::string(node), ""});
     return status;
   };

@@ -75,6 +75,7 @@ std::string config_text(const NodeOptions& o) {
   root.set("cgroup", o.cgroup);
   root.set("registries", o.registries.empty() ? kRegistriesFile : o.registries.string());
   root.set("podsMax", static_cast<std::int64_t>(o.pods_max));
+  root.set("leasePeriod", std::format("{}s", std::chrono::floor<std::chrono::seconds>(o.lease_period).count()));
   root.set("onExit", o.on_exit == OnExit::Stop ? "stop" : "keep");
   return edit.dump();
 }
@@ -113,6 +114,7 @@ class NodeProcess {
         .overcommit = {options_.overcommit.cpu, options_.overcommit.memory},
         .pods_max = options_.pods_max,
         .labels = {},
+        .lease_period = options_.lease_period,
     };
     agent_.emplace(loop_, agent::AgentDeps{.api = *client_, .network = *network_, .services = &*proxy_, .names = &*names_, .identity = &*identity_, .clock = clock_, .random = random_}, std::move(agent));
     front_.emplace(loop_, agent_->node_api(),

@@ -67,6 +67,7 @@ struct NodeOptions {
   std::string cgroup = "skerry";
   std::filesystem::path registries;  // empty: /etc/skerry/registries.yaml, if it is there
   std::uint32_t pods_max = 1100;
+  Duration lease_period = 10s;  // 5 s to 1 min
   bool accept_new_machine = false;  // the data folder may be another machine's: this one's from now on
   OnExit on_exit = OnExit::Keep;
   std::int32_t parent = 0;  // as the server's

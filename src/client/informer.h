@@ -39,6 +39,9 @@ class Informer {
   void restore(std::vector<ObjectPtr> items, Revision revision) { core_.restore(std::move(items), revision); }
   void start();
   rt::Task<> stop();
+  // The line was lost, or may be: an open watch is given up and opened anew from the last revision, after the back-off's first
+  // step. (A watch on a dead connection says nothing.) Whatever else is under way has a timeout of its own.
+  void reconnect();
 
   // Set after the first list was taken and its callbacks were called; stays set. A restored informer is synced once its
   // watch is open.
@@ -53,12 +56,16 @@ class Informer {
   rt::Task<> run();
   rt::Task<> list_once();
   rt::Task<> watch_once(Revision from);
+  rt::Task<> follow(Revision from, Duration timeout, std::shared_ptr<void> until_end);
   void note(std::string_view step, const Error&);
   Client& client_;
+  Random& random_;
   Options options_;
   OnChange on_change_;
   InformerCore core_;
-  rt::Event synced_;
+  rt::Event synced_, ended_;
+  std::function<void()> give_up_;  // set while a watch is under way
+  Result<> outcome_;               // of the last watch
   bool connected_ = false;
   std::string last_error_;  // logged when it changes, not at every retry
   rt::TaskGroup tasks_;
