@@ -147,7 +147,8 @@ rt::Task<> LocalApi::run() {
     const Instant now = clock_.instant();
     if (busy()) used_at_ = now;
     if (round > done_ || (mirror_ && mirror_->api->watches() > 0)) {
-      outcome_ = mirror_ ? Result<>{} : co_await build();
+      outcome_ = Result<>{};
+      if (!mirror_) outcome_ = co_await build();
       if (outcome_) outcome_ = co_await refresh();
       if (!outcome_) LOG_WARN("what this node shows on its loopback is not up to date", {"reason", outcome_.error()});
       fresh_at_ = clock_.instant();
