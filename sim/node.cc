@@ -98,6 +98,8 @@ bool SimNode::restore() {
   for (const std::string& problem : restored.problems) deps_.world.violation("durability", "not restored: " + problem);
   for (const std::string& lost : loaded->lost) deps_.world.violation("durability", "lost: " + lost);
   carry_out(table_.take_effects());
+  // Ids that were given out since a good copy was made are not given again.
+  if (!checkpoint_->restored().empty()) table_.keeper_id_seen(static_cast<std::uint64_t>(std::max<std::int64_t>(loaded->number("next-keeper-id", 1), 1)) + 1'000'000'000);
   resume(*loaded, std::move(restored));
   hooks_.restored(table_, !checkpoint_->restored().empty(), watch(Resource::Pods).core.revision().value() != 0);
   return true;
@@ -105,7 +107,7 @@ bool SimNode::restore() {
 
 void SimNode::resume(const agent::Checkpoint::Loaded& loaded, agent::PodTable::Restored restored) {
   const auto from = [&](Resource r, std::vector<kube::ObjectPtr> objects, bool whole) {
-    const auto revision = whole ? journal_.resume(loaded, std::string(resource_name(r))) : std::nullopt;
+    const auto revision = whole && checkpoint_->restored().empty() ? journal_.resume(loaded, std::string(resource_name(r))) : std::nullopt;
     if (options_.canary != Canary::ListsAreBelieved || revision) watch(r).core.restore(std::move(objects), revision.value_or(kube::Revision{}));
   };
   from(Resource::Pods, std::move(restored.objects), restored.problems.empty());

@@ -7,6 +7,7 @@
 #include <format>
 
 #include "agent/agent_state.h"
+#include "agent/identity.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "metrics/page.h"
@@ -20,6 +21,12 @@ constexpr Duration kRefilledAfter = 5s, kShutdownGrace = 10s;
 
 wasm::NativeBuild native_build(const AgentOptions& o) {
   return {.compiler = o.compile_program, .folder = o.data_folder / "native", .options = {}, .memory_bytes_max = o.compile_memory_bytes_max, .cpu_time_max = std::chrono::seconds(120)};
+}
+
+// An older copy does not know which ids were given out since it was made: the next ones lie far beyond them.
+std::uint64_t loaded_keeper_id_max(const Checkpoint::Loaded& loaded) {
+  constexpr std::uint64_t kAfterRestore = 1'000'000'000;
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(loaded.number("next-keeper-id", 1), 1)) + kAfterRestore;
 }
 
 void raise_descriptor_limit() {
@@ -37,6 +44,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
       options(std::move(o)),
       work(loop),
       some_awake(loop),
+      may_change(loop),
       table({.core = {.node_name = options.node_name, .host_ip = options.node_address}, .plan = {}, .addresses = deps.network.options().pods, .pods_max = options.pods_max},
             [this] { work.set(); }),
       entries(table.entries()),
@@ -47,6 +55,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
       events(loop, deps.api, deps.clock, deps.random, {.node = options.node_name}),
       references(loop, deps.api, deps.clock, {}, [this] { for (auto& [uid, entry] : entries) { entry->core.on_references_changed(); mark(uid); } },
                  [this](std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr object) { store_object(kind, ns, name, std::move(object)); }),
+      owners(loop, deps.api, deps.clock, {}, [this](std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr object) { store_object(kind, ns, name, std::move(object)); }),
       images(loop, deps.clock, deps.random, {.image_folder = options.image_folder, .build = native_build(options), .registry = options.registry, .registries = options.registries},
              [this](const sandbox::Command& command, std::span<const int> fds) { keeper->send(command, fds); }),
       pod_informer(loop, deps.api, deps.random, {.resource = client::kPods, .namespace_ = "", .selectors = {.label = "", .field = "spec.nodeName=" + options.node_name}, .core = {.confirm_removals = true}},
@@ -55,12 +64,15 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
                        [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_service(before, after); }),
       slice_informer(loop, deps.api, deps.random, {.resource = client::kEndpointSlices, .namespace_ = "", .selectors = {}, .core = {.confirm_removals = true}},
                      [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_slice(before, after); }),
+      edge_informer(loop, deps.api, deps.random, {.resource = client::kConfigMaps, .namespace_ = "default", .selectors = {.label = "", .field = "metadata.name=edge-config"}},
+                    [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_edge_config(before, after); }),
       tasks(loop),
       pods_started(registry.counter("skerry_agent_containers_started_total", "Containers handed to the keeper")),
       exits(registry.counter("skerry_agent_container_failures_total", "Sandboxes that ended otherwise than idle or asked to")),
       requests_lost(registry.counter("skerry_agent_requests_lost_total", "Requests inside sandboxes that died")),
       connections_lost(registry.counter("skerry_agent_connections_lost_total", "Connections to sandboxes that died: a request on them, not read yet, was lost too")),
       drift(registry.counter("skerry_agent_drift_total", "Differences to the API server that the node found and repaired")),
+      digests_compared(registry.counter("skerry_agent_digests_compared_total", "Comparisons of what the node holds with what the API server says")),
       checkpoint_writes(registry.counter("skerry_agent_checkpoint_writes_total", "Transactions of the node's checkpoint")),
       evictions(registry.counter("skerry_agent_evictions_total", "Pods ended for want of memory")),
       trims(registry.counter("skerry_agent_trims_total", "Sandboxes stopped early for want of memory")),
@@ -72,9 +84,18 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
   keeper_options.arguments = options.keeper_arguments;
   keeper_options.environment = options.keeper_environment;
   keeper = std::make_unique<KeeperDriver>(loop, std::move(keeper_options), KeeperDriver::Callbacks{[this](sandbox::Event event) { on_keeper(std::move(event)); }, [this] { refill(); }});
+  reporter.on_digests([this](const kube::Digests& servers) { compare(servers); });
+  reporter.on_node([this](const kube::ObjectPtr& node) { keep_node(node); });
   table.before_asking([this](PodEntry& entry) { tell_unrouted(entry); });
   registry.on_expose(metrics::write_process_metrics);
+  registry.on_expose([this](metrics::Exposition& out) { reporter.standing().write_metrics(out); });
+  if (Identity* identity = deps.identity) {
+    identity->on_event([this](EventText event) { events.post(std::move(event)); });
+    reporter.standing().on_change([identity](Standing standing) { identity->on_standing(standing); });
+    registry.on_expose([identity](metrics::Exposition& out) { identity->write_metrics(out); });
+  }
   if (deps.names != nullptr) registry.on_expose([names = deps.names](metrics::Exposition& out) { names->write_metrics(out); });
+  registry.on_expose([this](metrics::Exposition& out) { images.write_metrics(out); });
   registry.on_expose([this](metrics::Exposition& out) {
     std::size_t ready = 0, awake = 0;
     for (const auto& [uid, entry] : entries) {
@@ -90,6 +111,8 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
     gauge("skerry_agent_pods", "Pods on this node", entries.size());
     gauge("skerry_agent_pods_ready", "Pods that are ready", ready);
     gauge("skerry_pods_awake", "Pods that have a process now", awake);
+    gauge("skerry_agent_local_changes_waiting", "Changes made at this node that the API server has not been told or not carried out yet", intents.intents().size());
+    gauge("skerry_agent_stand_ins", "Pods that this node made by itself while the API server was away", static_cast<std::uint64_t>(std::ranges::count_if(entries, [](const auto& e) { return e.second->stand_in; })));
     gauge("skerry_agent_api_connected", "1: the API server is there", reporter.reachable() ? 1 : 0);
     gauge("skerry_agent_checkpoint_bytes", "Size of the node's checkpoint", checkpoint ? static_cast<std::uint64_t>(checkpoint->bytes()) : 0);
     gauge("skerry_agent_statuses_waiting", "Pod statuses not yet taken by the API server", status.waiting());
@@ -131,9 +154,10 @@ rt::Task<> Agent::State::start() {
   pod_informer.start();
   service_informer.start();
   slice_informer.start();
+  edge_informer.start();
   const Instant t = deps.clock.instant();
   slow_at = relieve_at = t;
-  minute_at = t + 1min;
+  minute_at = copy_at = t + 1min;
   rotate_at = t + options.log_check_period;
   tasks.spawn("pods", pump());
   tasks.spawn("ticks", run_ticks());
@@ -155,12 +179,18 @@ rt::Task<> Agent::State::restore() {
     return Opened{std::move(made), std::move(loaded)};
   }));
   checkpoint.emplace(std::move(opened.checkpoint));
-  if (!checkpoint->restored().empty()) LOG_ERROR("the checkpoint was damaged and is empty now: pods come again from the API server", {"reason", checkpoint->restored()});
+  if (checkpoint->emptied()) LOG_ERROR("the checkpoint was damaged and is empty now: pods come again from the API server; look at the disk", {"reason", checkpoint->restored()});
+  else if (!checkpoint->restored().empty()) LOG_ERROR("the checkpoint was damaged: the node starts from its last good copy; look at the disk", {"reason", checkpoint->restored()});
   for (const std::string& lost : opened.loaded.lost) LOG_WARN("not restored", {"what", lost});
-  for (kube::ObjectPtr& object : opened.loaded.objects) {
+  for (const kube::ObjectPtr& object : opened.loaded.objects) {
     if (object->kind() == "Service") restored_services.push_back(object);
     else if (object->kind() == "EndpointSlice") restored_slices.push_back(object);
-    else if (object->kind() != "Pod") references.restore(std::move(object));
+    else if (OwnerCache::is_owner(object->kind())) owners.restore(object);
+    else if (object->kind() == "Node") {
+      node_essence = essence_of(*object);
+      reporter.restore(object);
+    }
+    else if (object->kind() != "Pod") references.restore(object);
   }
   if (deps.names != nullptr) {
     for (const auto& service : restored_services) deps.names->names().put_service(*service);
@@ -172,18 +202,27 @@ rt::Task<> Agent::State::restore() {
     for (const auto& slice : restored_slices) deps.services->rules().put_slice(*slice);
     deps.services->changed();
   }
+  restore_edge_config(opened.loaded);
   auto restored = table.restore(opened.loaded, now());
   for (const std::string& problem : restored.problems) LOG_WARN("pod not restored", {"reason", problem});
   carry_out(table.take_effects());
+  for (const auto& [uid, entry] : entries) owners.put_pod(*entry->core.object(), OwnerCache::Came::FromCheckpoint);
+  intents.set_next(static_cast<IntentId>(std::max<std::int64_t>(opened.loaded.number("next-intent-id", 1), 1)));
+  for (const auto& [id, body] : opened.loaded.intents) {
+    if (auto intent = Intent::restore(id, body)) intents.restore(std::move(*intent), deps.clock.instant());
+    else LOG_WARN("not restored", {"what", intent.error()});
+  }
   resume(opened.loaded, std::move(restored));
   co_return Result<>{};
 }
 
 // Where the last agent had read to, the watches go on: nothing is listed. What could not be read back is listed.
 void Agent::State::resume(const Checkpoint::Loaded& loaded, PodTable::Restored restored) {
+  if (!checkpoint->restored().empty()) table.keeper_id_seen(loaded_keeper_id_max(loaded));
   const auto from = [&](client::Informer& informer, std::vector<kube::ObjectPtr> objects, bool whole = true) {
     // Without a revision it lists, and what it knows already is ended only when the server was asked for it by name.
-    const auto revision = whole ? journal.resume(loaded, informer.options().resource.resource) : std::nullopt;
+    const bool resumes = whole && checkpoint->restored().empty();
+    const auto revision = resumes ? journal.resume(loaded, informer.options().resource.resource) : std::nullopt;
     informer.restore(std::move(objects), revision.value_or(kube::Revision{}));
   };
   from(pod_informer, std::move(restored.objects), restored.problems.empty());
@@ -296,6 +335,7 @@ rt::Task<> Agent::State::reconcile_after_list() {
   CO_TRY_OK(co_await pod_informer.synced().wait());
   for (const std::uint64_t id : std::exchange(strangers, {})) keeper->send(sandbox::DropPod{id});
   table.on_listed([this](std::string_view ns, std::string_view name) { return pod_informer.get(ns, name); });
+  table.hold_starts(false);
   pods_listed = true;
   CO_TRY_OK(co_await service_informer.synced().wait());
   CO_TRY_OK(co_await slice_informer.synced().wait());
@@ -314,11 +354,16 @@ rt::Task<> Agent::State::stop(OnStop how) {
   started = false;
   if (deps.services != nullptr) deps.services->on_in_sync(nullptr);
   CO_TRY_OK(co_await tasks.stop());
+  if (writes_of_objects != writes_copied) {
+    CO_TRY_OK(co_await copy_checkpoint());
+  }
   disk.reset();  // a write that was under way ends before the database goes
   CO_TRY_OK(co_await pod_informer.stop());
   CO_TRY_OK(co_await service_informer.stop());
   CO_TRY_OK(co_await slice_informer.stop());
+  CO_TRY_OK(co_await edge_informer.stop());
   CO_TRY_OK(co_await references.stop());
+  CO_TRY_OK(co_await owners.stop());
   CO_TRY_OK(co_await images.stop());
   CO_TRY_OK(co_await reporter.stop());
   CO_TRY_OK(co_await status.stop());
@@ -355,14 +400,19 @@ void Agent::State::on_service(const kube::ObjectPtr& before, const kube::ObjectP
 void Agent::State::on_slice(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
   const kube::Object& o = after ? *after : *before;
   journal.put_slowly("EndpointSlice", o.namespace_(), o.name(), after);
+  put_slice(o, after ? slice_without(after, held_addresses) : nullptr);
+}
+
+// A slice as Services and names shall have it; null: it is gone.
+void Agent::State::put_slice(const kube::Object& key, const kube::ObjectPtr& slice) {
   if (deps.names != nullptr) {
-    if (after) deps.names->names().put_slice(*after);
-    else deps.names->names().remove_slice(o.namespace_(), o.name());
+    if (slice) deps.names->names().put_slice(*slice);
+    else deps.names->names().remove_slice(key.namespace_(), key.name());
   }
   if (deps.services == nullptr) return;
   services_changed = true;
-  if (after) deps.services->rules().put_slice(*after);
-  else deps.services->rules().remove_slice(o.namespace_(), o.name());
+  if (slice) deps.services->rules().put_slice(*slice);
+  else deps.services->rules().remove_slice(key.namespace_(), key.name());
   deps.services->changed();
 }
 
@@ -393,6 +443,7 @@ Agent::~Agent() { CHECK(!state_->started); }
 rt::Task<> Agent::start() { return state_->start(); }
 rt::Task<> Agent::stop(OnStop how) { return state_->stop(how); }
 http::Handler& Agent::node_api() { return state_->node_api; }
+LocalView& Agent::local_view() { return *state_; }
 Agent::Summary Agent::summary() const {
   Summary out{.pods = state_->entries.size(), .connected = state_->reporter.reachable(), .keeper_pid = state_->keeper->welcome().pid};
   for (const auto& [uid, entry] : state_->entries) {

@@ -36,6 +36,8 @@ class ServiceProxy;
 
 namespace skerry::agent {
 
+class Identity;
+
 struct Overcommit {
   double cpu = 1, memory = 1;
   // "cpu=10,memory=4". Invalid: malformed, unknown name, or a factor outside 1…100.
@@ -61,7 +63,8 @@ struct AgentOptions {
   std::int64_t reserve_cpu_millis = 100, reserve_memory_bytes = 256LL << 20;  // not offered to pods
   std::uint32_t pods_max = 1100;
   std::map<std::string, std::string> labels;      // beside kubernetes.io/{os,arch,hostname}
-  Duration lease_period = 10s, status_period = 10s, status_period_max = 5min;
+  // The Lease lasts four of its periods. It is the heartbeat: a status that says nothing new is said as rarely as status_period_max.
+  Duration lease_period = 10s, status_period = 10s, status_period_max = 1h;
   std::uint64_t log_bytes_max = 10 << 20;         // of one file, then it is rotated
   std::uint32_t log_files_max = 5;                // of one attempt
   Duration slow_write_period = 5s;                // how long what came from watches may wait for the disk
@@ -72,12 +75,14 @@ struct AgentOptions {
 };
 
 struct MachineFacts;  // agent/node_status.h
+class LocalView;      // agent/local_view.h
 
 struct AgentDeps {
   client::Client& api;
   net::PodNetwork& network;
   net::ServiceProxy* services = nullptr;  // null: Services are not served (tests)
   net::NameServer* names = nullptr;        // null: names are not answered; fed here, started by cli
+  Identity* identity = nullptr;            // null: nobody here renews the node's certificates; told how the API server answers, started by cli
   Clock& clock;
   Random& random;
   std::function<MachineFacts()> machine = nullptr;  // what this machine has and has left; null: read_machine()
@@ -100,6 +105,8 @@ class Agent {
 
   // What :10250 serves; give it to an http::Server with TLS. Valid as long as the agent.
   http::Handler& node_api();
+  // What this node shows of itself on its loopback, and what may be changed there (local_view.h). Valid as long as the agent.
+  LocalView& local_view();
 
   struct Summary {
     std::size_t pods = 0, ready = 0, awake = 0;

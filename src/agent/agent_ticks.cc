@@ -11,7 +11,7 @@
 
 namespace skerry::agent {
 namespace {
-constexpr Duration kTick = 1s, kCollectPeriod = 5min;
+constexpr Duration kTick = 1s, kCollectPeriod = 5min, kCopyPeriod = 1h;
 constexpr std::uint32_t kTrimGraceMillis = 5000;
 // Reading a process costs about 20 µs: where many are awake, less often.
 constexpr Duration kLoadPeriod = 250ms, kLoadPeriodOfMany = 1s;
@@ -30,7 +30,13 @@ rt::Task<> Agent::State::run_ticks() {
 
 void Agent::State::tick(Instant t) {
   references.tick(t);
+  owners.tick(t, reporter.reachable() ? OwnerCache::Line::There : OwnerCache::Line::Away);
+  if (!intents.empty() && reporter.reachable() != was_reachable) work.set();
+  intents.on_line(reporter.reachable(), t);
   if (reporter.reachable() && !was_reachable) images.on_line_back();
+  // The line is lost: the watches that hang on it would say nothing for minutes, and not end.
+  if (was_reachable && !reporter.reachable())
+    for (client::Informer* informer : {&pod_informer, &service_informer, &slice_informer}) informer->reconnect();
   was_reachable = reporter.reachable();
   if (images.changed()) {
     node_images.clear();
@@ -62,6 +68,21 @@ void Agent::State::tick(Instant t) {
     minute_at = t + 1min;
     tick_minute();
   }
+  if (writes_of_objects != writes_copied && t >= copy_at && !copying) {
+    copying = true;
+    copy_at = t + kCopyPeriod;
+    tasks.spawn("copy of the checkpoint", copy_checkpoint());
+  }
+}
+
+// What a damaged checkpoint is replaced by at the next start.
+rt::Task<> Agent::State::copy_checkpoint() {
+  const std::uint64_t writes = writes_of_objects;
+  auto done = co_await disk->run<void>([this]() -> Result<> { return checkpoint->copy(); });
+  copying = false;
+  if (done) writes_copied = writes;
+  else LOG_WARN("no good copy of the checkpoint was made: the former one stays", {"reason", done.error()});
+  co_return Result<>{};
 }
 
 // Convergence is checked, not assumed: what the server shows of our pods against what we know.

@@ -40,8 +40,11 @@ struct RemovePod { std::string uid; };
 struct PutObject { kube::ObjectPtr object; };                     // by kind, namespace, name; kind Secret is sealed
 struct RemoveObject { std::string kind, namespace_, name; };
 struct PutNumber { std::string name; std::int64_t value; };
+struct PutIntent { std::uint64_t id; std::string json; };         // intents_core.h
+struct RemoveIntent { std::uint64_t id; };
 }  // namespace change
-using Change = std::variant<change::PutPod, change::PutPodState, change::RemovePod, change::PutObject, change::RemoveObject, change::PutNumber>;
+using Change = std::variant<change::PutPod, change::PutPodState, change::RemovePod, change::PutObject, change::RemoveObject, change::PutNumber,
+                            change::PutIntent, change::RemoveIntent>;
 
 class Checkpoint {
  public:
@@ -52,27 +55,34 @@ class Checkpoint {
   struct Loaded {
     std::vector<Pod> pods;
     std::vector<kube::ObjectPtr> objects;
+    std::vector<std::pair<std::uint64_t, std::string>> intents;  // by id
     std::vector<std::string> lost;  // what could not be read, each with its reason: they come again from the API server
     std::int64_t number(std::string_view name, std::int64_t otherwise = 0) const;
     std::vector<std::pair<std::string, std::int64_t>> numbers;
   };
 
-  // Opens or makes FOLDER/agent.db and FOLDER/node.key. A damaged database is moved aside and the node starts without it
-  // (`restored` then says so): everything in it can be had from the API server and the keeper again.
+  // Opens or makes FOLDER/agent.db and FOLDER/node.key. A damaged database is moved aside and the node starts from its last good copy
+  // (copy()), or, without one, from nothing (`restored` and `emptied` then say so): everything in it can be had from the API server
+  // and the keeper again.
   static Result<Checkpoint> open(const std::filesystem::path& folder, Random&, sql::Database::Options = {});
   Result<Loaded> load();
   // All of it or nothing; durable when it returns.
   Result<> write(const std::vector<Change>&);
-  const std::string& restored() const { return restored_; }  // empty, or why an empty database was started
+  // FOLDER/agent.db.good becomes what was written so far. Takes as long as writing all of it.
+  Result<> copy();
+  const std::string& restored() const { return restored_; }  // empty, or why the database is not the one that was written last
+  bool emptied() const { return emptied_; }                  // restored, and there was no good copy
   std::int64_t bytes() const { return database_.bytes(); }
 
  private:
-  Checkpoint(sql::Database database, NodeKey key, Random& random) : database_(std::move(database)), key_(std::move(key)), random_(&random) {}
+  Checkpoint(sql::Database database, NodeKey key, Random& random, std::string copy_path)
+      : database_(std::move(database)), key_(std::move(key)), random_(&random), copy_path_(std::move(copy_path)) {}
   Result<> apply(const Change&);
   sql::Database database_;
   NodeKey key_;
   Random* random_;
-  std::string restored_;
+  std::string copy_path_, restored_;
+  bool emptied_ = false;
 };
 
 }  // namespace skerry::agent

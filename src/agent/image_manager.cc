@@ -62,6 +62,18 @@ Result<ImageManager::Built> ImageManager::build(const oci::ImageStore& store, co
   return out;
 }
 
+void ImageManager::write_metrics(metrics::Exposition& out) const {
+  out.family("skerry_image_pulls_total", metrics::Type::Counter, "Times a registry was asked for an image, by what came of it");
+  out.sample({{"result", "away"}}, counters_.away);
+  out.sample({{"result", "failed"}}, counters_.failed);
+  out.sample({{"result", "pulled"}}, counters_.pulled);
+  out.sample({{"result", "unchanged"}}, counters_.unchanged);
+  out.family("skerry_image_pull_bytes_total", metrics::Type::Counter, "Bytes of layers that came from registries");
+  out.sample({}, counters_.bytes);
+  out.family("skerry_image_pull_seconds", metrics::Type::Histogram, "From the registry asked to the image on the disk, of those that were pulled");
+  out.sample({}, pull_took_);
+}
+
 void ImageManager::prepare(Wanted wanted, Callbacks callbacks) {
   // Who has other credentials asks for himself: what one may have another may not.
   std::string who = wanted.reference;
@@ -133,6 +145,8 @@ rt::Task<std::string> ImageManager::pull(Wanted wanted, Key key, std::string hav
   }));
   LOG_INFO("image pulled", {"image", reference.text()}, {"manifest", image.manifest}, {"bytes", pulled->fetched}, {"took", clock_.instant() - begin});
   const Instant end = clock_.instant();
+  counters_.bytes += pulled->fetched;
+  pull_took_.observe(end - begin);
   co_return std::format("Successfully pulled image \"{}\" in {} ({} including waiting). Image size: {} bytes.", wanted.reference, to_human(end - begin), to_human(end - asked), image.size);
 }
 
@@ -155,7 +169,9 @@ rt::Task<ImageManager::Outcome> ImageManager::work(Wanted wanted, Key key) {
   if (!decision.text.empty()) out.warning = unreachable(decision.text);
   if (decision.act == PullCore::Act::Ask) {
     auto pulled = co_await pull(wanted, key, there != nullptr ? there->manifest : std::string());
+    if (!pulled) ++(PullCore::away(pulled.error()) ? counters_.away : counters_.failed);
     if (pulled) {
+      ++(pulled->empty() ? counters_.unchanged : counters_.pulled);
       pulls_.on_answer(std::get<0>(key), clock_.instant());
       out.event_text = std::move(*pulled);
     } else {

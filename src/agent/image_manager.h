@@ -16,6 +16,7 @@
 #include "agent/pod_core.h"
 #include "agent/pull_core.h"
 #include "base/error.h"
+#include "metrics/registry.h"
 #include "oci/image_store.h"
 #include "oci/puller.h"
 #include "oci/registries.h"
@@ -82,6 +83,8 @@ class ImageManager {
   bool changed();
   std::vector<oci::Image> list() const;  // blocking; small
 
+  void write_metrics(metrics::Exposition&) const;
+
   rt::Task<> stop() { return tasks_.stop(); }
 
  private:
@@ -123,6 +126,10 @@ class ImageManager {
   Send send_;
   PullCore pulls_;
   std::size_t pulls_running_ = 0;
+  struct Counters {
+    std::uint64_t pulled = 0, unchanged = 0, away = 0, failed = 0, bytes = 0;
+  } counters_;
+  metrics::Histogram pull_took_{{0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600}};  // seconds: a thin line takes minutes
   rt::Event pull_ended_;
   std::map<Key, Waiting> waiting_;
   std::map<std::string, Loaded> loaded_;                               // by key

@@ -8,6 +8,8 @@ void Journal::put(std::string_view kind, std::string_view ns, std::string_view n
   else changes_.push_back(change::RemoveObject{std::string(kind), std::string(ns), std::string(name)});
 }
 
+void Journal::put_number(std::string_view name, std::int64_t value) { changes_.push_back(change::PutNumber{std::string(name), value}); }
+
 void Journal::put_slowly(std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr object) {
   slow_[{std::string(kind), std::string(ns), std::string(name)}] = std::move(object);
 }

@@ -35,6 +35,8 @@ std::string Overcommit::text() const { return std::format("cpu={},memory={}", cp
 
 namespace {
 
+constexpr std::string_view kMachineAnnotation = "skerry.dev/machine";
+
 std::string small(const std::string& path) {
   auto text = os::read_small_file(path, 1 << 20);
   return text ? std::string(trim(*text)) : std::string();
@@ -46,6 +48,15 @@ std::int64_t kib_field(std::string_view text, std::string_view name) {
       return parse_int<std::int64_t>(rest.substr(0, rest.find(' '))).value_or(0) * 1024;
     }
   return 0;
+}
+// The firmware's id of this machine: a PC's uuid, a hypervisor's, a board's serial number (the device tree ends its texts with NUL).
+std::string firmware_id() {
+  for (const char* path : {"/sys/class/dmi/id/product_uuid", "/proc/device-tree/system-id", "/proc/device-tree/vm,uuid", "/proc/device-tree/serial-number"}) {
+    std::string id = small(path);
+    std::erase_if(id, [](char c) { return c <= ' ' || c >= 0x7f || c == '/'; });
+    if (!id.empty()) return id;
+  }
+  return "";
 }
 std::string os_name() {
   const std::string text = small("/etc/os-release");
@@ -81,11 +92,16 @@ MachineFacts read_machine(const std::string& folder) {
   out.os_image = os_name();
   out.machine_id = small("/etc/machine-id");
   out.boot_id = small("/proc/sys/kernel/random/boot_id");
-  out.system_uuid = small("/sys/class/dmi/id/product_uuid");
+  out.system_uuid = firmware_id();
   const std::string pressure = small("/proc/pressure/memory");  // some avg10=0.00 avg60=… total=0
   if (const auto at = pressure.find("avg10="); at != std::string::npos)
     std::from_chars(pressure.data() + at + 6, pressure.data() + pressure.size(), out.memory_pressure_10s);
   return out;
+}
+
+void NodeStatus::set_autonomy(std::optional<bool> autonomy) {
+  autonomy_said_ = autonomy_said_ || autonomy_.has_value() || autonomy.has_value();
+  autonomy_ = autonomy;
 }
 
 bool NodeStatus::memory_pressure(const MachineFacts& m) const {
@@ -114,19 +130,23 @@ struct NodeStatusWriter {
     labels.set("kubernetes.io/os", "linux");
     labels.set("kubernetes.io/hostname", s.options_.node_name);
     if (facts != nullptr) labels.set("kubernetes.io/arch", facts->architecture);
-    meta.object("annotations").set("skerry.dev/overcommit", s.options_.overcommit.text());
+    MutJson annotations = meta.object("annotations");
+    annotations.set("skerry.dev/overcommit", s.options_.overcommit.text());
+    if (s.autonomy_) annotations.set("skerry.dev/autonomy", *s.autonomy_ ? "true" : "false");
+    else if (s.autonomy_said_ && facts == nullptr) annotations.set_null("skerry.dev/autonomy");
   }
-  void resources(MutJson status, const MachineFacts& m) const {
+  // The disk's size is no news in itself: on file systems that share their space it follows what others use.
+  void resources(MutJson status, const MachineFacts& m, bool disk) const {
     MutJson capacity = status.object("capacity");
     capacity.set("cpu", std::to_string(m.cpus));
     capacity.set("memory", std::format("{}Ki", m.memory_bytes / 1024));
     capacity.set("pods", std::to_string(s.options_.pods_max));
-    capacity.set("ephemeral-storage", std::format("{}Ki", m.disk_bytes / 1024));
+    if (disk) capacity.set("ephemeral-storage", std::format("{}Ki", m.disk_bytes / 1024));
     MutJson allocatable = status.object("allocatable");
     allocatable.set("cpu", s.allocatable_cpu(m));
     allocatable.set("memory", s.allocatable_memory(m));
     allocatable.set("pods", std::to_string(s.options_.pods_max));
-    allocatable.set("ephemeral-storage", std::format("{}Ki", m.disk_bytes / 1024 * 9 / 10));
+    if (disk) allocatable.set("ephemeral-storage", std::format("{}Ki", m.disk_bytes / 1024 * 9 / 10));
   }
   void conditions(MutJson list, const MachineFacts& m, std::optional<Time> now) const {
     struct Text {
@@ -159,7 +179,7 @@ struct NodeStatusWriter {
     }
   }
   void status(MutJson status, const MachineFacts& m, const std::vector<NodeImage>& images, std::optional<Time> now) const {
-    resources(status, m);
+    resources(status, m, now.has_value());
     conditions(status.array("conditions"), m, now);
     MutJson addresses = status.array("addresses");
     MutJson ip = addresses.push_object();
@@ -217,7 +237,13 @@ std::string NodeStatus::essence(const MachineFacts& m, const std::vector<NodeIma
   return edit.dump();
 }
 
-std::string lease_body(const std::string& node, const std::string& node_uid, Time now) {
+std::string machine_annotation(const MachineFacts& m) { return m.machine_id.empty() && m.system_uuid.empty() ? std::string() : m.machine_id + "/" + m.system_uuid; }
+
+namespace {
+std::int64_t lease_seconds(Duration period) { return std::max<std::int64_t>(std::chrono::ceil<std::chrono::seconds>(4 * period).count(), 1); }
+}  // namespace
+
+std::string lease_body(const std::string& node, const std::string& node_uid, const std::string& machine, Duration period, Time now) {
   JsonEdit edit;
   MutJson root = edit.root();
   root.set("apiVersion", "coordination.k8s.io/v1");
@@ -225,6 +251,7 @@ std::string lease_body(const std::string& node, const std::string& node_uid, Tim
   MutJson meta = root.object("metadata");
   meta.set("name", node);
   meta.set("namespace", "kube-node-lease");
+  if (!machine.empty()) meta.object("annotations").set(kMachineAnnotation, machine);
   if (!node_uid.empty()) {
     MutJson owner = meta.array("ownerReferences").push_object();
     owner.set("apiVersion", "v1");
@@ -234,14 +261,16 @@ std::string lease_body(const std::string& node, const std::string& node_uid, Tim
   }
   MutJson spec = root.object("spec");
   spec.set("holderIdentity", node);
-  spec.set("leaseDurationSeconds", 40);
+  spec.set("leaseDurationSeconds", lease_seconds(period));
   spec.set("renewTime", to_rfc3339_micro(now));
   return edit.dump();
 }
-std::string lease_renewal(const std::string& node, Time now) {
+std::string lease_renewal(const std::string& node, const std::string& machine, Duration period, Time now) {
   JsonEdit edit;
+  if (!machine.empty()) edit.root().object("metadata").object("annotations").set(kMachineAnnotation, machine);
   MutJson spec = edit.root().object("spec");
   spec.set("holderIdentity", node);
+  spec.set("leaseDurationSeconds", lease_seconds(period));  // a Lease that is taken over may say something else
   spec.set("renewTime", to_rfc3339_micro(now));
   return edit.dump();
 }

@@ -2,6 +2,7 @@
 // The Node object that this machine shows: capacity (what it has), allocatable (what it offers: (machine − reserve) ×
 // overcommit, docs/adr/0002), conditions, addresses, nodeInfo, images. Pure: MachineFacts come from read_machine().
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,9 @@ class NodeStatus {
 
   bool memory_pressure(const MachineFacts&) const;
   bool disk_pressure(const MachineFacts&) const;
+  // The annotation skerry.dev/autonomy, as edge-config has it; nothing: it is an operator's, and left alone. Once it was set here, nothing
+  // takes it away.
+  void set_autonomy(std::optional<bool> autonomy);
   // Why the node's own disk takes nothing, or empty. What serves goes on serving, so the node stays Ready; DiskPressure
   // keeps new pods away.
   void set_disk_trouble(std::string text) { disk_trouble_ = std::move(text); }
@@ -56,10 +60,16 @@ class NodeStatus {
   friend struct NodeStatusWriter;
   const AgentOptions& options_;
   std::string disk_trouble_;
+  std::optional<bool> autonomy_;
+  bool autonomy_said_ = false;
   Condition conditions_[4] = {{.type = "MemoryPressure"}, {.type = "DiskPressure"}, {.type = "PIDPressure"}, {.type = "Ready"}};
 };
 
-std::string lease_body(const std::string& node, const std::string& node_uid, Time now);
-std::string lease_renewal(const std::string& node, Time now);
+// The Lease's annotation "skerry.dev/machine", by which the API server tells a copy of this node from it (ADR 0035); "": there is none.
+std::string machine_annotation(const MachineFacts&);
+// A Lease lasts four periods, in whole seconds.
+std::string lease_body(const std::string& node, const std::string& node_uid, const std::string& machine, Duration period, Time now);
+// A merge patch. `machine`: said if it is not empty.
+std::string lease_renewal(const std::string& node, const std::string& machine, Duration period, Time now);
 
 }  // namespace skerry::agent

@@ -87,8 +87,8 @@ TEST(NodeStatus, ADiskThatTakesNothingIsPressureAndNoReasonToLeaveTheServices) {
 }
 
 TEST(Lease, HasMicroTime) {
-  EXPECT_THAT(lease_body("edge-1", "u", kStart), HasSubstr(R"("renewTime":"2026-11-23T10:00:00.000000Z")"));
-  EXPECT_EQ(lease_renewal("edge-1", kStart), R"({"spec":{"holderIdentity":"edge-1","renewTime":"2026-11-23T10:00:00.000000Z"}})");
+  EXPECT_THAT(lease_body("edge-1", "u", "", 10s, kStart), HasSubstr(R"("leaseDurationSeconds":40,"renewTime":"2026-11-23T10:00:00.000000Z")"));
+  EXPECT_EQ(lease_renewal("edge-1", "", 60s, kStart), R"({"spec":{"holderIdentity":"edge-1","leaseDurationSeconds":240,"renewTime":"2026-11-23T10:00:00.000000Z"}})");
 }
 
 class FakeView final : public NodeView {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 namespace skerry::agent {
 
@@ -69,7 +70,7 @@ std::vector<ReferenceCore::Store> ReferenceCore::on_answer(const Key& key, Resul
     const bool differs = !e.object || *e.object->json() != *(*got)->json();
     e.state = State::Present;
     e.object = std::move(*got);
-    if (differs) out.push_back({kind_name(kind), ns, name, e.object});
+    if (differs && stored(kind)) out.push_back({kind_name(kind), ns, name, e.object});
   } else if (got.error().code == Errc::NotFound || got.error().code == Errc::Denied) {
     if (e.object) out.push_back({kind_name(kind), ns, name, nullptr});
     e.ever = true;
@@ -96,6 +97,16 @@ bool ReferenceCore::tick(Instant now) {
     }
   }
   return changed;
+}
+
+std::vector<ReferenceCore::Store> ReferenceCore::keep_on_disk(bool keep) {
+  std::vector<Store> out;
+  if (std::exchange(on_disk_, keep) == keep) return out;
+  for (const auto& [key, e] : entries_) {
+    const auto& [kind, ns, name] = key;
+    if (e.object && kind != Kind::RuntimeClass) out.push_back({kind_name(kind), ns, name, keep ? e.object : nullptr});
+  }
+  return out;
 }
 
 std::vector<ReferenceCore::Store> ReferenceCore::keep_only(const std::vector<const PodPlan*>& plans) {

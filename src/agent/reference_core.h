@@ -43,12 +43,19 @@ class ReferenceCore final : public References {
   std::vector<Key> poll(Instant now);
   // What find() answers may have changed. Nothing to keep: nothing differs.
   std::vector<Store> on_answer(const Key&, Result<kube::ObjectPtr>, Instant now);
+  // Whether ConfigMaps and Secrets are kept by the checkpoint (edge-config's local_storage): what is to be written or removed for it.
+  std::vector<Store> keep_on_disk(bool);
   std::vector<Store> keep_only(const std::vector<const PodPlan*>&);  // forgets what no pod needs
 
   Found config_map(std::string_view ns, std::string_view name) const override { return find(Kind::ConfigMap, ns, name); }
   Found secret(std::string_view ns, std::string_view name) const override { return find(Kind::Secret, ns, name); }
   Found runtime_class(std::string_view name) const override { return find(Kind::RuntimeClass, "", name); }
 
+  // ConfigMaps and RuntimeClasses that are known; never a Secret.
+  void for_each_open(const std::function<void(const kube::ObjectPtr&)>& visit) const {
+    for (const auto& [key, e] : entries_)
+      if (std::get<Kind>(key) != Kind::Secret && e.object) visit(e.object);
+  }
   static std::string_view kind_name(Kind);
 
  private:
@@ -62,7 +69,9 @@ class ReferenceCore final : public References {
   void want_one(Kind, const std::string& ns, const std::string& name, Instant now);
   Options options_;
   std::map<Key, Entry> entries_;
+  bool stored(Kind kind) const { return on_disk_ || kind == Kind::RuntimeClass; }
   std::size_t in_flight_ = 0;
+  bool on_disk_ = true;
 };
 
 }  // namespace skerry::agent

@@ -74,5 +74,21 @@ TEST_F(ReferenceCoreTest, WhatIsMissingIsAskedForAgain) {
   EXPECT_THAT(core_.poll(t_ + 2s), SizeIs(1));
 }
 
+TEST_F(ReferenceCoreTest, WhatMustNotBeOnTheDiskLeavesItAndComesBack) {
+  core_.want(plan(), t_);
+  EXPECT_THAT(core_.on_answer(core_.poll(t_).at(0), map(1), t_), SizeIs(1));
+  const auto off = core_.keep_on_disk(false);
+  ASSERT_THAT(off, SizeIs(1));
+  EXPECT_EQ(off[0].object, nullptr);
+  EXPECT_THAT(core_.keep_on_disk(false), IsEmpty());
+  t_ += 5s;
+  core_.want(plan(), t_);
+  EXPECT_THAT(core_.on_answer(core_.poll(t_).at(0), map(2), t_), IsEmpty()) << "a newer one is held in memory";
+  EXPECT_EQ(state(), State::Present);
+  const auto on = core_.keep_on_disk(true);
+  ASSERT_THAT(on, SizeIs(1));
+  EXPECT_EQ(on[0].object->revision(), kube::Revision(2));
+}
+
 }  // namespace
 }  // namespace skerry::agent

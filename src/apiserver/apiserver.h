@@ -38,7 +38,7 @@ struct Options {
   std::uint16_t node_port_min = 30'000, node_port_max = 32'767;
   std::string server_address = "127.0.0.1:6443";  // as plain discovery names it
   std::string git_version = "v1.32.0+skerry";     // GET /version: the API level first, clients compare it
-  Duration bookmark_every = std::chrono::seconds(60);
+  Duration bookmark_every = std::chrono::minutes(5);  // each is a packet both ways on a node's thin line; how far back a watch may begin does not hang on it
   Duration watch_max = std::chrono::minutes(30);  // without timeoutSeconds a watch ends between that and twice that
   std::size_t watches_max = 20'000;
   std::size_t list_items_max = 200'000;

@@ -145,6 +145,31 @@ TEST(ApiServer, DryRunAnswersAndStoresNothing) {
   EXPECT_EQ(s.post(std::format("{}?dryRun=Some", kMaps), map("b")).code, 422);
 }
 
+TEST(ApiServer, AnswersMinimallyWhereThatIsAskedFor) {
+  TestServer s;
+  const std::string leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", events = "/api/v1/namespaces/default/events";
+  ASSERT_EQ(s.post(kPods, pod("p")).code, 201);
+  s.headers = {{"Prefer", "respond-async, Return=\"minimal\"; foo=bar"}};
+  const auto minimal = [](const Reply& reply) { return std::format("{} {}{}", reply.code, reply.headers.get("Preference-Applied"), reply.body); };
+  EXPECT_EQ(minimal(s.post(leases, R"({"metadata":{"name":"n"},"spec":{"leaseDurationSeconds":40}})")), "204 return=minimal");
+  EXPECT_EQ(minimal(s.merge(path(leases, "n"), R"({"spec":{"holderIdentity":"n"}})")), "204 return=minimal");
+  EXPECT_EQ(minimal(s.strategic(path(kPods, "p", "/status"), R"({"status":{"phase":"Running"}})")), "204 return=minimal");
+  EXPECT_EQ(minimal(s.post(events, R"({"metadata":{"name":"e"},"involvedObject":{"kind":"Pod","name":"p","namespace":"default"},"reason":"R"})")), "204 return=minimal");
+  // It was done; errors keep their words.
+  EXPECT_EQ(s.get(path(leases, "n")).at("spec.holderIdentity"), "n");
+  EXPECT_EQ(s.get(path(kPods, "p")).at("status.phase"), "Running");
+  EXPECT_EQ(s.post(leases, R"({"metadata":{"name":"n"}})").at("reason"), "AlreadyExists");
+  // What people write is answered whole, and so are a dry run and a Table.
+  EXPECT_EQ(s.merge(path(kPods, "p"), R"({"metadata":{"labels":{"a":"b"}}})").at("kind"), "Pod");
+  EXPECT_EQ(s.merge(path(leases, "n", "?dryRun=All"), R"({"spec":{"holderIdentity":"m"}})").at("spec.holderIdentity"), "m");
+  EXPECT_EQ(s.send("PATCH", path(leases, "n"), "{}", "application/merge-patch+json", kTable).at("kind"), "Table");
+  // Asked for otherwise, or not at all.
+  for (const char* prefer : {"return=representation, return=minimal", "minimal", "returns=minimal", "return=minimally", ""}) {
+    s.headers = {{"Prefer", prefer}};
+    EXPECT_EQ(s.merge(path(leases, "n"), "{}").code, 200) << prefer;
+  }
+}
+
 TEST(ApiServer, WarnsOrRefusesUnknownFieldsAsAsked) {
   TestServer s;
   const std::string body = R"({"metadata":{"name":"a"},"data":{"k":"v"},"dta":1})";

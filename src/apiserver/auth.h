@@ -27,6 +27,8 @@ ApiResult<> authorize_path(const User&, std::string_view method, std::string_vie
 // A 401 with the cause kReplaced, whose message is the node's name: its certificate was replaced.
 inline constexpr std::string_view kReplaced = "CertificateReplaced";
 inline constexpr std::string_view kMachineConflict = "MachineConflict";
+// A 401's cause: the certificate has ended, and may still be renewed.
+inline constexpr std::string_view kEnded = "CertificateEnded";
 ApiResult<> admit_node_write(const Call&, Json object, const ObjectPtr& old);
 ApiResult<> admit_node_delete(const Call&, const ObjectPtr& old);
 

@@ -78,6 +78,40 @@ ApiResult<http::Response> respond_object(const Call& call, int status, const Obj
   TRY_API(const auto include, kube::parse_include_object(call.param("includeObject")));
   return respond_json(status, kube::table_json(call.type(), *object, include, call.server.clock.now()));
 }
+namespace {
+
+// Is `return=minimal` the first that Prefer says about the answer? Parameters after it change nothing.
+bool prefers_minimal(const http::Headers& headers) {
+  const auto same = [](std::string_view a, std::string_view lower) {
+    return std::ranges::equal(a, lower, [](char x, char y) { return (x >= 'A' && x <= 'Z' ? static_cast<char>(x - 'A' + 'a') : x) == y; });
+  };
+  for (const auto& [name, value] : headers.all()) {
+    if (!same(name, "prefer")) continue;
+    for (const std::string_view preference : split(value, ',')) {
+      const std::string_view word = trim(preference.substr(0, preference.find(';')));
+      const auto eq = word.find('=');
+      if (eq == word.npos || !same(trim(word.substr(0, eq)), "return")) continue;
+      std::string_view how = trim(word.substr(eq + 1));
+      if (how.size() >= 2 && how.front() == '"' && how.back() == '"') how = how.substr(1, how.size() - 2);
+      return same(how, "minimal");
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+ApiResult<http::Response> respond_written(const Call& call, int status, const ObjectPtr& object, DryRun dry) {
+  const std::string_view kind = call.type().kind;
+  const bool often = kind == "Lease" || kind == "Event" || call.route.subresource == "status";
+  if (!often || dry == DryRun::All || !prefers_minimal(call.request.headers)) return respond_object(call, status, object);
+  TRY_API(const bool table, wants_table(call));
+  if (table) return respond_object(call, status, object);
+  http::Response response;
+  response.status = 204;
+  response.headers.set("Preference-Applied", "return=minimal");
+  return response;
+}
 void add_warnings(http::Response& response, const std::vector<std::string>& warnings) {
   std::size_t left = 50;
   for (const std::string& text : warnings) {

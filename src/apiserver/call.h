@@ -83,6 +83,9 @@ http::Response respond_json(int status, std::string body);
 http::Response respond_object(int status, const ObjectPtr&);  // the stored bytes themselves
 // The object, or a Table of it if the client asks for that.
 ApiResult<http::Response> respond_object(const Call&, int status, const ObjectPtr&);
+// The answer to a write: as above; but 204 without a body where that was asked for (RFC 7240, `Prefer: return=minimal`) of what is
+// written often and read by others: Leases, Events and every status. A dry run and a Table are always answered whole.
+ApiResult<http::Response> respond_written(const Call&, int status, const ObjectPtr&, DryRun);
 void add_warnings(http::Response&, const std::vector<std::string>&);
 // Does Accept name a Table before plain JSON? 406 if it names nothing that is served.
 ApiResult<bool> wants_table(const Call&);

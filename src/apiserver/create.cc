@@ -84,7 +84,7 @@ ApiTask<> create(Call& call) {
                                });
     if (!made && made.error().reason == "AlreadyExists" && !prefix.empty() && attempt < kNameAttempts) continue;
     if (!made) co_return ApiFail(std::move(made).error());
-    co_return respond_object(call, 201, *made);
+    co_return respond_written(call, 201, *made, dry);
   }
 }
 

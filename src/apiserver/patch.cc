@@ -30,7 +30,7 @@ ApiTask<> patch(Call& call) {
                                return replace_object(call, std::move(decoded.object), newest, next);
                              });
   if (!made) co_return ApiFail(std::move(made).error());
-  co_return respond_object(call, 200, *made);
+  co_return respond_written(call, 200, *made, dry);
 }
 
 }  // namespace skerry::apiserver

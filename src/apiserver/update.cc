@@ -98,7 +98,7 @@ ApiTask<> update(Call& call) {
                                return replace_object(call, std::move(decoded.object), newest, next);
                              });
   if (!made) co_return ApiFail(std::move(made).error());
-  co_return respond_object(call, 200, *made);
+  co_return respond_written(call, 200, *made, dry);
 }
 
 // The namespace controller takes its finalizer away when the namespace is empty.

@@ -8,8 +8,12 @@
 #include <array>
 #include <csignal>
 #include <format>
+#include <set>
 
 #include "agent/agent.h"
+#include "agent/identity.h"
+#include "agent/machine_binding.h"
+#include "agent/node_status.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "cli/cmd.h"
@@ -17,6 +21,7 @@
 #include "cli/daemon.h"
 #include "cli/kubeconfig.h"
 #include "cli/layout.h"
+#include "cli/local_api.h"
 #include "cli/registries_file.h"
 #include "client/client.h"
 #include "http/client.h"
@@ -57,6 +62,7 @@ std::string config_text(const NodeOptions& o) {
   root.set("nodeName", o.node_name);
   root.set("nodeAddress", o.node_address);
   root.set("port", static_cast<std::int64_t>(o.port));
+  root.set("localPort", static_cast<std::int64_t>(o.local_port));
   auto overcommit = root.object("overcommit");
   overcommit.set("cpu", o.overcommit.cpu);
   overcommit.set("memory", o.overcommit.memory);
@@ -69,6 +75,8 @@ std::string config_text(const NodeOptions& o) {
   root.set("cgroup", o.cgroup);
   root.set("registries", o.registries.empty() ? kRegistriesFile : o.registries.string());
   root.set("podsMax", static_cast<std::int64_t>(o.pods_max));
+  root.set("leasePeriod", std::format("{}s", std::chrono::floor<std::chrono::seconds>(o.lease_period).count()));
+  root.set("acceptNewMachine", o.accept_new_machine);
   root.set("onExit", o.on_exit == OnExit::Stop ? "stop" : "keep");
   return edit.dump();
 }
@@ -76,7 +84,7 @@ std::string config_text(const NodeOptions& o) {
 // In the order of construction; destroyed the other way round.
 class NodeProcess {
  public:
-  NodeProcess(rt::Loop& loop, NodeOptions options) : loop_(loop), options_(std::move(options)), nft_pool_({.name = "nft"}) {}
+  NodeProcess(rt::Loop& loop, NodeOptions options) : loop_(loop), options_(std::move(options)), pool_({.name = "nft and certificates"}) {}
 
   Result<> open() {
     const DataLayout layout{options_.data_dir};
@@ -84,6 +92,9 @@ class NodeProcess {
     TRY(auto registry, find_registry_program());
     TRY(auto registries, read_registries(options_.registries));
     TRY_OK(os::make_folders(layout.node(), 0700));
+    // Before any key of the folder is read.
+    TRY_OK(agent::bind_machine(layout.node(), agent::machine_id_of(agent::read_machine(layout.node().string())),
+                               options_.accept_new_machine ? agent::OtherMachine::Accept : agent::OtherMachine::Refuse));
     TRY_OK(open_network());
     TRY(credentials_, read_node_credentials(layout, options_, clock_.now()));
     TRY_OK(open_client());
@@ -104,8 +115,9 @@ class NodeProcess {
         .overcommit = {options_.overcommit.cpu, options_.overcommit.memory},
         .pods_max = options_.pods_max,
         .labels = {},
+        .lease_period = options_.lease_period,
     };
-    agent_.emplace(loop_, agent::AgentDeps{.api = *client_, .network = *network_, .services = &*proxy_, .names = &*names_, .clock = clock_, .random = random_}, std::move(agent));
+    agent_.emplace(loop_, agent::AgentDeps{.api = *client_, .network = *network_, .services = &*proxy_, .names = &*names_, .identity = &*identity_, .clock = clock_, .random = random_}, std::move(agent));
     front_.emplace(loop_, agent_->node_api(),
                    http::Server::Options{.name = "node api",
                                          .address = options_.node_address,
@@ -113,18 +125,22 @@ class NodeProcess {
                                          .tls = server_tls(credentials_),
                                          .connections_max = 512,
                                          .body_bytes_max = 4096});  // nothing that it serves has a body
-    return {};
+    if (options_.local_port != 0) TRY_OK(open_local());
+    return tell_identity();
   }
 
   rt::Task<> start() {
     proxy_->start();
     proxy_started_ = true;
+    identity_->start();
+    identity_started_ = true;
     CO_TRY_OK(co_await agent_->start());
     agent_started_ = true;
     CO_TRY_OK(start_names());
     names_started_ = true;
     CO_TRY_OK(front_->start());
     front_started_ = true;
+    start_local();
     tasks_.spawn("certificates", renew_certificates([this] { return take_up_certificates(); }));
     LOG_INFO("skerry is ready", {"node", options_.node_name}, {"address", options_.node_address}, {"port", front_->port()});
     co_return Result<>{};
@@ -136,6 +152,9 @@ class NodeProcess {
     };
     const bool stop_pods = options_.on_exit == OnExit::Stop;
     said("certificates", co_await tasks_.stop());
+    if (local_started_) said("local api", co_await local_front_->stop());
+    if (local_started_) said("local api", co_await local_->stop());
+    if (identity_started_) said("identity", co_await identity_->stop());
     if (front_started_) said("node api", co_await front_->stop());
     if (agent_started_) said("agent", co_await agent_->stop(stop_pods ? agent::OnStop::StopPods : agent::OnStop::KeepPods));
     if (names_started_) said("names", co_await names_->stop());
@@ -177,7 +196,7 @@ class NodeProcess {
     proxy.rules.node = options_.node_name;
     TRY(cluster_dns_, cluster_dns_address(options_.cluster_dns, options_.service_cidr));
     proxy.rules.names = {.address = cluster_dns_, .server = network_->own_address()};
-    proxy_.emplace(loop_, nft_pool_, std::move(proxy));
+    proxy_.emplace(loop_, pool_, std::move(proxy));
     net::NameServer::Options server;
     server.names = {.zone = options_.cluster_domain,
                     .node = options_.node_name,
@@ -189,6 +208,34 @@ class NodeProcess {
     server.forward.ours = {cluster_dns_.str(), network_->own_address().str()};
     names_.emplace(loop_, random_, std::move(server));
     return {};
+  }
+
+  // kubectl on loopback: what this machine's own root asks of its node, whether or not the line is there.
+  Result<> open_local() {
+    TRY(auto credentials, make_local_credentials(DataLayout{options_.data_dir}.node(), options_.node_name, options_.local_port, clock_.now()));
+    local_.emplace(loop_, agent_->local_view(), agent_->node_api(), clock_, random_, LocalApi::Options{.node = options_.node_name});
+    local_front_.emplace(loop_, *local_,
+                         http::Server::Options{.name = "local api",
+                                               .address = "127.0.0.1",
+                                               .port = options_.local_port,
+                                               .tls = local_tls(credentials),
+                                               .connections_max = 64,
+                                               .body_bytes_max = 256 << 10});
+    return {};
+  }
+  static http::ServerTls local_tls(const LocalCredentials& c) {
+    return {.certificate_pem = c.serving.certificate_pem, .key_pem = c.serving.key_pem, .client_ca_pem = c.ca_pem};
+  }
+  // The node serves without it: a port that is taken, by a second node of this machine say, ends nothing.
+  void start_local() {
+    if (!local_front_) return;
+    if (auto listening = local_front_->start(); !listening) {
+      LOG_WARN("this node does not answer kubectl on its loopback: give --local-port another port, or 0", {"port", options_.local_port}, {"reason", listening.error()});
+      return;
+    }
+    local_->start();
+    local_started_ = true;
+    LOG_INFO("this node answers kubectl on its loopback", {"port", options_.local_port}, {"kubeconfig", (DataLayout{options_.data_dir}.node() / "local.kubeconfig").string()});
   }
 
   // The agent runs, so nobody else has these sockets, and what the checkpoint knows is answered from the first query on.
@@ -216,6 +263,8 @@ class NodeProcess {
                                                          .bearer_token = config.token,
                                                          .user_agent = "skerry-node/" SKERRY_VERSION}));
     client_.emplace(*transport_);
+    identity_.emplace(loop_, agent::Identity::Deps{.api = *client_, .disk = pool_, .clock = clock_, .random = random_, .take_up = [this] { return take_up_certificates(); }},
+                      agent::Identity::Options{.node_name = options_.node_name, .folder = DataLayout{options_.data_dir}.node_pki()});
     return {};
   }
 
@@ -226,7 +275,16 @@ class NodeProcess {
     return {.certificate_pem = c.serving.certificate_pem, .key_pem = c.serving.key_pem, .client_ca_pem = c.config.ca_pem};
   }
 
-  // The server renews the kubeconfig and the serving certificate in the data folder; here they are taken up.
+  // Says what is shown now, and what of it the node renews; and what an operator should know of it, once.
+  Result<> tell_identity() {
+    using Purpose = agent::RenewalCore::Purpose;
+    for (const auto& remark : credentials_.remarks)
+      if (remarks_.insert(remark).second) LOG_WARN("node certificates", {"remark", remark});
+    TRY_OK(identity_->set(Purpose::Client, credentials_.client_managed, credentials_.authorities));
+    return identity_->set(Purpose::Serving, credentials_.serving_managed, credentials_.authorities);
+  }
+
+  // The server renews the kubeconfig and the serving certificate in the data folder, or the node its own: here they are taken up.
   Result<> take_up_certificates() {
     TRY(auto fresh, read_node_credentials(DataLayout{options_.data_dir}, options_, clock_.now()));
     const Kubeconfig &now = fresh.config, &before = credentials_.config;
@@ -239,14 +297,18 @@ class NodeProcess {
       LOG_INFO("serving certificate renewed");
     }
     credentials_ = std::move(fresh);
-    return {};
+    if (local_started_) {
+      TRY(const auto local, make_local_credentials(DataLayout{options_.data_dir}.node(), options_.node_name, options_.local_port, clock_.now()));
+      TRY_OK(local_front_->set_tls(local_tls(local)));
+    }
+    return tell_identity();
   }
 
   rt::Loop& loop_;
   NodeOptions options_;
   SystemClock clock_;
   SystemRandom random_;
-  rt::BlockingPool nft_pool_;
+  rt::BlockingPool pool_;
   std::optional<net::PodNetwork> network_;
   std::optional<net::ServiceProxy> proxy_;
   os::Ipv4 cluster_dns_;
@@ -254,10 +316,14 @@ class NodeProcess {
   NodeCredentials credentials_;
   std::unique_ptr<http::HttpsTransport> transport_;
   std::optional<client::Client> client_;
+  std::optional<agent::Identity> identity_;
+  std::set<std::string> remarks_;  // said already; a few at most, since nothing in them changes by itself
   std::optional<agent::Agent> agent_;
   std::optional<http::Server> front_;
+  std::optional<LocalApi> local_;
+  std::optional<http::Server> local_front_;
   rt::TaskGroup tasks_{loop_};
-  bool proxy_started_ = false, names_started_ = false, agent_started_ = false, front_started_ = false;
+  bool proxy_started_ = false, identity_started_ = false, names_started_ = false, agent_started_ = false, front_started_ = false, local_started_ = false;
 };
 
 // `skerry up` starts server and node together: the kubeconfig may not be there yet.

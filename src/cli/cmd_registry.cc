@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <format>
+#include <functional>
 
 #include "base/text.h"
 #include "cli/cmd.h"
@@ -68,6 +69,22 @@ Result<oci::RegistryAnswer> run(oci::RegistryJob job, const std::string& what) {
   return rt::Loop::run_one(oci::run_registry(std::move(program), std::move(job), [&](const oci::answer::Progress& p) { line.show(p); }));
 }
 
+// Native code is made now, so that no pod waits for it. What is there is looked at by whoever loads it.
+Result<> make_native(const wasm::NativeBuild& build, const oci::Image& image, const std::function<void()>& on_refused) {
+  const auto hash = wasm::parse_sha256(std::string_view(image.digest).substr(image.digest.find(':') + 1));
+  if (!hash) return Fail({Errc::Internal, std::format("the image store names no digest: {}", image.digest)});
+  const auto path = wasm::native_path(build, *hash);
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored) && std::filesystem::exists(path.string() + ".sha256", ignored)) return {};
+  auto native = wasm::ensure_native(build, image.path, *hash);
+  if (native) {
+    ::close(native->fd);
+    return {};
+  }
+  on_refused();
+  return Fail(std::move(native).error().with(image.reference.text()));
+}
+
 Result<> pull(const ImagePullOptions& o) {
   const DataLayout layout{o.data_dir};
   TRY(const auto programs, find_programs());
@@ -89,14 +106,9 @@ Result<> pull(const ImagePullOptions& o) {
     if (!former) return Fail({Errc::Internal, "the registry client gave no image"});
     image = *former;
   }
-  // Native code is made now, so that no pod waits for it.
-  TRY(const auto bytes, os::read_small_file(image.path, oci::ImageStore::kModuleBytesMax));
-  auto native = wasm::ensure_native({.compiler = programs.compiler, .folder = layout.native()}, image.path, wasm::sha256(bytes));
-  if (!native) {
+  TRY_OK(make_native({.compiler = programs.compiler, .folder = layout.native()}, image, [&] {
     if (!former) static_cast<void>(store.remove(o.reference));  // it was not here before, and nothing can run it
-    return Fail(std::move(native).error().with(reference.text()));
-  }
-  const os::UniqueFd opened(native->fd);
+  }));
   std::printf("%s  %s  %s  %llu bytes%s\n", reference.text().c_str(), image.manifest.c_str(), image.kind.c_str(), static_cast<unsigned long long>(image.size),
               std::holds_alternative<oci::answer::Same>(answer) ? "  (was here already)" : "");
   TRY(const auto deleted, store.collect([&](const std::string& digest) { return is_loaded(layout, digest); }));

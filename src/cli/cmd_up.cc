@@ -40,13 +40,15 @@ std::vector<std::string> node_arguments(const UpOptions& o) {
   const auto& n = o.node;
   std::vector<std::string> out{"node", "--data-dir", n.data_dir.string(), "--node-name", n.node_name,
                                "--overcommit", std::format("cpu={},memory={}", n.overcommit.cpu, n.overcommit.memory),
-                               "--port", std::to_string(n.port), "--pods-max", std::to_string(n.pods_max),
+                               "--port", std::to_string(n.port), "--local-port", std::to_string(n.local_port), "--pods-max", std::to_string(n.pods_max),
                                "--pod-namespace", n.pod_namespace, "--cgroup", n.cgroup,
                                "--pod-cidr", n.pod_cidr, "--service-cidr", n.service_cidr, "--on-exit", "stop", "--parent", std::to_string(::getpid())};
+  out.insert(out.end(), {"--lease-period", std::format("{}s", std::chrono::floor<std::chrono::seconds>(n.lease_period).count())});
   if (!n.registries.empty()) out.insert(out.end(), {"--registries", n.registries.string()});
   out.insert(out.end(), {"--cluster-domain", n.cluster_domain, "--resolv-conf", n.resolv_conf.string()});
   if (!n.cluster_dns.empty()) out.insert(out.end(), {"--cluster-dns", n.cluster_dns});
   if (!n.node_address.empty()) out.insert(out.end(), {"--node-address", n.node_address});
+  if (n.accept_new_machine) out.emplace_back("--accept-new-machine");
   if (n.verbose) out.emplace_back("--verbose");
   return out;
 }

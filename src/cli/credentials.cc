@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/credentials.h"
 
+#include <algorithm>
 #include <format>
 
 #include "base/log.h"
@@ -80,28 +81,101 @@ Result<ServerCredentials> make_server_credentials(const DataLayout& layout, cons
   return out;
 }
 
-Result<pki::KeyPair> node_serving_pair(const DataLayout& layout, const std::string& node_name, const std::string& address, Time now) {
-  const auto certificate = os::read_small_file(layout.pki() / std::format("{}.crt", kServing));
-  if (certificate) {
-    TRY(const auto info, pki::inspect_certificate(*certificate));
-    if (info.common_name == "system:node:" + node_name) {
-      TRY(auto key, os::read_small_file(layout.pki() / std::format("{}.key", kServing)));
-      return pki::KeyPair{*certificate, std::move(key)};
-    }
-  } else if (certificate.error().code != Errc::NotFound) {
-    return Fail(certificate.error());
-  }
-  TRY(const auto folder, pki::Folder::open(layout.node() / "pki"));
-  TRY(const auto authority, folder.authority("skerry node " + node_name, now));
-  return folder.leaf("serving",
-                     {.common_name = "system:node:" + node_name, .organizations = {"system:nodes"}, .dns_names = {node_name}, .addresses = {"127.0.0.1", address}, .usage = pki::Usage::Server},
-                     authority, now);
+namespace {
+
+using Purpose = agent::RenewalCore::Purpose;
+
+std::string user_of(const NodeOptions& o) { return "system:node:" + o.node_name; }
+
+// Is the authority of this data folder, where there is one, one of the cluster's? Then `skerry server` keeps the node's certificates here.
+Result<bool> authority_is_here(const DataLayout& layout, const std::vector<std::string>& authorities) {
+  const auto pem = os::read_small_file(layout.pki() / "ca.crt");
+  if (!pem && pem.error().code == Errc::NotFound) return false;
+  if (!pem) return Fail(pem.error());
+  TRY(const auto keys, pki::inspect_keys(*pem));
+  return std::ranges::find(authorities, keys.front()) != authorities.end();
 }
+
+// The client's: fills config's certificate and client_managed.
+Result<> choose_client(const DataLayout& layout, const NodeOptions& o, bool server_here, const agent::IdentityFolder& folder, NodeCredentials& out) {
+  TRY(const auto given, pki::inspect_certificate(out.config.client_certificate_pem));
+  std::error_code ignored;
+  if (server_here && std::filesystem::equivalent(o.kubeconfig, layout.node_kubeconfig(), ignored)) return {};
+  const pki::LeafSpec wanted{.common_name = user_of(o), .organizations = {"system:nodes"}};
+  if (given.common_name != wanted.common_name || given.organizations != wanted.organizations) {
+    out.remarks.push_back(std::format("the client certificate of {} is of {}, not of {} in system:nodes: the node does not renew it; it ends on {}", o.kubeconfig.string(),
+                                      given.common_name, wanted.common_name, to_rfc3339(given.not_after)));
+    return {};
+  }
+  agent::Identity::Managed managed{.pair = {out.config.client_certificate_pem, out.config.client_key_pem}, .key_kept = false, .wanted = wanted};
+  const auto stored = folder.load(Purpose::Client);
+  if (!stored) {
+    out.remarks.push_back("the kubeconfig's client certificate is used: " + stored.error().what);
+  } else if (*stored) {
+    const auto why_not = agent::why_not_stored(given, out.authorities, **stored);
+    if (why_not.empty()) {
+      managed.pair = (*stored)->pair;
+      managed.key_kept = (*stored)->key_kept;
+    } else {
+      out.remarks.push_back(std::format("the kubeconfig's client certificate is used, not the one in {}: {}", folder.file(Purpose::Client).string(), why_not));
+    }
+  }
+  out.config.client_certificate_pem = managed.pair.certificate_pem;
+  out.config.client_key_pem = managed.pair.key_pem;
+  out.client_managed = std::move(managed);
+  return {};
+}
+
+// A pair that `skerry server` made for this node in this folder; nothing if it did not.
+Result<std::optional<pki::KeyPair>> serving_of_server(const DataLayout& layout, const NodeOptions& o) {
+  auto certificate = os::read_small_file(layout.pki() / std::format("{}.crt", kServing));
+  if (!certificate && certificate.error().code == Errc::NotFound) return std::optional<pki::KeyPair>();
+  if (!certificate) return Fail(certificate.error());
+  TRY(const auto info, pki::inspect_certificate(*certificate));
+  if (info.common_name != user_of(o)) return std::optional<pki::KeyPair>();
+  TRY(auto key, os::read_small_file(layout.pki() / std::format("{}.key", kServing)));
+  return std::optional(pki::KeyPair{std::move(*certificate), std::move(key)});
+}
+
+Result<> choose_serving(const DataLayout& layout, const NodeOptions& o, bool server_here, const agent::IdentityFolder& folder, Time now, NodeCredentials& out) {
+  if (server_here) {
+    TRY(auto made, serving_of_server(layout, o));
+    if (made) {
+      out.serving = std::move(*made);
+      return {};
+    }
+  }
+  pki::LeafSpec wanted{.common_name = user_of(o), .organizations = {"system:nodes"}, .dns_names = {o.node_name}, .addresses = {o.node_address}, .usage = pki::Usage::Server};
+  if (out.client_managed) out.serving_managed.emplace(agent::Identity::Managed{.wanted = wanted});
+  const auto stored = folder.load(Purpose::Serving);
+  if (!stored) out.remarks.push_back(stored.error().what);
+  if (stored && *stored) {
+    const auto& authorities = (*stored)->authorities;
+    const bool same_cluster = std::ranges::any_of(authorities, [&](const auto& one) { return std::ranges::find(out.authorities, one) != out.authorities.end(); });
+    TRY(const auto info, pki::inspect_certificate((*stored)->pair.certificate_pem));
+    if (same_cluster && info.common_name == wanted.common_name && now < info.not_after) {
+      out.serving = (*stored)->pair;
+      if (out.serving_managed) out.serving_managed->pair = out.serving;
+      return {};
+    }
+  }
+  TRY(const auto own, pki::Folder::open(layout.node_pki()));
+  TRY(const auto authority, own.authority("skerry node " + o.node_name, now));
+  wanted.addresses.insert(wanted.addresses.begin(), "127.0.0.1");
+  TRY(out.serving, own.leaf("serving", wanted, authority, now));
+  return {};
+}
+
+}  // namespace
 
 Result<NodeCredentials> read_node_credentials(const DataLayout& layout, const NodeOptions& o, Time now) {
   NodeCredentials out;
   TRY(out.config, read_kubeconfig(o.kubeconfig));
-  TRY(out.serving, node_serving_pair(layout, o.node_name, o.node_address, now));
+  TRY(out.authorities, pki::inspect_keys(out.config.ca_pem));
+  TRY(const bool server_here, authority_is_here(layout, out.authorities));
+  TRY(const auto folder, agent::IdentityFolder::open(layout.node_pki()));
+  if (!out.config.client_certificate_pem.empty()) TRY_OK(choose_client(layout, o, server_here, folder, out));
+  TRY_OK(choose_serving(layout, o, server_here, folder, now, out));
   return out;
 }
 

@@ -5,8 +5,11 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
+#include "agent/identity.h"
 #include "base/error.h"
 #include "base/time.h"
 #include "cli/kubeconfig.h"
@@ -31,14 +34,22 @@ struct ServerCredentials {
 // certificate DATA/pki/node-serving.{crt,key}.
 Result<ServerCredentials> make_server_credentials(const DataLayout&, const ServerOptions&, Time now);
 
-// The node's serving certificate for :10250: the server's, if it made one in this data folder; else one of an authority of
-// the node's own, as a kubelet without a signed certificate has it.
-Result<pki::KeyPair> node_serving_pair(const DataLayout&, const std::string& node_name, const std::string& address, Time now);
-
-// What a node shows: to the API server (of its kubeconfig, which is read again), and on :10250.
+// What a node shows, to the API server and on :10250, and what of it is its own to renew (agent/identity.h).
+//
+//   to the server   the kubeconfig's certificate (read again each time) or token; or the certificate that the node got for itself
+//                   (DATA/node/pki/client.pem), where that is of the same name and cluster, and newer
+//   on :10250       the server's DATA/pki/node-serving.crt, where the authority of this data folder is the cluster's; else what the
+//                   cluster signed for the node (DATA/node/pki/signed-serving.pem), until it ends; else one of an authority of the
+//                   node's own, as a kubelet without a signed certificate has it
+//
+// The node renews what `skerry server` does not renew in this very folder, and only where it has a client certificate of its name:
+// with a token it asks for nothing.
 struct NodeCredentials {
   Kubeconfig config;
   pki::KeyPair serving;
+  std::vector<std::string> authorities{};  // of the cluster: agent::StoredCertificate
+  std::optional<agent::Identity::Managed> client_managed{}, serving_managed{};
+  std::vector<std::string> remarks{};      // what an operator should know of the choice
 };
 Result<NodeCredentials> read_node_credentials(const DataLayout&, const NodeOptions&, Time now);
 

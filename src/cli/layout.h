@@ -22,6 +22,7 @@ struct DataLayout {
   std::filesystem::path images() const { return root / "images"; }
   std::filesystem::path native() const { return root / "node" / "native"; }
   std::filesystem::path node() const { return root / "node"; }
+  std::filesystem::path node_pki() const { return root / "node" / "pki"; }
   std::filesystem::path server() const { return root / "server"; }
   std::filesystem::path pki() const { return root / "pki"; }
   std::filesystem::path admin_kubeconfig() const { return root / "admin.kubeconfig"; }

@@ -91,6 +91,14 @@ const auto kDuration = [] {
     return {};
   });
 };
+const auto kLeasePeriod = [] {
+  return checked([](const std::string& t) -> Result<> {
+    const auto d = parse_duration(t);
+    if (!d || *d < 5s || *d > 60s || *d % 1s != Duration::zero())
+      return Fail({Errc::Invalid, std::format("\"{}\" is no lease period; write whole seconds from 5s to 60s: more often wears the line, and rarer its connection would not be kept", t)});
+    return {};
+  });
+};
 const auto kEnv = [] {
   return checked([](const std::string& t) -> Result<> {
     if (t.find('=') == std::string::npos || t.starts_with('='))
@@ -101,7 +109,7 @@ const auto kEnv = [] {
 
 // Raw texts of options whose type is not CLI11's; turned into values after parsing.
 struct Texts {
-  std::string listen, overcommit, run_listen, deadline, memory, on_exit = "keep";
+  std::string listen, overcommit, lease_period, run_listen, deadline, memory, on_exit = "keep";
 };
 
 void add_data_dir(CLI::App& app, std::filesystem::path& path) {
@@ -152,10 +160,17 @@ void add_node_options(CLI::App& app, NodeOptions& o, Texts& texts, std::string_v
       ->check(kOvercommit())
       ->type_name("cpu=N,memory=N");
   app.add_option("--port", o.port, "Port of the node's own API (logs, metrics)")->check(port_from(1))->type_name("PORT")->capture_default_str();
+  app.add_option("--local-port", o.local_port, "Loopback port on which this node itself answers kubectl (DATA/node/local.kubeconfig), 0 for none")
+      ->check(port_from(0))
+      ->type_name("PORT")
+      ->capture_default_str();
   app.add_option("--pods-max", o.pods_max, "How many pods the node takes, 1 to 10000")
       ->check(CLI::Range(1, 10000).description(""))
       ->type_name("N")
       ->capture_default_str();
+  app.add_option("--lease-period", texts.lease_period, "How often the node says that it is alive; it counts as silent after four of them [10s]")
+      ->check(kLeasePeriod())
+      ->type_name("DURATION");
   app.add_option("--pod-namespace", o.pod_namespace, "Network namespace of the pods' sockets; another name also names the host's link and the nftables table")
       ->type_name("NAME")
       ->capture_default_str();
@@ -164,6 +179,7 @@ void add_node_options(CLI::App& app, NodeOptions& o, Texts& texts, std::string_v
   app.add_option("--resolv-conf", o.resolv_conf, "File that names the servers for all other names; read again when it changes")
       ->type_name("FILE")
       ->capture_default_str();
+  app.add_flag("--accept-new-machine", o.accept_new_machine, "Take over a data folder that belongs to another machine, with its keys: that one is gone for good");
   app.add_option("--cgroup", o.cgroup, "Control group that holds the sandboxes")->type_name("NAME")->capture_default_str();
 }
 
@@ -304,6 +320,7 @@ struct Builder {
     if (!up.node.registries.empty()) up.node.registries = std::filesystem::absolute(up.node.registries);
     for (auto* file : {&up.node.resolv_conf, &node.resolv_conf}) *file = std::filesystem::absolute(*file);
     if (!up.server.token_file.empty()) up.server.token_file = std::filesystem::absolute(up.server.token_file);
+    if (!texts.lease_period.empty()) up.node.lease_period = node.lease_period = *parse_duration(texts.lease_period);
     if (up_app->parsed()) {
       if (!texts.listen.empty()) up.server.listen = *parse_endpoint(texts.listen);
       up.node.data_dir = up.server.data_dir;

@@ -56,6 +56,7 @@ struct NodeOptions {
   std::string node_name;             // empty: the host name
   std::string node_address;          // empty: found by the route to the server
   std::uint16_t port = 10250;
+  std::uint16_t local_port = 10251;  // kubectl on loopback; 0: off
   Overcommit overcommit;
   std::string pod_cidr = "10.42.0.0/16";
   std::string service_cidr = "10.43.0.0/16";
@@ -66,6 +67,8 @@ struct NodeOptions {
   std::string cgroup = "skerry";
   std::filesystem::path registries;  // empty: /etc/skerry/registries.yaml, if it is there
   std::uint32_t pods_max = 1100;
+  Duration lease_period = 10s;  // 5 s to 1 min
+  bool accept_new_machine = false;  // the data folder may be another machine's: this one's from now on
   OnExit on_exit = OnExit::Keep;
   std::int32_t parent = 0;  // as the server's
   bool print_config = false;

@@ -28,6 +28,12 @@ TEST(Options, NodeOffersWhatTheMachineHasByDefault) {
   EXPECT_EQ(node.on_exit, OnExit::Keep);
 }
 
+TEST(Options, TheLeasePeriodGoesToTheNode) {
+  EXPECT_EQ(std::get<NodeOptions>(*parse({"node"}).command).lease_period, 10s);
+  EXPECT_EQ(std::get<NodeOptions>(*parse({"node", "--lease-period", "1m"}).command).lease_period, 60s);
+  EXPECT_EQ(std::get<UpOptions>(*parse({"up", "--lease-period", "5s"}).command).node.lease_period, 5s);
+}
+
 TEST(Options, TheNameServersAddressIsOneThatAServiceCouldHave) {
   const auto up = std::get<UpOptions>(*parse({"up", "--cluster-dns", "10.43.0.53", "--cluster-domain", "edge.example", "--resolv-conf", "/run/resolv.conf"}).command);
   EXPECT_EQ(up.server.cluster_dns, "10.43.0.53");
@@ -48,6 +54,9 @@ TEST(Options, MistakesExitWithTwoAndSayWhatIsMeant) {
   for (const auto& [arguments, text] : std::vector<std::pair<std::vector<const char*>, const char*>>{
            {{"node", "--overcommit", "cpu=0.5"}, "number from 1 to 100"},
            {{"node", "--overcommit", "disk=2"}, "write cpu=N,memory=N"},
+           {{"node", "--lease-period", "4s"}, "from 5s to 60s"},
+           {{"node", "--lease-period", "10500ms"}, "whole seconds"},
+           {{"up", "--lease-period", "2m"}, "from 5s to 60s"},
            {{"up", "--listen", "6443"}, "write it as 127.0.0.1:6443"},
            {{"up", "--listen", "localhost:6443"}, "write it as 127.0.0.1:6443"},
            {{"run", "/nonexistent.wasm"}, "/nonexistent.wasm"},

@@ -10,7 +10,7 @@
 namespace skerry::client {
 namespace {
 
-constexpr std::size_t kMessageBytesMax = 4096;
+constexpr std::size_t kMessageBytesMax = 4096, kCauseBytesMax = 64;
 
 std::string_view media_type(PatchType type) {
   switch (type) {
@@ -89,6 +89,14 @@ Error error_of(int status, std::string_view body, std::string_view operation) {
   if (const auto doc = kube::JsonDoc::parse(body); doc && doc->root()["kind"].str() == "Status") {
     message = doc->root()["message"].str();
     reason = doc->root()["reason"].str();
+    // Why somebody was refused, in one word that programs know (agent/api_standing.h).
+    if (const kube::Json causes = doc->root()["details"]["causes"]; (status == 401 || status == 403) && causes.size() > 0)
+      for (const kube::Json cause : causes.items())
+        if (const auto word = cause["reason"].str(); !word.empty() && word.size() <= kCauseBytesMax) {
+          message.resize(std::min(message.size(), kMessageBytesMax - kCauseBytesMax - 3));
+          message.append(" [").append(word).append("]");
+          break;
+        }
   }
   if (message.empty()) message = std::format("HTTP status {}: {}", status, trim(body.substr(0, 200)));
   message.resize(std::min(message.size(), kMessageBytesMax));
@@ -112,10 +120,11 @@ rt::Task<std::optional<WatchEvent>> Watch::next() {
 }
 
 rt::Task<http::Response> Client::exchange(std::string method, std::string target, std::string body, std::string content_type,
-                                          http::BodyMode mode) {
+                                          http::BodyMode mode, http::Headers more) {
   http::Request request{.method = method, .target = std::move(target), .body = std::move(body)};
   request.headers.set("Accept", "application/json");
   if (!content_type.empty()) request.headers.set("Content-Type", content_type);
+  for (const auto& [name, value] : more.all()) request.headers.set(name, value);
   const std::string operation = method + " " + request.target.substr(0, request.target.find('?'));
   auto response = co_await transport_.send(std::move(request), mode, options_.timeout);
   if (!response) co_return Fail(response.error().with(operation));
@@ -129,6 +138,12 @@ rt::Task<ObjectPtr> Client::object_exchange(std::string method, std::string targ
   auto object = kube::Object::from_json(std::string(response.text()));
   if (!object) co_return Fail({Errc::Corrupt, operation + ": the answer is no object: " + object.error().what});
   co_return std::move(*object);
+}
+
+rt::Task<http::Headers> Client::quiet_exchange(std::string method, std::string target, std::string body, std::string_view content_type, http::Headers more) {
+  more.set("Prefer", "return=minimal");
+  CO_TRY(auto response, co_await exchange(std::move(method), std::move(target), std::move(body), std::string(content_type), http::BodyMode::Whole, std::move(more)));
+  co_return std::move(response.headers);
 }
 
 rt::Task<ObjectPtr> Client::get(ResourcePath path, std::string namespace_, std::string name) {
@@ -182,6 +197,16 @@ rt::Task<ObjectPtr> Client::patch_status(ResourcePath path, std::string namespac
   co_return co_await object_exchange("PATCH", path.url(namespace_, name, "status"), std::move(patch), std::string(media_type(type)));
 }
 
+rt::Task<http::Headers> Client::create_quietly(ResourcePath path, std::string namespace_, std::string json) {
+  co_return co_await quiet_exchange("POST", path.url(namespace_), std::move(json), "application/json");
+}
+rt::Task<http::Headers> Client::patch_quietly(ResourcePath path, std::string namespace_, std::string name, PatchType type, std::string patch, http::Headers more) {
+  co_return co_await quiet_exchange("PATCH", path.url(namespace_, name), std::move(patch), media_type(type), std::move(more));
+}
+rt::Task<http::Headers> Client::patch_status_quietly(ResourcePath path, std::string namespace_, std::string name, PatchType type, std::string patch) {
+  co_return co_await quiet_exchange("PATCH", path.url(namespace_, name, "status"), std::move(patch), media_type(type));
+}
+
 rt::Task<ObjectPtr> Client::remove(ResourcePath path, std::string namespace_, std::string name, DeleteOptions options) {
   kube::JsonEdit body;
   kube::MutJson root = body.root();
@@ -203,8 +228,8 @@ rt::Task<std::string> Client::post(ResourcePath path, std::string namespace_, st
   co_return std::string(response.text());
 }
 
-rt::Task<Watch> Client::watch(ResourcePath path, std::string namespace_, Selectors selectors, Revision revision) {
-  const auto seconds = std::chrono::ceil<std::chrono::seconds>(options_.watch_timeout).count();
+rt::Task<Watch> Client::watch(ResourcePath path, std::string namespace_, Selectors selectors, Revision revision, Duration timeout) {
+  const auto seconds = std::chrono::ceil<std::chrono::seconds>(timeout).count();
   const std::string target = Query(path.url(namespace_)).add("watch", "true").add("allowWatchBookmarks", "true")
                                  .add("resourceVersion", std::to_string(revision.value())).add("timeoutSeconds", std::to_string(seconds))
                                  .add("labelSelector", selectors.label).add("fieldSelector", selectors.field).text();

@@ -55,7 +55,7 @@ class Client {
     Duration timeout = 30s;          // for each exchange
     std::uint32_t list_page = 1000;  // items asked for at once; pages are joined here
     std::size_t list_items_max = 1'000'000;
-    Duration watch_timeout = 5min;   // asked of the server, so that watches end now and then
+    Duration watch_timeout = 1h;     // asked of the server, so that watches end now and then
     std::size_t watch_event_bytes_max = 8 * 1024 * 1024;
   };
   explicit Client(http::Transport& transport) : Client(transport, Options{}) {}
@@ -72,22 +72,34 @@ class Client {
   rt::Task<ObjectPtr> patch_status(ResourcePath, std::string namespace_, std::string name, PatchType, std::string patch);
   // The object as it was last, or as it is now if finalizers or grace keep it; nothing if the server answered a Status.
   rt::Task<ObjectPtr> remove(ResourcePath, std::string namespace_, std::string name, DeleteOptions = {});
+  // The same writes where nobody reads what comes back (RFC 7240: Prefer: return=minimal). A server that knows this answers without a
+  // body; another one's body is not parsed. What is left are the answer's headers; `more` are headers of the request.
+  rt::Task<http::Headers> create_quietly(ResourcePath, std::string namespace_, std::string json);
+  rt::Task<http::Headers> patch_quietly(ResourcePath, std::string namespace_, std::string name, PatchType, std::string patch, http::Headers more = {});
+  rt::Task<http::Headers> patch_status_quietly(ResourcePath, std::string namespace_, std::string name, PatchType, std::string patch);
   // POST to a subresource: pods/NAME/binding, serviceaccounts/NAME/token. The answer's body.
   rt::Task<std::string> post(ResourcePath, std::string namespace_, std::string name, std::string subresource, std::string json);
   // From just after `revision`; bookmarks are asked for.
-  rt::Task<Watch> watch(ResourcePath, std::string namespace_, Selectors, Revision revision);
+  rt::Task<Watch> watch(ResourcePath path, std::string namespace_, Selectors selectors, Revision revision) {
+    return watch(std::move(path), std::move(namespace_), std::move(selectors), revision, options_.watch_timeout);
+  }
+  rt::Task<Watch> watch(ResourcePath, std::string namespace_, Selectors, Revision revision, Duration timeout);
   // Any path: discovery, health, logs. The body of a 2xx answer.
   rt::Task<std::string> raw(std::string method, std::string target, std::string body = {}, std::string content_type = {});
 
+  const Options& options() const { return options_; }
+
  private:
   rt::Task<http::Response> exchange(std::string method, std::string target, std::string body, std::string content_type,
-                                    http::BodyMode);
+                                    http::BodyMode, http::Headers more = {});
+  rt::Task<http::Headers> quiet_exchange(std::string method, std::string target, std::string body, std::string_view content_type, http::Headers more = {});
   rt::Task<ObjectPtr> object_exchange(std::string method, std::string target, std::string body, std::string content_type);
   http::Transport& transport_;
   Options options_;
 };
 
-// The Error that an answer with this status and body stands for: by the Status' reason, else by the HTTP status.
+// The Error that an answer with this status and body stands for: by the Status' reason, else by the HTTP status. The text of a 401 or
+// 403 with a cause ends with its reason: "… [MachineConflict]".
 Error error_of(int status, std::string_view body, std::string_view operation);
 
 }  // namespace skerry::client

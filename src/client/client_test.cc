@@ -73,6 +73,33 @@ TEST_F(ClientTest, SendsEachVerbAsTheApiWantsIt) {
   EXPECT_EQ(last().target, "/api/v1/namespaces/d/pods/a/binding");
 }
 
+TEST_F(ClientTest, WritesQuietlyAndGivesTheHeaders) {
+  // A server that knows the preference, and one that does not: its body is not looked at.
+  api.forced.emplace_back(204, "");
+  const auto headers = rt::Loop::run_one(client.patch_quietly(kLeases, "kube-node-lease", "n", PatchType::Merge, "{}", [] {
+    http::Headers more;
+    more.set("X-Asked", "yes");
+    return more;
+  }()));
+  ASSERT_TRUE(headers.has_value());
+  EXPECT_EQ(last().headers.get("prefer"), "return=minimal");
+  EXPECT_EQ(last().headers.get("x-asked"), "yes");
+  EXPECT_EQ(last().headers.get("content-type"), "application/merge-patch+json");
+  EXPECT_TRUE(headers->has("content-type"));
+  api.forced.emplace_back(200, "{ not even JSON");
+  ASSERT_TRUE(rt::Loop::run_one(client.patch_status_quietly(kPods, "d", "a", PatchType::Strategic, "{}")).has_value());
+  EXPECT_EQ(last().method + " " + last().target, "PATCH /api/v1/namespaces/d/pods/a/status");
+  api.forced.emplace_back(201, "");
+  ASSERT_TRUE(rt::Loop::run_one(client.create_quietly(kEvents, "d", "{}")).has_value());
+  EXPECT_EQ(last().method + " " + last().target, "POST /api/v1/namespaces/d/events");
+  api.forced.emplace_back(409, R"({"kind":"Status","reason":"AlreadyExists","message":"it is there"})");
+  EXPECT_EQ(rt::Loop::run_one(client.create_quietly(kLeases, "kube-node-lease", "{}")).error().code, Errc::AlreadyExists);
+  // Nobody else asks for it.
+  api.forced.emplace_back(200, std::string(kPod));
+  ASSERT_TRUE(rt::Loop::run_one(client.patch(kPods, "d", "a", PatchType::Merge, "{}")).has_value());
+  EXPECT_FALSE(last().headers.has("prefer"));
+}
+
 TEST_F(ClientTest, MapsTheReasonOfAStatus) {
   struct Case {
     int code;
@@ -130,7 +157,7 @@ TEST_F(ClientTest, WatchesFromARevision) {
   const auto target = http::Target::parse(last().target).value();
   EXPECT_EQ(target.param("resourceVersion"), "100");
   EXPECT_EQ(target.param("allowWatchBookmarks"), "true");
-  EXPECT_EQ(target.param("timeoutSeconds"), "300");
+  EXPECT_EQ(target.param("timeoutSeconds"), "3600");
   EXPECT_EQ(api.watches_open, 0);
 }
 

@@ -16,7 +16,7 @@ namespace skerry::client {
 
 class FakeApi final : public http::Handler {
  public:
-  explicit FakeApi(rt::Loop& loop) : news_(loop) {}
+  explicit FakeApi(rt::Loop& loop) : loop_(loop), news_(loop) {}
 
   void put(const std::string& name, const std::string& extra = "") {
     const bool known = pods_.contains(name);
@@ -71,6 +71,7 @@ class FakeApi final : public http::Handler {
   std::vector<http::Request> requests;
   std::deque<std::pair<int, std::string>> forced;  // answers to the next requests
   int watches_open = 0;
+  bool deaf = false;  // the watches that are open now hear nothing more, and do not end
 
  private:
   struct Line {
@@ -87,6 +88,11 @@ class FakeApi final : public http::Handler {
     ~Events() override { --api_.watches_open; }
     rt::Task<std::optional<http::Chunk>> next() override {
       for (;;) {
+        deaf_ = deaf_ || api_.deaf;
+        if (deaf_) {
+          rt::Event never(api_.loop_);
+          CO_TRY_OK(co_await never.wait());
+        }
         if (generation_ != api_.generation_) co_return Fail({Errc::Unavailable, "broken line"});
         if (from_ < api_.compacted_) {
           from_ = UINT64_MAX;
@@ -107,8 +113,10 @@ class FakeApi final : public http::Handler {
     FakeApi& api_;
     std::uint64_t from_;
     int generation_;
+    bool deaf_ = false;
   };
 
+  rt::Loop& loop_;
   std::map<std::string, std::string> pods_;
   std::vector<Line> history_;
   std::uint64_t compacted_ = 0;

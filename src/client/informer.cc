@@ -7,19 +7,25 @@
 namespace skerry::client {
 namespace {
 Instant now() { return std::chrono::steady_clock::now(); }
+constexpr Duration kServerSlack = 1min;  // a watch that lives longer than was asked for is on a connection that nobody serves
 }  // namespace
 
 Informer::Informer(rt::Loop& loop, Client& client, Random& random, Options options, OnChange on_change)
     : client_(client),
+      random_(random),
       options_(std::move(options)),
       on_change_(std::move(on_change)),
       core_(options_.core, random),
       synced_(loop),
+      ended_(loop),
       tasks_(loop) {}
 
 Informer::~Informer() { CHECK(tasks_.size() == 0); }
 
 void Informer::start() { tasks_.spawn("informer " + options_.resource.resource, run()); }
+void Informer::reconnect() {
+  if (give_up_) give_up_();
+}
 rt::Task<> Informer::stop() { co_return co_await tasks_.stop(); }
 
 ObjectPtr Informer::get(std::string_view namespace_, std::string_view name) const {
@@ -77,34 +83,57 @@ rt::Task<> Informer::get_once(ObjectPtr known) {
   co_return Result<>{};
 }
 
+// A task of its own, so that it can be given up while it waits for a server that will not speak again.
 rt::Task<> Informer::watch_once(Revision from) {
-  struct Connected {
-    bool& flag;
-    ~Connected() { flag = false; }
-  } connected{connected_};
-  std::optional<Error> error;
-  auto watch = co_await client_.watch(options_.resource, options_.namespace_, options_.selectors, from);
-  if (!watch) {
-    error = watch.error();
-  } else {
-    connected_ = true;
-    last_error_.clear();
-    synced_.set();
-    for (;;) {
-      auto event = co_await watch->next();
-      if (!event) {
-        error = event.error();
-        break;
-      }
-      if (!*event) break;
-      const auto change = core_.on_event(**event);
-      if (change && on_change_) on_change_(change->before, change->after);
-    }
+  // Between three quarters of it and the whole: watches that began together do not end together.
+  const Duration most = client_.options().watch_timeout;
+  const Duration timeout = most - Duration(static_cast<Duration::rep>(random_.below(static_cast<std::uint64_t>(most.count() / 4 + 1))));
+  ended_.reset();
+  outcome_ = Fail({Errc::Unavailable, "the watch was given up: the line was lost, or what it told has drifted"});  // unless it comes to an end itself
+  // Held by the task's frame: called however it ends, also if it never began.
+  std::shared_ptr<void> until_end(this, [](void* informer) {
+    auto& self = *static_cast<Informer*>(informer);
+    self.connected_ = false;
+    self.ended_.set();
+  });
+  give_up_ = tasks_.spawn_cancellable("watch", follow(from, timeout, std::move(until_end)));
+  CO_TRY(const bool ended, co_await ended_.wait_for(timeout + kServerSlack));
+  if (!ended) {
+    outcome_ = Fail({Errc::Timeout, "the server did not end the watch when it was asked to"});
+    give_up_();
+    CO_TRY_OK(co_await ended_.wait());
   }
-  if (error && error->code == Errc::Cancelled) co_return Fail(std::move(*error));
+  give_up_ = nullptr;
+  const auto error = outcome_ ? std::optional<Error>() : outcome_.error();
   core_.on_watch_ended(error, now());
   if (error) note("watch", *error);
   co_return Result<>{};
+}
+
+rt::Task<> Informer::follow(Revision from, Duration timeout, [[maybe_unused]] std::shared_ptr<void> until_end) {
+  auto watch = co_await client_.watch(options_.resource, options_.namespace_, options_.selectors, from, timeout);
+  if (!watch && watch.error().code == Errc::Cancelled) co_return Result<>{};
+  if (!watch) {
+    outcome_ = Fail(std::move(watch).error());
+    co_return Result<>{};
+  }
+  connected_ = true;
+  last_error_.clear();
+  synced_.set();
+  for (;;) {
+    auto event = co_await watch->next();
+    if (!event && event.error().code == Errc::Cancelled) co_return Result<>{};  // given up: the outcome is there
+    if (!event) {
+      outcome_ = Fail(std::move(event).error());
+      co_return Result<>{};
+    }
+    if (!*event) {
+      outcome_ = {};
+      co_return Result<>{};
+    }
+    const auto change = core_.on_event(**event);
+    if (change && on_change_) on_change_(change->before, change->after);
+  }
 }
 
 }  // namespace skerry::client

@@ -39,6 +39,15 @@ class Informer {
   void restore(std::vector<ObjectPtr> items, Revision revision) { core_.restore(std::move(items), revision); }
   void start();
   rt::Task<> stop();
+  // The line was lost, or may be: an open watch is given up and opened anew from the last revision, after the back-off's first
+  // step. (A watch on a dead connection says nothing.) Whatever else is under way has a timeout of its own.
+  void reconnect();
+  // What the cache holds has drifted from the server: lists soon, and reports the real differences.
+  void relist() {
+    core_.list_next();
+    reconnect();
+  }
+  std::uint64_t digest() const { return core_.digest(); }  // of the cache
 
   // Set after the first list was taken and its callbacks were called; stays set. A restored informer is synced once its
   // watch is open.
@@ -54,12 +63,16 @@ class Informer {
   rt::Task<> list_once();
   rt::Task<> get_once(ObjectPtr known);
   rt::Task<> watch_once(Revision from);
+  rt::Task<> follow(Revision from, Duration timeout, std::shared_ptr<void> until_end);
   void note(std::string_view step, const Error&);
   Client& client_;
+  Random& random_;
   Options options_;
   OnChange on_change_;
   InformerCore core_;
-  rt::Event synced_;
+  rt::Event synced_, ended_;
+  std::function<void()> give_up_;  // set while a watch is under way
+  Result<> outcome_;               // of the last watch
   bool connected_ = false;
   std::string last_error_;  // logged when it changes, not at every retry
   rt::TaskGroup tasks_;

@@ -40,9 +40,10 @@ InformerCore::Action InformerCore::poll(Instant now) {
   return {.act = Act::Watch, .revision = revision_};
 }
 
-void InformerCore::fail(State next, Instant now) {
+void InformerCore::fail(State next, Instant now, Errc code) {
   state_ = next;
   not_before_ = now + backoff_.next(random_);
+  if (code == Errc::Denied) not_before_ = now + Backoff(options_.denied_again, options_.denied_again).next(random_);
 }
 
 kube::ObjectPtr InformerCore::held(const kube::ObjectPtr& came, const kube::ObjectPtr& former) {
@@ -111,9 +112,9 @@ std::optional<Change> InformerCore::on_got(const Result<kube::ObjectPtr>& got, I
   return Change{before, *kube::put(cache_, held(*got, before))};
 }
 
-void InformerCore::on_list_failed(const Error&, Instant now) {
+void InformerCore::on_list_failed(const Error& error, Instant now) {
   CHECK(state_ == State::Listing);
-  fail(State::NeedList, now);
+  fail(State::NeedList, now, error.code);
 }
 
 std::optional<Change> InformerCore::on_event(const WatchEvent& event) {
@@ -158,7 +159,7 @@ void InformerCore::on_watch_ended(const std::optional<Error>& error, Instant now
     state_ = State::NeedWatch;
     return;
   }
-  fail(State::NeedWatch, now);
+  fail(State::NeedWatch, now, error ? error->code : Errc::Unavailable);
 }
 
 void InformerCore::restore(std::vector<kube::ObjectPtr> items, kube::Revision revision) {

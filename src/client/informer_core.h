@@ -36,6 +36,7 @@ class InformerCore {
  public:
   struct Options {
     Duration backoff_min = 200ms, backoff_max = 30s;
+    Duration denied_again = 5min;  // after a 403: only an administrator changes that
     std::size_t objects_max = 1'000'000;
     bool confirm_removals = false;
     // What to hold in place of an object that came: the very same version, from somebody who has it in memory anyway. Null, or
@@ -77,7 +78,7 @@ class InformerCore {
 
  private:
   enum class State : std::uint8_t { NeedList, Listing, NeedGet, Getting, NeedWatch, Watching };
-  void fail(State next, Instant now);
+  void fail(State next, Instant now, Errc = Errc::Unavailable);
   kube::ObjectPtr held(const kube::ObjectPtr& came, const kube::ObjectPtr& former);
   Options options_;
   Random& random_;

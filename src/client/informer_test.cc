@@ -134,5 +134,48 @@ TEST_F(InformerTest, ARestoredInformerOnlyHearsWhatIsNew) {
   });
 }
 
+// A dead line says nothing: the watch is silent, not broken, and what happened meanwhile is missed.
+TEST_F(InformerTest, AWatchThatIsGivenUpResumesWhereItWas) {
+  api.put("a");
+  run([](InformerTest& t) -> rt::Task<> {
+    t.informer.reconnect();  // before there is one: nothing happens
+    t.informer.start();
+    CO_TRY_OK(co_await t.until([&t] { return t.informer.connected(); }));
+    t.taken();
+    t.api.deaf = true;
+    t.api.put("b");
+    t.api.erase("a");
+    CO_TRY_OK(co_await rt::sleep_for(5ms));
+    EXPECT_THAT(t.taken(), IsEmpty());
+    EXPECT_TRUE(t.informer.connected());
+    t.api.deaf = false;
+    t.informer.reconnect();
+    t.informer.reconnect();  // once more is no more
+    CO_TRY_OK(co_await t.until([&t] { return t.trace.size() == 2; }));
+    EXPECT_THAT(t.taken(), ElementsAre("->b@102", "a@101>-"));
+    EXPECT_EQ(t.api.watches_open, 1);
+    EXPECT_EQ(t.api.requests.size(), 3U);  // a list and two watches
+    EXPECT_THAT(t.api.requests[2].target, HasSubstr("resourceVersion=101"));
+    co_return Result<>{};
+  });
+}
+
+TEST_F(InformerTest, AWatchGivenUpBeforeItBeganIsOpenedAnew) {
+  run([](InformerTest& t) -> rt::Task<> {
+    t.informer.start();
+    CO_TRY_OK(co_await t.informer.synced().wait());
+    for (int i = 0; i < 20; ++i) {  // at every stage of its opening
+      t.informer.reconnect();
+      CO_TRY_OK(co_await rt::sleep_for(Duration(i * 100'000)));
+    }
+    CO_TRY_OK(co_await t.until([&t] { return t.informer.connected(); }));
+    EXPECT_EQ(t.api.watches_open, 1);
+    t.api.put("z");
+    CO_TRY_OK(co_await t.until([&t] { return !t.trace.empty(); }));
+    EXPECT_THAT(t.taken(), ElementsAre("->z@101"));
+    co_return Result<>{};
+  });
+}
+
 }  // namespace
 }  // namespace skerry::client

@@ -266,6 +266,19 @@ TEST_F(Nodes, FallSilentAndComeBack) {
   EXPECT_THAT(text, HasSubstr(R"("taints":[])"));
 }
 
+TEST_F(Nodes, AreGivenTheTimeThatTheirLeaseAsksFor) {
+  for (const auto* name : {"a", "b", "c"}) node(name);
+  const auto asks = [this](const char* name, int seconds) {
+    core_->put_lease(*object(std::format(R"({{"kind":"Lease","metadata":{{"name":"{}","namespace":"kube-node-lease"}},"spec":{{"leaseDurationSeconds":{},"renewTime":"x{}"}}}})",
+                                         name, seconds, ++renewals_)), now_);
+  };
+  asks("b", 240);
+  asks("c", 1);  // less than the grace is the grace
+  EXPECT_THAT(run(60s, {"a"}), AllOf(HasSubstr("patch status nodes c"), Not(HasSubstr("nodes b"))));
+  EXPECT_THAT(run(170s, {"a"}), Not(HasSubstr("nodes b")));
+  EXPECT_THAT(run(30s, {"a"}), HasSubstr("patch status nodes b"));
+}
+
 TEST_F(Nodes, AreNotEvictedWhenAllAreSilent) {
   for (const auto* name : {"a", "b"}) node(name);
   const auto text = run(300s, {});

@@ -120,13 +120,15 @@ void NodeLifecycleCore::put_lease(const kube::Object& lease, Instant now) {
   if (at == nodes_.end()) return;
   const auto doc = lease.parse();
   const auto renewed = doc.root()["spec"]["renewTime"].str();
+  const auto seconds = doc.root()["spec"]["leaseDurationSeconds"].i64();
+  at->second.lease_lasts = std::chrono::seconds(std::clamp<std::int64_t>(seconds, 0, std::chrono::ceil<std::chrono::seconds>(options_.grace_max).count()));
   if (at->second.lease == renewed) return;
   at->second.lease = renewed;
   at->second.heard = now;
 }
 
 bool NodeLifecycleCore::silent(const Node& node, Instant now) const {
-  return now - node.heard > options_.grace + node.jitter;
+  return now - node.heard > std::max(options_.grace, node.lease_lasts) + node.jitter;
 }
 
 bool NodeLifecycleCore::autonomous(Json node) const {

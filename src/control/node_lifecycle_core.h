@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which nodes are alive, and what becomes of the pods of those that are not. Pure.
 //
-// A node lives while its Lease is renewed or its Ready condition is heard from. After `grace` without either: all its
-// conditions become Unknown and it gets the taint unreachable:NoSchedule; then unreachable:NoExecute, which makes its
+// A node lives while its Lease is renewed or its Ready condition is heard from. After `grace` without either (or after the
+// Lease's own leaseDurationSeconds, where a node on a thin line asks for more, up to `grace_max`): all its conditions become Unknown and it gets the taint unreachable:NoSchedule; then unreachable:NoExecute, which makes its
 // pods go after their tolerationSeconds. Time is counted from what this process saw itself: after a start, and after a
 // pause in which it saw nothing (a suspended machine), every node has its whole grace again. When every node is silent
 // the fault is probably ours: nobody is evicted. Otherwise nodes are given NoExecute one at a time, `eviction_pause`
@@ -27,7 +27,7 @@ namespace skerry::control {
 class NodeLifecycleCore {
  public:
   struct Options {
-    Duration grace = std::chrono::seconds(40);
+    Duration grace = std::chrono::seconds(40), grace_max = std::chrono::minutes(10);
     Duration eviction_pause = std::chrono::seconds(10), eviction_pause_disrupted = std::chrono::seconds(100);
     Duration stall = std::chrono::seconds(15);      // a gap between polls that counts as our own absence
     Duration patience = std::chrono::seconds(300);  // of pods without a toleration of their own
@@ -50,6 +50,7 @@ class NodeLifecycleCore {
     ObjectPtr object;
     std::string lease, heartbeat;  // as last seen: a change is a sign of life
     Instant heard{};
+    Duration lease_lasts{};  // what its Lease asks for
     Duration jitter{};  // so that five thousand nodes are not judged in the same moment
   };
   bool silent(const Node&, Instant now) const;

@@ -40,6 +40,7 @@ using Parser = bhttp::response_parser<bhttp::string_body>;
 
 constexpr std::size_t kReadBytes = 4096;
 constexpr std::size_t kErrorBodyBytesMax = 1024 * 1024;
+constexpr Duration kTurnMax = 3s;  // a slow first answer does not hold up others for longer
 constexpr Duration kForever = std::chrono::hours(24 * 365);
 
 auto into(ErrorCode& error) { return asio::redirect_error(asio::use_awaitable, error); }
@@ -73,6 +74,7 @@ class LinkOf final : public Link {
                        [[maybe_unused]] std::string& why) override {
     if constexpr (std::same_as<S, Secure>) {
       CO_TRY_OK(expect_server_name(stream_.native_handle(), name));
+      resume_session(stream_.native_handle());
       co_await stream_.async_handshake(asio::ssl::stream_base::client, into(error));
       const long verified = SSL_get_verify_result(stream_.native_handle());
       if (error && verified != X509_V_OK) why = X509_verify_cert_error_string(verified);
@@ -95,6 +97,16 @@ class LinkOf final : public Link {
  private:
   S stream_;
 };
+
+// A peer that vanished behind a dead line: what was sent to it and is not acknowledged ends the connection after a minute, and
+// an idle stream asks after six (a probe and its answer are 104 bytes; a server's bookmarks come more often, and then none is sent).
+// Whoever learns sooner that the line is lost opens its streams anew (client::Informer::reconnect).
+void set_patience(Plain& stream) {
+  ErrorCode ignored;
+  stream.socket().set_option(asio::socket_base::keep_alive(true), ignored);
+  constexpr std::pair<int, int> kPatience[] = {{TCP_KEEPIDLE, 360}, {TCP_KEEPINTVL, 15}, {TCP_KEEPCNT, 4}, {TCP_USER_TIMEOUT, 60'000}};
+  for (const auto& [option, value] : kPatience) ::setsockopt(stream.socket().native_handle(), IPPROTO_TCP, option, &value, sizeof value);
+}
 
 bool has_line_break(std::string_view text) { return text.find_first_of(std::string_view("\r\n\0", 3)) != text.npos; }
 
@@ -131,7 +143,7 @@ rt::Task<> parse_until(Link& link, Parser& parser, Until until, std::size_t body
 }  // namespace
 
 struct HttpsTransport::State {
-  explicit State(rt::Loop& l, Options o) : loop(l), options(std::move(o)) {}
+  explicit State(rt::Loop& l, Options o) : loop(l), options(std::move(o)), turn(l) { turn.set(); }
   std::string peer() const { return options.unix_path.empty() ? std::format("{}:{}", options.host, options.port) : options.unix_path; }
   Result<> set(std::optional<ClientTls> tls_options, std::string token);
   Result<std::string> head_of(const Request&) const;
@@ -139,6 +151,7 @@ struct HttpsTransport::State {
   void keep(std::unique_ptr<Link> link);
   rt::Task<std::vector<Protocol::endpoint>> resolve(Deadline deadline);
   rt::Task<std::unique_ptr<Link>> connect(Deadline deadline);
+  rt::Task<> await_turn(Deadline deadline);
   // `link` is moved from when it is kept or when a stream takes it.
   rt::Task<Response> exchange(std::shared_ptr<State> self, std::unique_ptr<Link> link, std::string_view head, std::string_view body,
                               BodyMode mode, bool head_only, Deadline deadline);
@@ -151,9 +164,29 @@ struct HttpsTransport::State {
   std::vector<std::unique_ptr<Link>> idle;
   std::size_t active = 0;
   std::uint64_t credentials = 0;  // counts their changes
+  // Whether the peer answered last; set while nobody makes the first TLS connection to one that did not.
+  bool answers = false;
+  rt::Event turn;
 };
 
 namespace {
+// Of the first connection to a peer that did not answer last: the others' turn comes when this one was answered, or failed.
+class FirstTurn {
+ public:
+  explicit FirstTurn(rt::Event* turn) : turn_(turn) {
+    if (turn_ != nullptr) turn_->reset();
+  }
+  ~FirstTurn() {
+    if (turn_ != nullptr) turn_->set();
+  }
+  FirstTurn(const FirstTurn&) = delete;
+  FirstTurn& operator=(const FirstTurn&) = delete;
+
+ private:
+  rt::Event* turn_;
+};
+
+
 class ActiveCount {
  public:
   explicit ActiveCount(std::size_t& n) : n_(n) { ++n_; }
@@ -167,22 +200,30 @@ class ActiveCount {
 
 class BodyStream final : public Stream {
  public:
-  BodyStream(std::unique_ptr<Link> link, std::unique_ptr<Parser> parser, std::string peer)
-      : link_(std::move(link)), parser_(std::move(parser)), peer_(std::move(peer)) {}
+  using Keep = std::function<void(std::unique_ptr<Link>)>;
+  BodyStream(std::unique_ptr<Link> link, std::unique_ptr<Parser> parser, std::string peer, Keep keep)
+      : link_(std::move(link)), parser_(std::move(parser)), peer_(std::move(peer)), keep_(std::move(keep)) {}
   rt::Task<std::optional<Chunk>> next() override {
+    if (!link_) co_return std::nullopt;
     ErrorCode error;
     link_->lowest().expires_never();
     CO_TRY_OK(co_await parse_until(*link_, *parser_, Until::SomeBody, SIZE_MAX, error));
     if (error == asio::error::operation_aborted) co_return Fail({Errc::Cancelled, "the stream was cancelled"});
     if (error) co_return Fail({Errc::Unavailable, std::format("the stream from {} broke: {}", peer_, error.message())});
-    if (parser_->get().body().empty()) co_return std::nullopt;
+    if (parser_->get().body().empty()) {
+      // Ended in order: the next request, mostly the same watch again, needs no new connection.
+      if (parser_->get().keep_alive() && link_->buffer.size() == 0) keep_(std::move(link_));
+      link_ = nullptr;
+      co_return std::nullopt;
+    }
     co_return std::make_shared<const std::string>(std::exchange(parser_->get().body(), {}));
   }
 
  private:
-  std::unique_ptr<Link> link_;
+  std::unique_ptr<Link> link_;  // null: the body has ended
   std::unique_ptr<Parser> parser_;
   std::string peer_;
+  Keep keep_;
 };
 }  // namespace
 
@@ -197,6 +238,7 @@ Result<> HttpsTransport::State::set(std::optional<ClientTls> tls_options, std::s
   options.tls = std::move(tls_options);
   options.bearer_token = std::move(token);
   idle.clear();
+  answers = false;
   ++credentials;
   return {};
 }
@@ -278,6 +320,17 @@ rt::Task<std::vector<Protocol::endpoint>> HttpsTransport::State::resolve(Deadlin
   co_return out;
 }
 
+// After a break everybody connects anew at once, with tickets that a new server process does not know. So one goes ahead: the
+// session that it brings is resumed by the others.
+rt::Task<> HttpsTransport::State::await_turn(Deadline deadline) {
+  const Deadline end = std::min(deadline, std::chrono::steady_clock::now() + kTurnMax);
+  while (tls.context && !answers && !turn.is_set()) {
+    CO_TRY(const bool came, co_await turn.wait_for(end - std::chrono::steady_clock::now()));
+    if (!came) break;
+  }
+  co_return Result<>{};
+}
+
 rt::Task<std::unique_ptr<Link>> HttpsTransport::State::connect(Deadline deadline) {
   CO_TRY(const auto endpoints, co_await resolve(deadline));
   std::optional<Error> last;
@@ -300,10 +353,7 @@ rt::Task<std::unique_ptr<Link>> HttpsTransport::State::connect(Deadline deadline
     }
     if (options.unix_path.empty()) {
       link->lowest().socket().set_option(asio::ip::tcp::no_delay(true), ignored);
-      // A peer that vanished behind a dead line is noticed by an idle stream within a minute.
-      link->lowest().socket().set_option(asio::socket_base::keep_alive(true), ignored);
-      for (const auto& [option, value] : {std::pair{TCP_KEEPIDLE, 30}, {TCP_KEEPINTVL, 10}, {TCP_KEEPCNT, 3}})
-        ::setsockopt(link->lowest().socket().native_handle(), IPPROTO_TCP, option, &value, sizeof value);
+      set_patience(link->lowest());
     }
     std::string why;
     link->lowest().expires_at(deadline);
@@ -342,7 +392,9 @@ rt::Task<Response> HttpsTransport::State::exchange(std::shared_ptr<State> self, 
   for (const auto& field : parser->get()) out.headers.add(std::string_view(field.name_string()), std::string_view(field.value()));
   parser->eager(true);
   if (mode == BodyMode::Streamed && out.status < 300) {
-    out.stream = std::make_unique<BodyStream>(std::move(link), std::move(parser), peer());
+    out.stream = std::make_unique<BodyStream>(std::move(link), std::move(parser), peer(), [weak = std::weak_ptr(self)](std::unique_ptr<Link> ended) {
+      if (const auto state = weak.lock()) state->keep(std::move(ended));
+    });
     co_return out;
   }
   const std::size_t body_max = mode == BodyMode::Streamed ? kErrorBodyBytesMax : SIZE_MAX;
@@ -376,16 +428,21 @@ rt::Task<Response> HttpsTransport::send(Request request, BodyMode mode, Duration
   if (mode == BodyMode::Whole && state->active >= state->options.connections_max)
     co_return Fail({Errc::Exhausted, std::format("{} exchanges with {} are under way, which is the limit", state->active, state->peer())});
   const ActiveCount counted(state->active);
-  const auto now = std::chrono::steady_clock::now();
-  const Deadline deadline = now + std::clamp(timeout, Duration::zero(), kForever);
+  const Deadline deadline = std::chrono::steady_clock::now() + std::clamp(timeout, Duration::zero(), kForever);
   for (;;) {
     auto link = state->take_idle();
     const bool reused = link != nullptr;
+    if (!reused) CO_TRY_OK(co_await state->await_turn(deadline));
+    const FirstTurn first(!reused && !state->answers && state->turn.is_set() ? &state->turn : nullptr);
     if (!link) {
-      const Deadline connected_by = std::min(deadline, now + std::clamp(state->options.connect_timeout, Duration::zero(), kForever));
-      CO_TRY(link, co_await state->connect(connected_by));
+      const Deadline connected_by = std::min(deadline, std::chrono::steady_clock::now() + std::clamp(state->options.connect_timeout, Duration::zero(), kForever));
+      auto made = co_await state->connect(connected_by);
+      if (!made) state->answers = false;
+      CO_TRY(link, std::move(made));
     }
     auto response = co_await state->exchange(state, std::move(link), head, request.body, mode, request.method == "HEAD", deadline);
+    if (response) state->answers = true;
+    else if (response.error().code != Errc::Cancelled) state->answers = false;
     if (!response && reused && response.error().code == Errc::Unavailable && repeatable(request.method)) {
       state->idle.clear();  // they are as old: the next round connects anew
       continue;

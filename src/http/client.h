@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A Transport to one host and port, over TLS or plain. Whole exchanges share a small pool of kept-alive connections;
-// every streamed body (watch, followed log) has a connection of its own, which its Stream owns.
+// every streamed body (watch, followed log) has a connection of its own, which its Stream owns until the body's end. Connections
+// after the first resume its TLS session: they move no certificates. After a break one goes ahead of the others for that.
 #pragma once
 #include <cstdint>
 #include <memory>

@@ -44,7 +44,7 @@ class Server {
   };
   struct Stats {
     std::uint64_t connections_open = 0, connections_total = 0, connections_refused = 0;
-    std::uint64_t handshakes_failed = 0, requests_total = 0, requests_malformed = 0, streams_open = 0;
+    std::uint64_t handshakes_failed = 0, handshakes_resumed = 0, requests_total = 0, requests_malformed = 0, streams_open = 0;
     std::uint64_t handler_failures = 0;  // an Error or an exception came out of the Handler: 500
     std::uint64_t timeouts = 0;
   };

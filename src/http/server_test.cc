@@ -204,6 +204,11 @@ TEST_F(Http, StreamsChunksAndThenReusesTheConnection) {
     CO_TRY(const auto second, co_await t.get("/feed"));
     EXPECT_EQ(first.text(), second.text());
     EXPECT_EQ(second.text(), "tick\ntick\ntick\n");
+    EXPECT_EQ(t.server->stats().connections_total, 1U);  // also that of the stream, which ended in order
+    // One that is given up takes its connection with it.
+    CO_TRY(auto given_up, co_await t.get("/quiet", BodyMode::Streamed));
+    given_up.stream.reset();
+    CO_TRY_OK(co_await t.get("/"));
     EXPECT_EQ(t.server->stats().connections_total, 2U);
     CO_TRY_OK(co_await until([&t] { return t.server->stats().streams_open == 0; }));
     co_return Result<>{};

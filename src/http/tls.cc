@@ -69,6 +69,21 @@ std::optional<std::time_t> to_time(const ASN1_TIME* value) {
   return ::timegm(&parts);
 }
 
+// The newest session of a client's context. It belongs to the context, which outlives every connection made with it.
+int session_slot() {
+  static const int index = SSL_CTX_get_ex_new_index(0, nullptr, nullptr, nullptr, [](void*, void* session, CRYPTO_EX_DATA*, int, long, void*) {
+    SSL_SESSION_free(static_cast<SSL_SESSION*>(session));
+  });
+  return index;
+}
+int keep_session(SSL* ssl, SSL_SESSION* session) {
+  SSL_CTX* context = SSL_get_SSL_CTX(ssl);
+  auto* former = static_cast<SSL_SESSION*>(SSL_CTX_get_ex_data(context, session_slot()));
+  if (SSL_CTX_set_ex_data(context, session_slot(), session) != 1) return 0;  // not kept: OpenSSL frees it
+  SSL_SESSION_free(former);
+  return 1;
+}
+
 bool is_address(const std::string& text) {
   unsigned char bytes[16];
   return inet_pton(AF_INET, text.c_str(), bytes) == 1 || inet_pton(AF_INET6, text.c_str(), bytes) == 1;
@@ -93,6 +108,10 @@ Result<TlsContext> make_server_context(const ServerTls& options) {
   // Resumption by tickets alone: nothing is kept here for each client.
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_num_tickets(context, 1);
+  // A line may be away for a day. What a ticket says of a client is judged anew at every connection (verified_client()), and its
+  // key exchange is fresh.
+  constexpr long kTicketSeconds = 2 * 24 * 3600;
+  SSL_CTX_set_timeout(context, kTicketSeconds);
   constexpr unsigned char kSessionContext[] = "skerry";
   SSL_CTX_set_session_id_context(context, kSessionContext, sizeof kSessionContext - 1);
   if (!options.client_ca_pem.empty()) {
@@ -112,6 +131,8 @@ Result<TlsContext> make_client_context(const ClientTls& options) {
   TRY(const auto store, make_store(options.ca_pem));
   SSL_CTX_set1_cert_store(out.context.get(), store.get());
   SSL_CTX_set_verify(out.context.get(), SSL_VERIFY_PEER, nullptr);
+  SSL_CTX_set_session_cache_mode(out.context.get(), SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+  SSL_CTX_sess_set_new_cb(out.context.get(), keep_session);
   if (!options.certificate_pem.empty() || !options.key_pem.empty())
     TRY_OK(use_pair(out.context.get(), options.certificate_pem, options.key_pem));
   return out;
@@ -148,6 +169,11 @@ std::optional<ClientIdentity> verified_client(SSL* ssl, X509_STORE* store) {
                                         .not_before = time(*not_before),
                                         .not_after = time(*not_after)},
                         .expired = expired};
+}
+
+void resume_session(SSL* ssl) {
+  auto* session = static_cast<SSL_SESSION*>(SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), session_slot()));
+  if (session != nullptr && SSL_SESSION_is_resumable(session) == 1 && SSL_set_session(ssl, session) != 1) ERR_clear_error();  // then a full handshake
 }
 
 Result<> expect_server_name(SSL* ssl, const std::string& name) {

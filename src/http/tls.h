@@ -35,6 +35,10 @@ std::optional<ClientIdentity> verified_client(SSL*, X509_STORE*);
 // On a client's connection, before the handshake: SNI, and that the peer's certificate must name `name` (or the address).
 Result<> expect_server_name(SSL*, const std::string& name);
 
+// On a client's connection, before the handshake: resumes the newest session of its context, if there is one that may be resumed.
+// Then the handshake moves no certificates. (One context goes with one server and one name: a session never meets another's.)
+void resume_session(SSL*);
+
 // OpenSSL's own words for the last failure, and empties its queue.
 std::string tls_error_text();
 

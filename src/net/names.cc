@@ -17,12 +17,6 @@ constexpr std::uint32_t kTtl = 5;
 constexpr std::size_t kAliasesMax = 8;  // of one answer; longer chains are loops
 constexpr std::string_view kSchemaVersion = "1.1.0";
 
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::ranges::transform(out, out.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  return out;
-}
-
 std::string dashed(Ipv4 address) {
   std::string out = address.str();
   std::ranges::replace(out, '.', '-');
@@ -32,11 +26,6 @@ std::optional<Ipv4> parse_dashed(std::string text) {
   if (text.find('.') != std::string::npos) return std::nullopt;
   std::ranges::replace(text, '-', '.');
   return Ipv4::parse(text);
-}
-
-std::uint16_t port_number(Json value) {
-  const auto number = value.i64();
-  return number > 0 && number < 65536 ? static_cast<std::uint16_t>(number) : std::uint16_t{0};
 }
 
 DnsRecord address_record(std::string name, Ipv4 address) {
@@ -89,8 +78,8 @@ void Names::put_service(const kube::Object& object) {
     for (const Json ip : spec["clusterIPs"].items()) add(ip.str());
   }
   for (const Json port : spec["ports"].items()) {
-    service.ports.push_back({.name = lower(port["name"].str()),
-                             .protocol = lower(port["protocol"].str("TCP")),
+    service.ports.push_back({.name = lower_case(port["name"].str()),
+                             .protocol = lower_case(port["protocol"].str("TCP")),
                              .port = port_number(port["port"])});
   }
   services_.insert_or_assign(Key{object.namespace_(), object.name()}, std::move(service));
@@ -103,27 +92,9 @@ void Names::remove_service(std::string_view namespace_, std::string_view name) {
 
 void Names::put_slice(const kube::Object& object) {
   ++options_.serial;
-  Slice slice;
-  const auto doc = object.parse();
-  const Json root = doc.root();
-  slice.service = object.label("kubernetes.io/service-name");
-  if (root["addressType"].str() == "IPv4") {
-    for (const Json endpoint : root["endpoints"].items()) {
-      const auto node = endpoint["nodeName"].str();
-      if (!node.empty() && node != options_.node) continue;
-      const auto address = Ipv4::parse(endpoint["addresses"][std::size_t{0}].str());
-      if (!address) continue;
-      const auto host = endpoint["hostname"].str();
-      slice.endpoints.push_back({.address = *address,
-                                 .host = host.empty() ? dashed(*address) : lower(host),
-                                 .ready = endpoint["conditions"]["ready"].boolean(true)});
-    }
-    for (const Json port : root["ports"].items()) {
-      if (const auto number = port_number(port["port"]); number != 0)
-        slice.ports.push_back(
-            {.name = lower(port["name"].str()), .protocol = lower(port["protocol"].str("TCP")), .port = number});
-    }
-  }
+  Slice slice = read_slice(object, options_.node);
+  for (SliceEndpoint& endpoint : slice.endpoints) endpoint.host = endpoint.host.empty() ? dashed(endpoint.address) : lower_case(endpoint.host);
+  for (SlicePort& port : slice.ports) port.name = lower_case(port.name);
   slices_.insert_or_assign(Key{object.namespace_(), object.name()}, std::move(slice));
 }
 
@@ -214,12 +185,12 @@ Names::Found Names::find_service(const Key& key, const Labels& below, const DnsQ
   if (below.size() == 1) {
     if (below[0] == "_tcp" || below[0] == "_udp" || below[0] == "_sctp") {
       const std::string protocol = below[0].substr(1);
-      const auto named = [&](const Port& port) { return !port.name.empty() && port.protocol == protocol; };
+      const auto named = [&](const SlicePort& port) { return !port.name.empty() && port.protocol == protocol; };
       if (!service.headless) {
         out.exists = std::ranges::any_of(service.ports, named);
       } else {
         each_slice(key, [&](const Slice& slice) {
-          if (std::ranges::any_of(slice.endpoints, [&](const Endpoint& e) { return usable(service, e); }))
+          if (std::ranges::any_of(slice.endpoints, [&](const SliceEndpoint& e) { return usable(service, e); }))
             out.exists = out.exists || std::ranges::any_of(slice.ports, named);
         });
       }
@@ -227,7 +198,7 @@ Names::Found Names::find_service(const Key& key, const Labels& below, const DnsQ
     }
     std::set<Ipv4> addresses;
     each_slice(key, [&](const Slice& slice) {
-      for (const Endpoint& endpoint : slice.endpoints)
+      for (const SliceEndpoint& endpoint : slice.endpoints)
         if (endpoint.host == below[0] && usable(service, endpoint)) addresses.insert(endpoint.address);
     });
     for (const Ipv4 address : addresses) out.records.push_back(address_record(question.name, address));
@@ -237,13 +208,13 @@ Names::Found Names::find_service(const Key& key, const Labels& below, const DnsQ
   if (below.size() > 2) return out;
   const bool one_port = below.size() == 2;
   if (one_port && (below[0].size() < 2 || below[0][0] != '_' || below[1].size() < 2 || below[1][0] != '_')) return out;
-  const auto asked = [&](const Port& port) {
+  const auto asked = [&](const SlicePort& port) {
     return !one_port || (port.name == below[0].substr(1) && port.protocol == below[1].substr(1));
   };
   const bool srv = question.type == DnsType::Srv;
   if (!service.headless) {
     if (service.addresses.empty()) return out;  // no ClusterIP yet
-    for (const Port& port : service.ports)
+    for (const SlicePort& port : service.ports)
       if (asked(port)) out.records.push_back(srv_record(question.name, port.port, own));
     out.exists = !one_port || !out.records.empty();
     if (!one_port)
@@ -257,10 +228,10 @@ Names::Found Names::find_service(const Key& key, const Labels& below, const DnsQ
   std::set<std::pair<std::string, Ipv4>> hosts;
   std::set<std::pair<std::string, std::uint16_t>> targets;
   each_slice(key, [&](const Slice& slice) {
-    for (const Endpoint& endpoint : slice.endpoints) {
+    for (const SliceEndpoint& endpoint : slice.endpoints) {
       if (!usable(service, endpoint)) continue;
       addresses.insert(endpoint.address);
-      for (const Port& port : slice.ports) {
+      for (const SlicePort& port : slice.ports) {
         if (!asked(port)) continue;
         targets.emplace(endpoint.host, port.port);
         hosts.emplace(endpoint.host, endpoint.address);
@@ -365,7 +336,7 @@ std::optional<Names::Answer> Names::answer_reverse(const Labels& labels, const D
   for (auto at = slices_.begin(); at != slices_.end() && left == 0 && names.empty(); ++at) {
     const auto service = services_.find(Key{at->first.first, at->second.service});
     if (service == services_.end()) continue;
-    for (const Endpoint& endpoint : at->second.endpoints)
+    for (const SliceEndpoint& endpoint : at->second.endpoints)
       if (under(endpoint.address) && usable(service->second, endpoint)) found.exists = true;
   }
   if (whole && names.empty()) names = endpoint_names(address);
@@ -391,7 +362,7 @@ std::set<std::string> Names::endpoint_names(Ipv4 address) const {
   for (const auto& [key, slice] : slices_) {
     const auto service = services_.find(Key{key.first, slice.service});
     if (service == services_.end()) continue;
-    for (const Endpoint& endpoint : slice.endpoints)
+    for (const SliceEndpoint& endpoint : slice.endpoints)
       if (endpoint.address == address && usable(service->second, endpoint))
         out.insert(endpoint.host + "." + service_name(service->first));
   }

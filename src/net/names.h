@@ -24,6 +24,7 @@
 
 #include "kube/object.h"
 #include "net/dns_message.h"
+#include "net/slice.h"
 #include "os/ipv4.h"
 
 namespace skerry::net {
@@ -62,25 +63,11 @@ class Names {
   std::size_t services() const { return services_.size(); }
 
  private:
-  struct Port {
-    std::string name, protocol;  // "tcp", "udp", "sctp"
-    std::uint16_t port = 0;
-  };
   struct Service {
     std::vector<Ipv4> addresses;  // ClusterIPs
     bool headless = false, not_ready_too = false;
     std::string external_name{};
-    std::vector<Port> ports;
-  };
-  struct Endpoint {
-    Ipv4 address;
-    std::string host;  // its hostname, or its address with dashes
-    bool ready = false;
-  };
-  struct Slice {
-    std::string service;
-    std::vector<Endpoint> endpoints;
-    std::vector<Port> ports;
+    std::vector<SlicePort> ports;
   };
   using Key = std::pair<std::string, std::string>;  // namespace, name
   // What is at one name.
@@ -101,7 +88,7 @@ class Names {
   // Calls visit(slice) for each slice of a Service.
   template <class Visit>
   void each_slice(const Key&, Visit) const;
-  bool usable(const Service& service, const Endpoint& endpoint) const {
+  bool usable(const Service& service, const SliceEndpoint& endpoint) const {
     return endpoint.ready || service.not_ready_too;
   }
 
@@ -109,7 +96,7 @@ class Names {
   bool complete_ = false;
   Labels zone_;
   std::map<Key, Service> services_;
-  std::map<Key, Slice> slices_;
+  std::map<Key, Slice> slices_;  // here an endpoint without a hostname has its address with dashes
 };
 
 }  // namespace skerry::net

@@ -24,11 +24,6 @@ std::string chain_name(std::string_view namespace_, std::string_view service, st
   return std::format("svc-{:016x}", hash);
 }
 
-std::uint16_t port_number(Json value) {
-  const auto number = value.i64();
-  return number > 0 && number < 65536 ? static_cast<std::uint16_t>(number) : std::uint16_t{0};
-}
-
 // One batch under construction.
 class Batch {
  public:
@@ -132,26 +127,7 @@ void ServiceRules::remove_service(std::string_view namespace_, std::string_view 
 }
 
 void ServiceRules::put_slice(const kube::Object& object) {
-  Slice slice;
-  const auto doc = object.parse();
-  const Json root = doc.root();
-  slice.service = object.label("kubernetes.io/service-name");
-  if (root["addressType"].str() == "IPv4") {
-    for (const Json endpoint : root["endpoints"].items()) {
-      const auto node = endpoint["nodeName"].str();
-      if (!node.empty() && node != options_.node) continue;
-      const auto address = Ipv4::parse(endpoint["addresses"][std::size_t{0}].str());
-      if (!address) continue;
-      const Json conditions = endpoint["conditions"];
-      const bool ready = conditions["ready"].boolean(true);
-      slice.endpoints.push_back({.address = *address, .ready = ready, .serving = conditions["serving"].boolean(ready)});
-    }
-    for (const Json port : root["ports"].items()) {
-      if (const auto number = port_number(port["port"]); number != 0)
-        slice.ports.emplace_back(port["name"].str(), number);
-    }
-  }
-  slices_.insert_or_assign(Key{object.namespace_(), object.name()}, std::move(slice));
+  slices_.insert_or_assign(Key{object.namespace_(), object.name()}, read_slice(object, options_.node));
 }
 
 void ServiceRules::remove_slice(std::string_view namespace_, std::string_view name) {
@@ -168,11 +144,11 @@ std::vector<ServiceRules::Endpoint> ServiceRules::candidates(const Key& key, con
   for (auto at = slices_.lower_bound(Key{key.first, ""}); at != end && at->first.first == key.first; ++at) {
     const Slice& slice = at->second;
     if (slice.service != key.second) continue;
-    for (const auto& [name, number] : slice.ports) {
-      if (name != port.name) continue;
+    for (const SlicePort& offered : slice.ports) {
+      if (offered.name != port.name) continue;
       for (const auto& endpoint : slice.endpoints) {
-        if (endpoint.ready) ready.insert({endpoint.address, number});
-        if (endpoint.serving) serving.insert({endpoint.address, number});
+        if (endpoint.ready) ready.insert({endpoint.address, offered.port});
+        if (endpoint.serving) serving.insert({endpoint.address, offered.port});
       }
     }
   }

@@ -24,6 +24,7 @@
 
 #include "base/error.h"
 #include "kube/object.h"
+#include "net/slice.h"
 #include "os/ipv4.h"
 
 namespace skerry::net {
@@ -97,15 +98,6 @@ class ServiceRules {
     std::vector<Port> ports;
     bool affinity = false;
     std::vector<std::pair<std::string, std::string>> problems;
-  };
-  struct SliceEndpoint {
-    Ipv4 address;
-    bool ready = false, serving = false;
-  };
-  struct Slice {
-    std::string service;
-    std::vector<SliceEndpoint> endpoints;
-    std::vector<std::pair<std::string, std::uint16_t>> ports;  // name, number
   };
   using Key = std::pair<std::string, std::string>;  // namespace, name
 

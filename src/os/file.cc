@@ -5,8 +5,10 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <format>
+#include <optional>
 
 namespace skerry::os {
 
@@ -20,18 +22,29 @@ Result<UniqueFd> open_file(const std::filesystem::path& path, int flags, unsigne
 
 Result<std::string> read_small_file(const std::filesystem::path& path, std::size_t bytes_max) {
   TRY(auto fd, open_file(path, O_RDONLY));
+  // What the file says of its size is only where to begin: files of /proc say 0, and others grow.
+  constexpr std::size_t kChunk = 16384;
+  struct stat info {};
+  const std::size_t stated = ::fstat(fd.get(), &info) == 0 && info.st_size > 0 ? static_cast<std::size_t>(info.st_size) : 0;
   std::string bytes;
-  char chunk[16384];
-  for (;;) {
-    const ssize_t n = ::read(fd.get(), chunk, sizeof chunk);
-    if (n < 0) {
-      if (errno == EINTR) continue;
-      return Fail(errno_error(errno, std::format("read {}", path.native())));
-    }
-    if (n == 0) return bytes;
-    if (bytes.size() + static_cast<std::size_t>(n) > bytes_max)
-      return Fail({Errc::Exhausted, std::format("read {}: longer than the {} bytes allowed here", path.native(), bytes_max)});
-    bytes.append(chunk, static_cast<std::size_t>(n));
+  std::size_t have = 0;
+  for (bool stop = false;;) {
+    std::optional<Error> failed;
+    // One byte more than is allowed or expected shows that there is more, or the end.
+    const std::size_t room = std::min(bytes_max, stated > have ? stated : have + kChunk) + 1;
+    bytes.resize_and_overwrite(std::max(room, have + 1), [&](char* data, std::size_t size) {
+      ssize_t n = 0;
+      while ((n = ::read(fd.get(), data + have, size - have)) < 0 && errno == EINTR) {}
+      if (n < 0) failed = errno_error(errno, std::format("read {}", path.native()));
+      else if (n == 0) stop = true;
+      else have += static_cast<std::size_t>(n);
+      return have;
+    });
+    if (failed) return Fail(std::move(*failed));
+    if (have > bytes_max) return Fail({Errc::Exhausted, std::format("read {}: longer than the {} bytes allowed here", path.native(), bytes_max)});
+    if (!stop) continue;
+    if (bytes.capacity() > 2 * have) bytes.shrink_to_fit();
+    return bytes;
   }
 }
 

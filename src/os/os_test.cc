@@ -57,6 +57,22 @@ TEST(File, RefusesMoreThanTheLimit) {
   EXPECT_EQ(read_small_file(folder.path() / "none").error().code, Errc::NotFound);
 }
 
+TEST(File, ReadsWhatSaysItsSizeAndWhatDoesNot) {
+  Folder folder;
+  for (const std::size_t size : {0uz, 1uz, 16383uz, 16384uz, 16385uz, 100'000uz}) {
+    std::string bytes(size, '\0');
+    for (std::size_t i = 0; i < size; ++i) bytes[i] = static_cast<char>(i * 31 >> 3);
+    ASSERT_TRUE(write_file_atomically(folder.path() / "f", bytes));
+    EXPECT_EQ(read_small_file(folder.path() / "f").value(), bytes) << size;
+    EXPECT_EQ(read_small_file(folder.path() / "f", size).value(), bytes) << size;
+    if (size == 0) continue;
+    EXPECT_EQ(read_small_file(folder.path() / "f", size - 1).error().code, Errc::Exhausted) << size;
+  }
+  EXPECT_TRUE(read_small_file("/proc/self/status").value().starts_with("Name:"));
+  EXPECT_EQ(read_small_file("/proc/self/status", 10).error().code, Errc::Exhausted);
+  EXPECT_EQ(read_small_file(folder.path()).error().what.substr(0, 5), "read ");
+}
+
 TEST(File, MakesFoldersAndNamesWhatIsInTheWay) {
   Folder folder;
   EXPECT_TRUE(make_folders(folder.path() / "a/b/c"));

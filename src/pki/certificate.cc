@@ -228,6 +228,32 @@ Result<CertificateInfo> inspect_certificate(std::string_view pem) {
   return out;
 }
 
+Result<std::vector<std::string>> inspect_keys(std::string_view bundle_pem) {
+  if (bundle_pem.size() > kPemBytesMax) return Fail({Errc::Corrupt, "the bundle of certificates is longer than any is"});
+  const auto bio = http::memory_bio(bundle_pem);
+  std::vector<std::string> out;
+  while (const X509Ptr one{PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr)}) {
+    EVP_PKEY* key = X509_get0_pubkey(one.get());
+    if (!key || out.size() == kNamesMax) break;
+    out.push_back(http::key_fingerprint(key));
+  }
+  const bool whole = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;  // nothing but the end ended it
+  ERR_clear_error();
+  if (out.empty() || !whole) return Fail({Errc::Corrupt, std::format("not a bundle of at most {} PEM certificates", kNamesMax)});
+  return out;
+}
+
+Result<std::string> fingerprint_of(std::string_view key_pem) {
+  TRY(const auto key, read_key(key_pem));
+  return http::key_fingerprint(key.get());
+}
+
+Result<std::string> make_key() {
+  const KeyPtr key(EVP_EC_gen("P-256"));
+  if (!key) return Fail(openssl_error("making a key"));
+  return to_pem([&](BIO* bio) { return PEM_write_bio_PKCS8PrivateKey(bio, key.get(), nullptr, nullptr, 0, nullptr, nullptr); });
+}
+
 std::string renewal_reason(const KeyPair& pair, const LeafSpec& spec, const CertificateAuthority& ca, Time now) {
   const auto certificate = read_certificate(pair.certificate_pem);
   const auto key = read_key(pair.key_pem);

@@ -62,6 +62,13 @@ struct CertificateInfo {
   std::string serial{}, key{};  // hex: the number, the public key's fingerprint
 };
 Result<CertificateInfo> inspect_certificate(std::string_view pem);
+// The fingerprints of the public keys of all certificates of a bundle, in order: the same authority has the same key, whatever
+// certificate it shows. Corrupt: there is none, one that cannot be read, or more than 64.
+Result<std::vector<std::string>> inspect_keys(std::string_view bundle_pem);
+// The fingerprint of a private key's public half: equal to CertificateInfo::key if the two belong together. Corrupt: not a key.
+Result<std::string> fingerprint_of(std::string_view key_pem);
+// A new P-256 key: PKCS #8, PEM.
+Result<std::string> make_key();
 
 // Renew once a third of the validity or less is left, or when it is not yet valid, or when the spec asks for names or
 // addresses that the certificate lacks, or when `ca` did not sign it. The reason, or "" if it can stay.

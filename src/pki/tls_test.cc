@@ -100,6 +100,81 @@ TEST_F(Tls, TheClientCertificateNamesThePeer) {
   });
 }
 
+// Watches need a connection each: certificates are moved for the first alone, and every one of them knows whose it is.
+TEST_F(Tls, FurtherConnectionsResumeTheFirst) {
+  run([](Tls& t) -> rt::Task<> {
+    const auto node = t.client(t.ca.issue(t.node_spec, t.now).value());
+    CO_TRY_OK(co_await get(*node));
+    std::vector<http::Response> watches;
+    for (int i = 0; i < 3; ++i) {
+      t.handler.last = {};
+      CO_TRY(auto watch, co_await get(*node, BodyMode::Streamed));
+      watches.push_back(std::move(watch));
+      EXPECT_EQ(t.handler.last.peer.certificate_common_name, "system:node:a");
+      EXPECT_NE(t.handler.last.peer.certificate_serial, "");
+    }
+    // The first watch took the kept connection; the others resumed its session.
+    EXPECT_EQ(t.server.stats().connections_total, 3U);
+    EXPECT_EQ(t.server.stats().handshakes_resumed, 2U);
+    // Another certificate is another client: nothing of the former is resumed.
+    auto changed = t.node_spec;
+    changed.common_name = "system:node:b";
+    const auto b = t.ca.issue(changed, t.now).value();
+    CO_TRY_OK(node->set_credentials(http::ClientTls{t.ca.pair().certificate_pem, b.certificate_pem, b.key_pem, ""}, ""));
+    CO_TRY_OK(co_await get(*node));
+    EXPECT_EQ(t.handler.last.peer.certificate_common_name, "system:node:b");
+    EXPECT_EQ(t.server.stats().handshakes_resumed, 2U);
+    // A server that has a new certificate knows no former ticket: a whole handshake, no failure.
+    const auto renewed = t.ca.issue(t.server_spec, t.now).value();
+    CO_TRY_OK(t.server.set_tls({renewed.certificate_pem, renewed.key_pem, t.ca.pair().certificate_pem}));
+    CO_TRY(auto held, co_await get(*node, BodyMode::Streamed));  // takes the kept connection
+    CO_TRY_OK(co_await get(*node));
+    EXPECT_EQ(t.handler.last.peer.certificate_common_name, "system:node:b");
+    EXPECT_EQ(t.server.stats().handshakes_resumed, 2U);
+    EXPECT_EQ(t.server.stats().handshakes_failed, 0U);
+    co_return Result<>{};
+  });
+}
+
+TEST_F(Tls, OneGoesAheadOfThoseThatBeginTogether) {
+  run([](Tls& t) -> rt::Task<> {
+    const auto node = t.client(t.ca.issue(t.node_spec, t.now).value());
+    rt::TaskGroup group(t.loop);
+    int answered = 0;
+    const auto ask = [](http::Transport& transport, int& count) -> rt::Task<> {
+      CO_TRY(auto watch, co_await get(transport, BodyMode::Streamed));
+      CO_TRY_OK(co_await watch.stream->next());
+      ++count;
+      co_return co_await rt::sleep_for(1h);  // an open watch
+    };
+    for (int i = 0; i < 4; ++i) group.spawn("watch", ask(*node, answered));
+    for (int i = 0; i < 3000 && answered < 4; ++i) CO_TRY_OK(co_await rt::sleep_for(1ms));
+    EXPECT_EQ(answered, 4);
+    EXPECT_EQ(t.server.stats().connections_total, 4U);
+    EXPECT_EQ(t.server.stats().handshakes_resumed, 3U);
+    CO_TRY_OK(co_await group.stop());
+    co_return Result<>{};
+  });
+}
+
+// A ticket is no longer good than the certificate in it.
+TEST_F(Tls, AResumedSessionIsJudgedAnew) {
+  run([](Tls& t) -> rt::Task<> {
+    auto short_lived = t.node_spec;
+    short_lived.validity = 1h;
+    const auto node = t.client(t.ca.issue(short_lived, SystemClock().now() - 1h + 1500ms).value());
+    CO_TRY(auto first, co_await get(*node));
+    CO_TRY(auto watch, co_await get(*node, BodyMode::Streamed));
+    EXPECT_EQ(t.handler.last.peer.certificate_common_name, "system:node:a");
+    CO_TRY_OK(co_await rt::sleep_for(2s));
+    CO_TRY_OK(co_await get(*node));
+    EXPECT_EQ(t.server.stats().handshakes_resumed, 1U);
+    EXPECT_EQ(t.handler.last.peer.certificate_common_name, "");
+    EXPECT_NE(t.handler.last.peer.expired_certificate, nullptr);
+    co_return Result<>{};
+  });
+}
+
 TEST_F(Tls, AnUnknownOrExpiredOrWrongCertificateIsNobody) {
   run([](Tls& t) -> rt::Task<> {
     auto short_lived = t.node_spec;

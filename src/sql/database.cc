@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sql/database.h"
 
-#include <fcntl.h>
 #include <sqlite3.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstdio>
 #include <format>
 #include <utility>
 
 #include "base/log.h"
+#include "sql/vfs_files.h"
 
 namespace skerry::sql {
 namespace {
@@ -38,21 +34,6 @@ Errc errc_of(int code) {
     default:
       return Errc::Internal;
   }
-}
-
-// fsync of a file by name, and of the folder that holds it.
-Result<> sync_path(const std::string& path) {
-  const auto sync = [](const std::string& name, int flags) -> Result<> {
-    const int fd = ::open(name.c_str(), flags | O_CLOEXEC);
-    if (fd < 0) return Fail(errno_error(errno, "open " + name));
-    const int failed = ::fsync(fd) == 0 ? 0 : errno;
-    ::close(fd);
-    if (failed != 0) return Fail(errno_error(failed, "fsync " + name));
-    return {};
-  };
-  TRY_OK(sync(path, O_RDONLY));
-  const auto slash = path.rfind('/');
-  return sync(slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash), O_RDONLY | O_DIRECTORY);
 }
 
 }  // namespace
@@ -86,6 +67,7 @@ Result<Database> Database::open(const std::string& path, Options options, Migrat
   if (raw == nullptr) return Fail({Errc::Exhausted, "no memory to open the database " + path});
   Database database(raw);
   database.path_ = path;
+  database.vfs_ = options.vfs;
   if (code != SQLITE_OK) return Fail(database.error(code, "open"));
   TRY_OK(database.configure(options));
   if (options.integrity_check == IntegrityCheck::Quick) TRY_OK(database.check_integrity());
@@ -104,7 +86,7 @@ Result<> Database::configure(const Options& options) {
   {
     TRY(auto mode, prepare("PRAGMA journal_mode=WAL"));
     TRY(const bool row, mode.step());
-    if (!row || mode.text(0) != "wal") {
+    if (const bool in_memory = path_ == ":memory:"; !row || mode.text(0) != (in_memory ? "memory" : "wal")) {
       return Fail({Errc::Unavailable, std::format("the file system of {} does not allow a write-ahead log", path_)});
     }
   }
@@ -169,9 +151,10 @@ Result<> Database::transaction(const std::function<Result<>()>& body) {
 
 Result<> Database::backup_to(const std::string& path) {
   const std::string part = path + ".part";
-  ::unlink(part.c_str());
+  const VfsFiles files(vfs_);
+  files.remove(part);
   sqlite3* raw = nullptr;
-  const int code = sqlite3_open_v2(part.c_str(), &raw, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, "unix");
+  const int code = sqlite3_open_v2(part.c_str(), &raw, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, vfs_.empty() ? "unix" : vfs_.c_str());
   if (raw == nullptr) return Fail({Errc::Exhausted, "no memory to open the database " + part});
   {
     Database copy(raw);
@@ -185,23 +168,23 @@ Result<> Database::backup_to(const std::string& path) {
     // The copy must be one file: out of WAL mode before it is renamed.
     TRY_OK(copy.exec("PRAGMA journal_mode=DELETE;"));
   }
-  TRY_OK(sync_path(part));
-  if (::rename(part.c_str(), path.c_str()) != 0) return Fail(errno_error(errno, "rename " + part + " to " + path));
-  return sync_path(path);
+  return files.move(part, path);
 }
 
 Result<Database::Opened> Database::open_or_restore(const std::string& path, const std::string& last_good, Options options,
                                                    Migrations migrations) {
-  auto first = open(path, options, migrations);
+  const VfsFiles files(options.vfs);
+  // Moved aside, and then the power went: an empty database would not say what was lost, and an old log would spoil a new file.
+  const bool interrupted = !files.exists(path) && files.exists(path + ".corrupt");
+  auto first = interrupted ? Result<Database>(Fail({Errc::Corrupt, std::format("the database {} is gone: its replacement was interrupted", path)})) : open(path, options, migrations);
   if (first) return Opened{std::move(*first)};
   if (first.error().code != Errc::Corrupt) return Fail(std::move(first).error());
   const std::string reason = first.error().what;
-  if (::rename(path.c_str(), (path + ".corrupt").c_str()) != 0) return Fail(errno_error(errno, "move aside " + path));
-  ::unlink((path + "-wal").c_str());
-  ::unlink((path + "-shm").c_str());
+  if (!interrupted) TRY_OK(files.move(path, path + ".corrupt"));
+  files.remove(path + "-wal");
+  files.remove(path + "-shm");
   bool copied = false;
-  struct stat there {};
-  if (::stat(last_good.c_str(), &there) == 0) {
+  if (files.exists(last_good)) {
     Options copy_options = options;
     copy_options.integrity_check = IntegrityCheck::Quick;
     auto source = open(last_good, copy_options, migrations);

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Goal: images of other tools come from a real registry to pods, under the policies of Kubernetes, and a registry that is away
 # stops nothing that is here.
-# Method: Debian's docker-registry, plain, and with TLS and passwords; images by oras and skopeo. (Tokens: src/oci/registry_test.cc.)
+# Method: Debian's docker-registry, plain, with TLS and passwords, and with tokens of a service of our own; images by oras and skopeo.
+# (Odd answers of token services: src/oci/registry_test.cc.)
 #                                                                                 tests/e2e/images.sh BUILD_FOLDER
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -130,6 +131,55 @@ image push "$plain/hello:1" "$secure/hello:1" --registries "$work/secure.yaml" -
 refuses 'the credentials that were given do not open it' pull "$secure/hello:1" --registries "$work/secure.yaml" --auth-file "$work/wrong.json"
 image pull "$secure/hello:1" --registries "$work/secure.yaml" --auth-file "$work/auth.json" >/dev/null 2>&1
 
+test_case "tokens: what a service signs for one repository opens that one"
+# The service: for al and his password a token for what is asked, for nobody one for reading repositories named open; signed by the
+# key whose certificate the registry trusts (docker-registry's token authentication, JWT with RS256 and x5c).
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=tokens -keyout "$work/token.key" -out "$work/token.pem" 2>/dev/null
+cat >"$work/tokens.pl" <<'PERL'
+use strict; use IO::Socket::INET;
+my ($port, $work) = @ARGV;
+sub slurp { open(my $f, '<:raw', shift) or die; local $/; my $text = <$f>; return $text }
+sub base64 { my $t = pack('u', shift); $t =~ s/^.//mg; $t =~ s/\n//g; $t =~ tr/` -_/AA-Za-z0-9+\//; return $t }
+sub url64 { my ($raw) = @_; my $t = base64($raw); $t =~ tr/+\//-_/; return substr($t, 0, int((length($raw) * 8 + 5) / 6)) }
+my $x5c = slurp("$work/token.pem"); $x5c =~ s/-----[^-]*-----|\n//g;
+my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 16, ReuseAddr => 1) or die;
+while (my $c = $listen->accept) {
+  my $head = ''; while (my $line = <$c>) { last if $line =~ /^\r?$/; $head .= $line }
+  open(my $log, '>>', "$work/tokens.asked"); print $log $head; close $log;
+  my ($scope) = $head =~ /scope=([^& ]*)/; $scope =~ s/%([0-9a-fA-F]{2})/chr(hex $1)/ge;
+  my ($type, $name, $actions) = split /:/, $scope;
+  my $known = $head =~ /^Authorization: Basic YWw6cmlnaHQ=\r?$/mi;
+  my @may = $known ? split(/,/, $actions) : $name eq 'open' ? ('pull') : ();
+  my $status = $known || $head !~ /^Authorization:/mi ? '200 OK' : '401 Unauthorized';
+  my $now = time;
+  my $claims = sprintf('{"iss":"tokens","sub":"","aud":"registry","exp":%d,"nbf":%d,"iat":%d,"jti":"%d","access":[{"type":"%s","name":"%s","actions":[%s]}]}',
+    $now + 300, $now - 10, $now, rand(1e9), $type, $name, join(',', map { "\"$_\"" } @may));
+  my $signed = url64("{\"typ\":\"JWT\",\"alg\":\"RS256\",\"x5c\":[\"$x5c\"]}") . '.' . url64($claims);
+  open(my $f, '>:raw', "$work/token.text"); print $f $signed; close $f;
+  my $signature = qx(openssl dgst -sha256 -sign '$work/token.key' -binary '$work/token.text');
+  my $body = $status =~ /^200/ ? "{\"token\":\"$signed." . url64($signature) . '"}' : '{"errors":[{"code":"UNAUTHORIZED","message":"wrong password"}]}';
+  print $c "HTTP/1.1 $status\r\nContent-Type: application/json\r\nContent-Length: " . length($body) . "\r\nConnection: close\r\n\r\n$body"; close $c;
+}
+PERL
+tokens_port=$(free_port)
+perl "$work/tokens.pl" "$tokens_port" "$work" 2>"$work/tokens.log" &
+started+=($!)
+signed=127.0.0.1:$(free_port)
+start_registry signed "${signed#*:}" "auth: {token: {realm: 'http://127.0.0.1:$tokens_port/token', service: registry, issuer: tokens, rootcertbundle: $work/token.pem}}"
+printf 'mirrors: {"%s": {endpoint: ["http://%s"]}}\n' "$signed" "$signed" >"$work/signed.yaml"
+printf '{"auths":{"%s":{"auth":"%s"}}}' "$signed" "$(printf al:right | base64)" >"$work/auth.json"
+printf '{"auths":{"%s":{"auth":"%s"}}}' "$signed" "$(printf al:wrong | base64)" >"$work/wrong.json"
+tokens=(--registries "$work/signed.yaml" --auth-file "$work/auth.json")
+for name in hello open; do image push "$plain/hello:1" "$signed/$name:1" "${tokens[@]}" >/dev/null; done
+expect_match 'GET /token\?.*scope=repository(:|%3A)hello(:|%3A)pull(,|%2C)push' "$work/tokens.asked"
+image pull "$signed/hello:1" "${tokens[@]}" >/dev/null 2>&1
+expect "$(digest_of_file "$hello")" "$(image inspect "$signed/hello:1" | jq -r .digest)"
+image pull "$signed/open:1" --registries "$work/signed.yaml" >/dev/null 2>&1 # nobody's token is enough
+"$SKERRY" image rm "$signed/hello:1" --data-dir "$data" >/dev/null
+refuses 'refuses access to hello' pull "$signed/hello:1" --registries "$work/signed.yaml"
+refuses 'the credentials that were given do not open it' pull "$signed/hello:1" --registries "$work/signed.yaml" --auth-file "$work/wrong.json"
+refuses 'refuses access|do not open' push "$plain/hello:1" "$signed/hello:2" --registries "$work/signed.yaml"
+
 test_case "pods pull: policies, pull secrets, an Event when the registry is away"
 cat "$work/registries.yaml" >"$work/both.yaml"
 printf 'configs: {"%s": {tls: {ca_file: %s}}}\n' "$secure" "$work/cert.pem" >>"$work/both.yaml"
@@ -181,6 +231,12 @@ start_registry plain "${plain#*:}"
 "$SKERRY" image pull "$plain/ordinary:1" --registries "$work/both.yaml" --data-dir "$CLUSTER_DIR/data" >/dev/null 2>&1
 ready gone
 [ ! -d "$CLUSTER_DIR/data/images/partial" ] || expect "" "$(find "$CLUSTER_DIR/data/images/partial" -type f)"
+node_get /metrics >"$work/metrics"
+expect_match '^skerry_image_pulls_total\{result="pulled"\} [1-9]' "$work/metrics"
+expect_match '^skerry_image_pulls_total\{result="failed"\} [1-9]' "$work/metrics"
+expect_match '^skerry_image_pulls_total\{result="away"\} [1-9]' "$work/metrics"
+expect_match '^skerry_image_pull_bytes_total [1-9]' "$work/metrics"
+expect_match '^skerry_image_pull_seconds_count [1-9]' "$work/metrics"
 stop_cluster
 
 passed

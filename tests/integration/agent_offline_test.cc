@@ -24,11 +24,11 @@ class AgentOffline : public AgentNode {
   void settle() {
     loop_.context().run_for(std::chrono::milliseconds(1200));
   }
-  // The lists that the node asked for since the last call.
+  // The lists that the node asked for since the last call, but that of its one edge-config.
   std::vector<std::string> lists() {
     std::vector<std::string> out;
     for (const std::string& request : std::exchange(line_->requests, {}))
-      if (request.starts_with("GET ") && request.contains("limit=")) out.push_back(request);
+      if (request.starts_with("GET ") && request.contains("limit=") && !request.contains("edge-config")) out.push_back(request);
     return out;
   }
 };
@@ -77,6 +77,126 @@ TEST_F(AgentOffline, ResumesAfterAColdBootWithoutNetwork) {
   EXPECT_EQ(field("web", "metadata.uid"), uid);
   EXPECT_EQ(field("web", "status.podIP"), ip);
   EXPECT_EQ(metric("skerry_agent_drift_total"), "0");
+}
+
+// Goal: what a watch did not tell is found and repaired, and counted. Method: the event of one pod and the deletion of another are
+// swallowed; both come by the digests.
+TEST_F(AgentOffline, WhatHasDriftedIsFoundByTheDigests) {
+  ASSERT_TRUE(run_on(loop_, admin_->create(client::kConfigMaps, "default", R"({"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"edge-config","namespace":"default"},"data":{"sync_interval":"5s"}})")));
+  stop_agent(OnStop::StopPods);
+  start_agent([](AgentOptions& o) { o.lease_period = 100ms; });
+  create_pod("goes");
+  create_pod("stays");
+  ASSERT_TRUE(until([&] { return is_ready("goes") && is_ready("stays"); }));
+  const std::string statuses = field("stays", "status.containerStatuses");
+  ASSERT_TRUE(until([&] { return metric("skerry_agent_digests_compared_total") != "0"; }));
+  line_->swallow = "\"lost\"";
+  create_pod("lost");
+  loop_.context().run_for(std::chrono::milliseconds(500));
+  line_->swallow = "DELETED";
+  ASSERT_TRUE(run_on(loop_, admin_->remove(client::kPods, "default", "goes", {.grace_seconds = 0})));
+  loop_.context().run_for(std::chrono::milliseconds(500));
+  line_->swallow.clear();
+  EXPECT_EQ(field("lost", "status.podIP"), "") << "the node has not heard of it";
+  ASSERT_TRUE(until([&] { return is_ready("lost") && agent_->summary().pods == 2; })) << field("lost", "status");
+  EXPECT_EQ(metric("skerry_agent_drift_total"), "1");
+  EXPECT_EQ(field("stays", "status.containerStatuses"), statuses);
+}
+
+// --- edge-config ----------------------------------------------------------------------------------------------------------
+
+class EdgeConfigOfANode : public AgentOffline {
+ protected:
+  void configure(std::string_view data) {
+    const std::string body = std::format(R"({{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"edge-config","namespace":"default"}},"data":{{{}}}}})", data);
+    const bool there = get(client::kConfigMaps, "default", "edge-config") != nullptr;
+    const auto done = there ? run_on(loop_, admin_->update(client::kConfigMaps, "default", "edge-config", body)) : run_on(loop_, admin_->create(client::kConfigMaps, "default", body));
+    ASSERT_TRUE(done) << done.error().what;
+  }
+  std::string autonomy() {
+    const auto node = get(client::kNodes, "", "edge-1");
+    return node ? std::string(node->parse().root()["metadata"]["annotations"]["skerry.dev/autonomy"].str()) : "";
+  }
+  // Does the checkpoint have this text in clear?
+  bool on_disk(std::string_view text) {
+    for (const char* file : {"node/agent.db", "node/agent.db-wal"}) {
+      std::ifstream in(folder_ / file, std::ios::binary);
+      const std::string bytes{std::istreambuf_iterator<char>(in), {}};
+      if (bytes.contains(text)) return true;
+    }
+    return false;
+  }
+};
+
+// Goal: with offline_mode false a node that starts without the API server starts nothing, as a kubelet, and starts it when the server
+// is there; with true it serves at once. Changed at run time, and kept over a start without network. Method: two cold boots.
+TEST_F(EdgeConfigOfANode, OfflineModeDecidesWhetherABootWithoutNetworkServes) {
+  configure(R"("offline_mode":"false")");
+  create_pod("web");
+  ASSERT_TRUE(until([&] { return is_ready("web") && autonomy() == "false"; })) << autonomy();
+  const std::string ip = field("web", "status.podIP");
+  settle();
+  stop_agent(OnStop::StopPods);
+  line_->cut = true;
+  start();
+  EXPECT_EQ(agent_->summary().pods, 1u);
+  loop_.context().run_for(std::chrono::milliseconds(1000));
+  EXPECT_EQ(agent_->summary().ready, 0u) << "it waits for the API server";
+  line_->cut = false;
+  ASSERT_TRUE(until([&] { return agent_->summary().ready == 1; }));
+  EXPECT_THAT(call(ip), HasSubstr("200 OK"));
+
+  configure(R"("offline_mode":"true")");
+  ASSERT_TRUE(until([&] { return autonomy() == "true"; }));
+  settle();
+  stop_agent(OnStop::StopPods);
+  line_->cut = true;
+  start();
+  ASSERT_TRUE(until([&] { return agent_->summary().ready == 1; }));
+  EXPECT_THAT(call(ip), HasSubstr("200 OK"));
+}
+
+// Goal: a wrong value is said once, in an Event and the log, and the value in force stays, over a start too.
+TEST_F(EdgeConfigOfANode, AWrongValueIsAnEventAndTheOldOneStays) {
+  configure(R"("offline_mode":"false","sync_interval":"60s")");
+  ASSERT_TRUE(until([&] { return autonomy() == "false"; }));
+  configure(R"("offline_mode":"maybe","sync_interval":"60s")");
+  ASSERT_TRUE(until([&] { return std::ranges::count(events_about("edge-config"), "InvalidEdgeConfig") == 1; }));
+  configure(R"("offline_mode":"maybe","sync_interval":"61s")");
+  settle();
+  EXPECT_EQ(autonomy(), "false");
+  EXPECT_EQ(std::ranges::count(events_about("edge-config"), "InvalidEdgeConfig"), 1) << "said once";
+  stop_agent(OnStop::StopPods);
+  start();
+  settle();
+  EXPECT_EQ(autonomy(), "false") << "the wrong value does not bring the default back";
+  ASSERT_TRUE(run_on(loop_, admin_->remove(client::kConfigMaps, "default", "edge-config")));
+  ASSERT_TRUE(until([&] { return autonomy().empty(); })) << autonomy();
+}
+
+// Goal: with local_storage false nothing of what pods are given is on the node's disk; back to true it is again.
+TEST_F(EdgeConfigOfANode, LocalStorageDecidesWhatIsOnTheDisk) {
+  ASSERT_TRUE(run_on(loop_, admin_->create(client::kConfigMaps, "default", R"({"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"settings","namespace":"default"},"data":{"k":"written-on-disk-1"}})")));
+  create_pod("web", R"("skerry.dev/idle-after":"300ms")", R"(,"envFrom":[{"configMapRef":{"name":"settings"}}])");
+  ASSERT_TRUE(until([&] { return is_ready("web"); })) << field("web", "status");
+  settle();
+  EXPECT_TRUE(on_disk("written-on-disk-1"));
+  configure(R"("local_storage":"false")");
+  settle();
+  stop_agent(OnStop::StopPods);
+  EXPECT_FALSE(on_disk("written-on-disk-1"));
+  line_->cut = true;
+  start();
+  loop_.context().run_for(std::chrono::milliseconds(1000));
+  EXPECT_EQ(agent_->summary().ready, 0u) << "what it is given is not here";
+  line_->cut = false;
+  ASSERT_TRUE(until([&] { return is_ready("web") && agent_->summary().ready == 1; }));
+  configure(R"("local_storage":"true")");
+  settle();
+  stop_agent(OnStop::StopPods);
+  line_->cut = true;
+  start();
+  ASSERT_TRUE(until([&] { return agent_->summary().ready == 1; }));
 }
 
 }  // namespace

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+# The figures of a node at the end of a thin line: what it sends and writes while nothing happens, what coming back costs, and
+# how fast it pulls. Server and node are in two network namespaces joined by a veth pair; bytes are those of IP packets in both
+# directions, counted at the node's end. Sourced by scripts/bench after cluster.sh.
+# shellcheck shell=bash disable=SC2034
+
+LINE_SERVER='' LINE_NODE='' # names of the two namespaces, while they are there
+LINE_SERVER_PID='' LINE_NODE_PID=''
+LINE_PODS=100
+
+# line_start NODE_OPTION… : server, line and node with idle pods, all Ready. What ran before is ended.
+line_start() {
+  stop_cluster || die "the cluster before did not end well"
+  local range
+  range=$(free_ranges)
+  SKERRY=$BENCH_BUILD/bin/skerry
+  CLUSTER_DIR=$(mktemp -d /var/tmp/skerry-XXXXXX)
+  CLUSTER_ID=$(basename "$CLUSTER_DIR")
+  CLUSTER_LOG=$CLUSTER_DIR/log
+  CLUSTER_POD_CIDR=10.$range.0.0/16
+  LINE_SERVER=$CLUSTER_ID-server
+  ip netns add "$LINE_SERVER"
+  CLUSTER_ENTER=/run/netns/$LINE_SERVER
+  LINE_NODE=$CLUSTER_ID-node
+  ip netns add "$LINE_NODE"
+  local space
+  for space in "$LINE_SERVER" "$LINE_NODE"; do
+    nsenter "--net=/run/netns/$space" sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6; echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6'
+    ip -n "$space" link set lo up
+  done
+  # Segments of one packet each, so that every header is counted; and no ARP between the two.
+  ip -n "$LINE_SERVER" link add line address 02:00:00:00:00:01 gso_max_segs 1 type veth peer name line address 02:00:00:00:00:02 gso_max_segs 1 netns "$LINE_NODE"
+  ip -n "$LINE_SERVER" address add 192.0.2.1/30 dev line
+  ip -n "$LINE_NODE" address add 192.0.2.2/30 dev line
+  ip -n "$LINE_SERVER" link set line up
+  ip -n "$LINE_NODE" link set line up
+  ip -n "$LINE_SERVER" neighbor replace 192.0.2.2 lladdr 02:00:00:00:00:02 dev line nud permanent
+  ip -n "$LINE_NODE" neighbor replace 192.0.2.1 lladdr 02:00:00:00:00:01 dev line nud permanent
+  ip -n "$LINE_NODE" route add default via 192.0.2.1
+  LINE_RANGES=(--pod-cidr "$CLUSTER_POD_CIDR" --service-cidr "10.$((range + 1)).0.0/16")
+  line_start_server
+  nsenter "--net=/run/netns/$LINE_NODE" "$SKERRY" node --data-dir "$CLUSTER_DIR/data" --node-name edge --node-address 192.0.2.2 "${LINE_RANGES[@]}" \
+    --pod-namespace "$CLUSTER_ID" --cgroup "$CLUSTER_ID" --overcommit cpu=100,memory=100 --on-exit stop "$@" >>"$CLUSTER_LOG" 2>&1 &
+  LINE_NODE_PID=$!
+  wait_until 30 node_is_ready || die "the node did not become Ready within 30 s (log: $CLUSTER_LOG)."
+  k apply -f deploy/examples/edge-service/runtimeclass.yaml >/dev/null
+  "$SKERRY" image add "$BENCH_BUILD/guest/hello.wasm" registry.example.com/hello:bench --data-dir "$CLUSTER_DIR/data" >/dev/null
+  deploy idle $LINE_PODS hello
+}
+line_start_server() {
+  local before
+  before=$(grep -c 'server is ready' "$CLUSTER_LOG" 2>/dev/null || true)
+  nsenter "--net=$CLUSTER_ENTER" "$SKERRY" server --data-dir "$CLUSTER_DIR/data" --listen 192.0.2.1:6443 --node-name edge "${LINE_RANGES[@]}" >>"$CLUSTER_LOG" 2>&1 &
+  LINE_SERVER_PID=$!
+  wait_until 30 line_says_ready "${before:-0}" || die "the server did not become ready within 30 s (log: $CLUSTER_LOG)."
+}
+line_says_ready() { [ "$(grep -c 'server is ready' "$CLUSTER_LOG")" -gt "$1" ]; }
+line_stop() {
+  local rc=0 space
+  [ -n "$LINE_SERVER" ] || return 0
+  [ -z "$LINE_NODE_PID" ] || stop_pid "$LINE_NODE_PID" 30 || rc=1
+  [ -z "$LINE_SERVER_PID" ] || stop_pid "$LINE_SERVER_PID" 30 || rc=1
+  LINE_NODE_PID='' LINE_SERVER_PID='' CLUSTER_ENTER=''
+  stop_cluster || rc=1
+  for space in "$LINE_SERVER" "$LINE_NODE"; do [ ! -e "/run/netns/$space" ] || ip netns del "$space" || rc=1; done
+  LINE_SERVER='' LINE_NODE='' LINE_PERIOD=''
+  return $rc
+}
+
+# line_bytes : of IP packets, both ways, since the line is there.
+line_bytes() { ip -n "$LINE_NODE" -s -j link show line | jq '.[0].stats64 | .rx.bytes + .tx.bytes - 14 * (.rx.packets + .tx.packets)'; }
+line_packets() { ip -n "$LINE_NODE" -s -j link show line | jq '.[0].stats64 | .rx.packets + .tx.packets'; }
+# written_bytes PID… : what they had the kernel write to disk so far, with those below them.
+written_bytes() {
+  local pid
+  for pid in "$@"; do cat "/proc/$pid/io" 2>/dev/null || true; done | awk '/^write_bytes:/ { sum += $2 } END { printf "%.0f", sum }'
+}
+# The agent with the keeper and whatever it holds: all but the server.
+line_node_pids() { cluster_pids | grep -vxF -e "$LINE_SERVER_PID" || true; }
+line_restarts() { k get pods -o json | jq '[.items[].status.containerStatuses[]?.restartCount] | add // 0'; }
+
+# --- a node that does nothing ---
+# line_cluster PERIOD : a line whose node renews its Lease so often; one that is there already is taken.
+LINE_PERIOD=
+line_cluster() {
+  [ "$LINE_PERIOD" != "$1" ] || return 0
+  line_stop || die "the line before did not end well"
+  line_start --lease-period "$1"
+  LINE_PERIOD=$1
+  sleep "$([ "$BENCH_QUICK" = 1 ] && echo 3 || echo 60)" # what the start has set off comes to an end
+}
+a_day() { calc "$1 * 86400 / $2 / 1000000"; } # BYTES SECONDS : MB
+
+# line_idle PERIOD SECONDS : what a node with that lease period sends and writes in a window of that length. Once for each period; sets
+# IDLE_SECONDS, IDLE_BYTES, IDLE_PACKETS, IDLE_WRITTEN, IDLE_SERVER_WRITTEN.
+line_idle() {
+  local pids bytes packets written server known=$BENCH_DIR/idle-$1
+  if [ ! -f "$known" ]; then
+    line_cluster "${1}s"
+    IDLE_SECONDS=$([ "$BENCH_QUICK" = 1 ] && echo "$1" || echo "$2")
+    pids=$(line_node_pids)
+    bytes=$(line_bytes)
+    packets=$(line_packets)
+    # shellcheck disable=SC2086
+    written=$(written_bytes $pids)
+    server=$(written_bytes "$LINE_SERVER_PID")
+    sleep "$IDLE_SECONDS"
+    [ "$pids" = "$(line_node_pids)" ] || die "the node's processes changed while nothing happened; log: $CLUSTER_LOG"
+    # shellcheck disable=SC2086
+    echo "$IDLE_SECONDS $(($(line_bytes) - bytes)) $(($(line_packets) - packets)) $(($(written_bytes $pids) - written)) $(($(written_bytes "$LINE_SERVER_PID") - server))" >"$known"
+  fi
+  read -r IDLE_SECONDS IDLE_BYTES IDLE_PACKETS IDLE_WRITTEN IDLE_SERVER_WRITTEN <"$known"
+}
+
+# What comes once an hour is not in a window of minutes: watches are opened anew, the node's status is told again. That is at
+# most what coming back after an outage costs, so that is added, 24 times.
+line_wire() { # PERIOD SECONDS LIMIT
+  local hour
+  [ -n "$(recall reconnect-bytes)" ] || figure_reconnect
+  hour=$(recall reconnect-bytes)
+  line_idle "$1" "$2"
+  note "idle, lease $1 s: $IDLE_BYTES bytes of IP in $IDLE_PACKETS packets in $IDLE_SECONDS s; what comes every hour: at most $(calc "$hour * 1000") bytes"
+  row "node-wire-$1" "$(calc "$(a_day "$IDLE_BYTES" "$IDLE_SECONDS") + 24 * $hour / 1000")" "MB a day, from $IDLE_SECONDS s" "" "" "<" "$3"
+}
+figure_node_wire_60() { line_wire 60 600 2; }
+figure_node_wire_10() { line_wire 10 300 15; }
+
+figure_node_disk() {
+  line_idle 10 300
+  row node-disk "$(a_day "$IDLE_WRITTEN" "$IDLE_SECONDS")" "MB a day, from $IDLE_SECONDS s" "skerry server, meanwhile" "$(a_day "$IDLE_SERVER_WRITTEN" "$IDLE_SECONDS")" "<" 50
+}
+
+# --- the line comes back ---
+line_cut() { nsenter "--net=/run/netns/$LINE_NODE" nft "add table ip cut; add chain ip cut in { type filter hook input priority 0; }; add chain ip cut out { type filter hook output priority 0; }; add rule ip cut in iifname line drop; add rule ip cut out oifname line drop"; }
+line_mend() { nsenter "--net=/run/netns/$LINE_NODE" nft delete table ip cut; }
+line_connections() { nsenter "--net=/run/netns/$LINE_NODE" ss -Htn state established dst 192.0.2.1:6443 | wc -l; }
+line_ready() { k get node edge -o json | jq -r '.status.conditions[] | select(.type == "Ready") | .status + " " + .lastHeartbeatTime'; }
+# Ready by a status of its own after the one given, and a connection for the Lease and for each of three watches.
+line_is_back() {
+  local ready
+  ready=$(line_ready)
+  [ "${ready%% *}" = True ] && [ "$ready" != "$1" ] && [ "$(line_connections)" -ge 4 ]
+}
+line_pods() { k get pods -o json | jq -c '[.items[] | [.metadata.uid, (.status.containerStatuses[] | .containerID, .restartCount)]] | sort'; }
+# line_outage SECONDS [COMMAND…] : cuts the line, runs the command, and mends it. Sets OUTAGE_BYTES, OUTAGE_MS.
+line_outage() {
+  local seconds=$1 said pods before from
+  shift
+  pods=$(line_pods)
+  said=$(line_ready)
+  line_cut
+  sleep "$seconds"
+  [ $# = 0 ] || "$@"
+  before=$(line_bytes)
+  from=$(now_ms)
+  line_mend
+  wait_until 90 line_is_back "$said" || die "the node was not Ready with its watches within 90 s of the line's return; log: $CLUSTER_LOG"
+  OUTAGE_MS=$(($(now_ms) - from))
+  sleep 2
+  OUTAGE_BYTES=$(($(line_bytes) - before))
+  [ "$pods" = "$(line_pods)" ] || die "pods were not the same after the outage; log: $CLUSTER_LOG"
+}
+line_restart_server() {
+  kill -KILL "$LINE_SERVER_PID"
+  wait "$LINE_SERVER_PID" 2>/dev/null || true
+  line_start_server
+}
+
+figure_reconnect() {
+  # The node gives a request 30 s, then its watches are given up too: longer than that, no connection of before is left.
+  local seconds=60 restarts
+  line_cluster 10s
+  restarts=$(line_restarts)
+  [ "$BENCH_QUICK" = 0 ] || seconds=45
+  line_outage $seconds
+  note "reconnect: Ready with all watches after $OUTAGE_MS ms"
+  row reconnect-bytes "$(calc "$OUTAGE_BYTES / 1000")" KB "" "" "<" 20
+  line_outage $seconds line_restart_server
+  note "reconnect to another server process: Ready with all watches after $OUTAGE_MS ms"
+  row reconnect-restarted-bytes "$(calc "$OUTAGE_BYTES / 1000")" KB "" "" "<" 20
+  row reconnect-restarts "$(($(line_restarts) - restarts))" containers "" "" "<=" 0
+  # The watches are not only open: what changes now arrives.
+  k scale deployment/idle --replicas=$((LINE_PODS + 1)) >/dev/null
+  k rollout status deployment/idle --timeout=30s >/dev/null || die "a pod that was made after the outage did not become ready; log: $CLUSTER_LOG"
+  k scale deployment/idle --replicas=$LINE_PODS >/dev/null
+}
+
+# --- images ---
+REGISTRY_PID=
+registry_stop() { # whatever runs
+  [ -z "$REGISTRY_PID" ] || stop_pid "$REGISTRY_PID" 10 || return 1
+  REGISTRY_PID=
+}
+# padded_module FILE BYTES : hello.wasm with a custom section (number 0, LEB128 size, name) of random bytes, which no compressor shortens.
+padded_module() {
+  local n=$(($2 + 8)) size=
+  while [ $n -gt 127 ]; do
+    size+=$(printf '\\x%02x' $((n & 127 | 128)))
+    n=$((n >> 7))
+  done
+  size+=$(printf '\\x%02x' "$n")
+  { cat "$BENCH_BUILD/guest/hello.wasm" && printf '%b' "\\x00$size\\x07padding" && head -c "$2" /dev/urandom; } >"$1"
+}
+# timed_us COMMAND… : how long it took, on stdout; what it says goes nowhere.
+timed_us() {
+  local from=$EPOCHREALTIME
+  "$@" >/dev/null 2>"$BENCH_DIR/said" || die "$* failed: $(head -c 600 "$BENCH_DIR/said")"
+  local to=$EPOCHREALTIME
+  echo $((${to/./} - ${from/./}))
+}
+skopeo_copy() { # DOCKER_REFERENCE FOLDER : on the disk when it ends
+  skopeo --insecure-policy copy -q --src-tls-verify=false "docker://$1" "oci:$2:1" && find "$2" -print0 | xargs -0 sync
+}
+figure_pull() {
+  local address=127.0.0.1 size=10000000 dir=$BENCH_DIR/pull rounds i skerry out
+  rounds=$([ "$BENCH_QUICK" = 1 ] && echo 2 || echo 15)
+  for i in docker-registry skopeo oras; do command -v "$i" >/dev/null || die "$i is not installed; run scripts/setup test."; done
+  skerry=$BENCH_BUILD/bin/skerry
+  mkdir "$dir"
+  padded_module "$dir/app.wasm" $size
+  address=127.0.0.1:$(free_port)
+  cat >"$dir/registry.yml" <<YAML
+version: 0.1
+log: {level: error, accesslog: {disabled: true}}
+storage: {filesystem: {rootdirectory: $dir/registry}}
+http: {addr: $address}
+YAML
+  docker-registry serve "$dir/registry.yml" >"$dir/registry.log" 2>&1 &
+  REGISTRY_PID=$!
+  wait_until 20 curl -s -o /dev/null "http://$address/v2/" || die "docker-registry does not answer: $(tail -n 5 "$dir/registry.log")"
+  (cd "$dir" && oras push --plain-http "$address/app:1" app.wasm:application/wasm) >/dev/null
+  printf 'mirrors: {"%s": {endpoint: ["http://%s"]}}\n' "$address" "$address" >"$dir/registries.yaml"
+  out=$dir/times
+  # The first also compiles the module. The others find its native code, as skopeo makes none; images are new to each.
+  timed_us "$skerry" image pull "$address/app:1" --registries "$dir/registries.yaml" --data-dir "$dir/first" >"$out.compiled"
+  for i in $(seq "$rounds"); do
+    mkdir -m 700 "$dir/data" && cp -a "$dir/first/node" "$dir/data/node"
+    sync
+    timed_us "$skerry" image pull "$address/app:1" --registries "$dir/registries.yaml" --data-dir "$dir/data" >>"$out"
+    rm -rf "$dir/data" && sync
+    timed_us skopeo_copy "$address/app:1" "$dir/layout" >>"$out.skopeo"
+    rm -rf "$dir/layout"
+  done
+  note "pull of 10 MB: $(median <"$out") µs, skopeo copy $(median <"$out.skopeo") µs; with the module's compilation $(cat "$out.compiled") µs"
+  ratio_row pull "$(calc "$size / $(median <"$out")")" MB/s "skopeo copy to an OCI layout, synced" "$(calc "$size / $(median <"$out.skopeo")")" ">=" 0.8
+  registry_stop
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sql/vfs_files.h"
+
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <memory>
+#include <vector>
+
+namespace skerry::sql {
+namespace {
+
+Result<> sync(const std::string& name, int flags) {
+  const int fd = ::open(name.c_str(), flags | O_CLOEXEC);
+  if (fd < 0) return Fail(errno_error(errno, "open " + name));
+  const int failed = ::fsync(fd) == 0 ? 0 : errno;
+  ::close(fd);
+  if (failed != 0) return Fail(errno_error(failed, "fsync " + name));
+  return {};
+}
+
+// A file of a VFS, closed once.
+class File {
+ public:
+  File() = default;
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+  ~File() {
+    if (open_) get()->pMethods->xClose(get());
+  }
+  bool open(sqlite3_vfs& vfs, const std::string& path, int flags) {
+    memory_.resize((static_cast<std::size_t>(vfs.szOsFile) + sizeof(std::max_align_t) - 1) / sizeof(std::max_align_t));
+    open_ = vfs.xOpen(&vfs, path.c_str(), get(), flags | SQLITE_OPEN_MAIN_DB, nullptr) == SQLITE_OK;
+    return open_;
+  }
+  sqlite3_file* get() { return reinterpret_cast<sqlite3_file*>(memory_.data()); }
+
+ private:
+  std::vector<std::max_align_t> memory_;
+  bool open_ = false;
+};
+
+}  // namespace
+
+bool VfsFiles::exists(const std::string& path) const {
+  if (vfs_.empty()) {
+    struct stat there {};
+    return ::stat(path.c_str(), &there) == 0;
+  }
+  sqlite3_vfs* vfs = sqlite3_vfs_find(vfs_.c_str());
+  int there = 0;
+  return vfs->xAccess(vfs, path.c_str(), SQLITE_ACCESS_EXISTS, &there) == SQLITE_OK && there != 0;
+}
+
+void VfsFiles::remove(const std::string& path) const {
+  if (vfs_.empty()) {
+    ::unlink(path.c_str());
+    return;
+  }
+  sqlite3_vfs* vfs = sqlite3_vfs_find(vfs_.c_str());
+  vfs->xDelete(vfs, path.c_str(), 1);
+}
+
+Result<> VfsFiles::move(const std::string& from, const std::string& to) const {
+  if (vfs_.empty()) {
+    TRY_OK(sync(from, O_RDONLY));
+    if (::rename(from.c_str(), to.c_str()) != 0) return Fail(errno_error(errno, "rename " + from + " to " + to));
+    const auto slash = to.rfind('/');
+    return sync(slash == std::string::npos ? "." : slash == 0 ? "/" : to.substr(0, slash), O_RDONLY | O_DIRECTORY);
+  }
+  sqlite3_vfs& vfs = *sqlite3_vfs_find(vfs_.c_str());
+  const auto failed = [&] { return Fail({Errc::Unavailable, "move " + from + " to " + to + " failed"}); };
+  {
+    File in, out;
+    sqlite3_int64 size = 0;
+    if (!in.open(vfs, from, SQLITE_OPEN_READWRITE) || in.get()->pMethods->xFileSize(in.get(), &size) != SQLITE_OK) return failed();
+    std::string bytes(static_cast<std::size_t>(size), '\0');
+    if (size > 0 && in.get()->pMethods->xRead(in.get(), bytes.data(), static_cast<int>(size), 0) != SQLITE_OK) return failed();
+    remove(to);
+    if (!out.open(vfs, to, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE)) return failed();
+    if (size > 0 && out.get()->pMethods->xWrite(out.get(), bytes.data(), static_cast<int>(size), 0) != SQLITE_OK) return failed();
+    if (out.get()->pMethods->xSync(out.get(), SQLITE_SYNC_FULL) != SQLITE_OK) return failed();
+  }
+  remove(from);
+  return {};
+}
+
+}  // namespace skerry::sql
