@@ -173,7 +173,7 @@ void SimNode::run() {
   for (auto& w : watches_) step(*w);
   const Instant t = deps_.world.now();
   slow_at_ = t;
-  minute_at_ = t + 1min;
+  minute_at_ = copy_at_ = t + 1min;
   table_.mark_all();
   renew_lease();
   tick();
@@ -374,6 +374,10 @@ void SimNode::tick() {
   if (t >= slow_at_) {
     slow_at_ = t + options_.slow_write_period;
     write_slowly();
+  }
+  if (t >= copy_at_ && !pumping_) {  // as Agent::State::copy_checkpoint()
+    copy_at_ = t + 24h;
+    if (auto done = checkpoint_->copy(); !done) deps_.world.trace("agent: no good copy: " + done.error().what);
   }
   if (t >= minute_at_) {
     minute_at_ = t + 1min;

@@ -168,7 +168,7 @@ class SimNode {
   bool rules_due_ = false;
   std::uint64_t keeper_generation_ = 0, drift_ = 0;
   Backoff lease_backoff_{1s, 30s};
-  Instant slow_at_{}, minute_at_{}, refilled_at_{};
+  Instant slow_at_{}, minute_at_{}, copy_at_{}, refilled_at_{};
   std::optional<Instant> armed_, status_armed_;
 };
 
