@@ -185,23 +185,14 @@ void SimNode::connect_keeper() {
     if (generation == keeper_generation_) on_keeper(std::move(e));
   }});
   // When it dies its socket says so at once, and a new one is started.
-  const auto look = std::make_shared<std::function<void()>>();
-  *look = [this, keeper = std::weak_ptr(deps_.machine.keeper), weak = std::weak_ptr(look)] {
-    if (!keeper.expired()) {
-      if (const auto again = weak.lock()) deps_.world.after(20ms, life_, [again] { (*again)(); });
-      return;
-    }
+  deps_.machine.when_keeper_ends(life_, [this] {
     deps_.world.after(kKeeperStart, life_, [this] {
       if (!deps_.machine.keeper) deps_.machine.start_keeper();
-      deps_.world.after(kKeeperStart, life_, [this] {
-        if (!deps_.machine.keeper) deps_.machine.start_keeper();
-        connect_keeper();
-        refill();
-        to_keeper(sandbox::Refilled{});
-      });
+      connect_keeper();
+      refill();
+      to_keeper(sandbox::Refilled{});
     });
-  };
-  deps_.world.after(20ms, life_, [look] { (*look)(); });
+  });
 }
 
 void SimNode::refill() {
@@ -557,6 +548,8 @@ void SimNode::carry_out(std::vector<agent::Effect> effects) {
     } else if (auto* gone = std::get_if<effect::Gone>(&one)) {
       status_.forget(gone->uid);
     } else if (auto* unusable = std::get_if<effect::Unusable>(&one)) {
+      const auto* entry = find(unusable->pod->uid());
+      watch(Resource::Pods).core.reject(unusable->pod, entry == nullptr ? nullptr : entry->core.object());
       deps_.world.trace(std::format("agent: a version of {} is not usable: {}", unusable->pod->name(), unusable->message));
     }
   }

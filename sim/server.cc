@@ -112,7 +112,9 @@ Result<kube::ObjectPtr> SimServer::patch_status(const ObjectKey& key, const std:
       on_told_backwards(uid, std::format("address {} after {}", address, facts.address_told));
     facts.address_told = address;
   }
-  const auto out = commit(Resource::Pods, Type::Modified, patched->dump());
+  const std::string json = patched->dump();
+  if (json == *found->json()) return found;  // nothing has changed: no new revision
+  const auto out = commit(Resource::Pods, Type::Modified, json);
   update_slices();
   return out;
 }

@@ -314,8 +314,14 @@ void Simulation::fault_once(const Scenario::Fault& what) {
       break;
     case FaultKind::DiskDamage:
       if (!machine_.powered()) break;
-      kill_agent();
-      if (disk_.damage(world_.random())) world_.trace("disk damaged");
+      if (!node_) break;
+      world_.trace("agent stops");
+      node_.reset();  // in order: its database is closed, so that what is damaged is more than a log
+      if (disk_.damage(world_.random())) {
+        world_.trace("disk damaged");
+        ++out_.damages;
+      }
+      start_agent(kSupervisor);
       break;
     case FaultKind::ClockJump: {
       const Duration far = world_.between({1s, 400 * 24h});

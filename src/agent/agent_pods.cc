@@ -45,6 +45,8 @@ void Agent::State::carry_out(std::vector<Effect> effects) {
     } else if (auto* gone = std::get_if<effect::Gone>(&effect)) {
       status.forget(gone->uid);
     } else if (auto* unusable = std::get_if<effect::Unusable>(&effect)) {
+      const PodEntry* entry = find(unusable->pod->uid());
+      pod_informer.reject(unusable->pod, entry == nullptr ? nullptr : entry->core.object());
       LOG_WARN("a version of a pod is not usable: the former holds", {"pod", unusable->pod->name()}, {"reason", unusable->message});
     }
   }

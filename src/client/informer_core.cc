@@ -89,6 +89,13 @@ Result<std::vector<Change>> InformerCore::on_list(std::vector<kube::ObjectPtr> i
   return out;
 }
 
+void InformerCore::reject(const kube::ObjectPtr& wrong, const kube::ObjectPtr& former) {
+  const auto at = cache_.find(wrong);
+  if (at == cache_.end() || differs(*at, wrong)) return;
+  if (former) kube::put(cache_, held(former, nullptr));
+  else cache_.erase(at);
+}
+
 std::optional<Change> InformerCore::on_got(const Result<kube::ObjectPtr>& got, Instant now) {
   CHECK(state_ == State::Getting);
   if (!got && got.error().code != Errc::NotFound) {

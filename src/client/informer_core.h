@@ -71,6 +71,8 @@ class InformerCore {
   std::uint64_t relists() const { return lists_; }
   // What the cache holds, for comparison with the server's (kube/digest.h).
   std::uint64_t digest() const { return digest_.value(); }
+  // What came cannot be: `former` (null: nothing) stays known in its place, so that the same revision, said rightly, is a change.
+  void reject(const kube::ObjectPtr& wrong, const kube::ObjectPtr& former);
   // The cache has drifted from the server: once what is under way has ended, the next action is List.
   void list_next() { list_next_ = true; }
   // Starts from what a checkpoint knows: the next action is Watch from `revision`. Only before the first poll.

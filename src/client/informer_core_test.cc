@@ -53,6 +53,16 @@ struct Core : ::testing::Test {
   }
 };
 
+TEST_F(Core, WhatIsRejectedIsAChangeWhenItIsSaidRightly) {
+  list({pod("a", 3)}, 9);
+  watch(9);
+  EXPECT_EQ(on(WatchEvent::Type::Modified, pod("a", 10, "uid-a")), "a@3>a@10");
+  core.reject(pod("a", 10), pod("a", 3));
+  EXPECT_EQ(on(WatchEvent::Type::Modified, pod("a", 10, "uid-a")), "a@3>a@10");
+  core.reject(pod("a", 3), nullptr);
+  EXPECT_EQ(core.cache().size(), 1u) << "it is not what is known any more";
+}
+
 // Goal: a list that leaves out what exists takes nothing away. Method: one list without two objects, of which one is really gone.
 TEST_F(Core, WhatAListLeavesOutIsAskedForByItsName) {
   InformerCore careful({.backoff_min = 100ms, .backoff_max = 1s, .confirm_removals = true}, random);

@@ -80,7 +80,12 @@ Result<> Database::configure(const Options& options) {
   sqlite3_limit(db_.get(), SQLITE_LIMIT_ATTACHED, 0);
   // The lock is taken by the first read and kept: no second process, and no shared-memory file. auto_vacuum works only
   // before the first table exists.
-  TRY_OK(exec(std::format("PRAGMA locking_mode=EXCLUSIVE; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA cache_size=-{}; "
+  TRY_OK(exec("PRAGMA locking_mode=EXCLUSIVE"));
+  // Said again of a database that has it, it is a write: on a full disk nobody could open what is to be read.
+  constexpr std::int64_t kIncremental = 2;
+  TRY(const auto vacuum, pragma("PRAGMA auto_vacuum"));
+  if (vacuum != kIncremental) TRY_OK(exec("PRAGMA auto_vacuum=INCREMENTAL"));
+  TRY_OK(exec(std::format("PRAGMA cache_size=-{}; "
                           "PRAGMA synchronous={}; PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF; PRAGMA temp_store=MEMORY;",
                           options.cache_kib, options.synchronous == Synchronous::Full ? "FULL" : "NORMAL")));
   {
@@ -166,7 +171,7 @@ Result<> Database::backup_to(const std::string& path) {
     const int finished = sqlite3_backup_finish(backup);
     if (stepped != SQLITE_DONE || finished != SQLITE_OK) return Fail(copy.error(finished != SQLITE_OK ? finished : stepped, "copy"));
     // The copy must be one file: out of WAL mode before it is renamed.
-    TRY_OK(copy.exec("PRAGMA journal_mode=DELETE;"));
+    TRY_OK(copy.exec("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=DELETE;"));
   }
   return files.move(part, path);
 }

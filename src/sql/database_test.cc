@@ -98,6 +98,24 @@ TEST(Database, RestoresTheLastGoodCopyOfADamagedFile) {
   EXPECT_TRUE(std::filesystem::exists(folder / "a.db.corrupt"));
 }
 
+TEST(Database, OpensOnADiskThatTakesNothing) {
+  FaultyVfs disk("full-open");
+  Database::Options on_it;
+  on_it.vfs = disk.name();
+  {
+    auto db = Database::open("a.db", on_it, kSchema).value();
+    ASSERT_TRUE(put(db, "k", "v"));
+    disk.restart();  // kill -9: the log is left as it is
+  }
+  disk.fail_at(1, FaultyVfs::Fault::Sticky, FaultyVfs::Reason::DiskFull);
+  auto db = Database::open("a.db", on_it, kSchema);
+  ASSERT_TRUE(db) << db.error().what;
+  EXPECT_EQ(get(*db, "k").value_or("nothing"), "v");
+  EXPECT_EQ(put(*db, "k", "w").error().code, Errc::Exhausted);
+  disk.heal();
+  EXPECT_TRUE(put(*db, "k", "w"));
+}
+
 // Goal: the power may go in the middle of a restore. Method: on a disk that fails, break it at each step, cut the power, open again.
 TEST(Restore, APowerCutInItsMiddleLosesNothingOfTheGoodCopy) {
   for (std::uint64_t n = 1;; ++n) {
@@ -107,7 +125,8 @@ TEST(Restore, APowerCutInItsMiddleLosesNothingOfTheGoodCopy) {
     {
       auto a = Database::open("a.db", on_it, kSchema).value();
       ASSERT_TRUE(put(a, "k", "v"));
-      ASSERT_TRUE(a.backup_to("good.db"));
+      const auto copied = a.backup_to("good.db");
+      ASSERT_TRUE(copied) << copied.error().what;
     }
     for (std::uint64_t i = 0; i < 64; ++i) disk.damage("a.db", 4096 + i);
     disk.fail_at(n, FaultyVfs::Fault::Sticky);

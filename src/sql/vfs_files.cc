@@ -23,6 +23,8 @@ Result<> sync(const std::string& name, int flags) {
   return {};
 }
 
+constexpr int kRename = 0x5f4b5201;  // FaultyVfs::kRename: the one VFS beside the system's
+
 // A file of a VFS, closed once.
 class File {
  public:
@@ -73,19 +75,10 @@ Result<> VfsFiles::move(const std::string& from, const std::string& to) const {
     return sync(slash == std::string::npos ? "." : slash == 0 ? "/" : to.substr(0, slash), O_RDONLY | O_DIRECTORY);
   }
   sqlite3_vfs& vfs = *sqlite3_vfs_find(vfs_.c_str());
-  const auto failed = [&] { return Fail({Errc::Unavailable, "move " + from + " to " + to + " failed"}); };
-  {
-    File in, out;
-    sqlite3_int64 size = 0;
-    if (!in.open(vfs, from, SQLITE_OPEN_READWRITE) || in.get()->pMethods->xFileSize(in.get(), &size) != SQLITE_OK) return failed();
-    std::string bytes(static_cast<std::size_t>(size), '\0');
-    if (size > 0 && in.get()->pMethods->xRead(in.get(), bytes.data(), static_cast<int>(size), 0) != SQLITE_OK) return failed();
-    remove(to);
-    if (!out.open(vfs, to, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE)) return failed();
-    if (size > 0 && out.get()->pMethods->xWrite(out.get(), bytes.data(), static_cast<int>(size), 0) != SQLITE_OK) return failed();
-    if (out.get()->pMethods->xSync(out.get(), SQLITE_SYNC_FULL) != SQLITE_OK) return failed();
-  }
-  remove(from);
+  File file;
+  if (!file.open(vfs, from, SQLITE_OPEN_READWRITE) || file.get()->pMethods->xSync(file.get(), SQLITE_SYNC_FULL) != SQLITE_OK ||
+      file.get()->pMethods->xFileControl(file.get(), kRename, const_cast<char*>(to.c_str())) != SQLITE_OK)
+    return Fail({Errc::Unavailable, "move " + from + " to " + to + " failed"});
   return {};
 }
 

@@ -12,7 +12,7 @@ class VfsFiles {
   explicit VfsFiles(std::string vfs) : vfs_(std::move(vfs)) {}  // empty: the system's
   bool exists(const std::string& path) const;
   void remove(const std::string& path) const;  // nothing happens if it is not there
-  // Takes the place of `to`; durable when it returns. On the system's files in one step; else copied, then removed.
+  // Takes the place of `to`, in one step; durable when it returns.
   Result<> move(const std::string& from, const std::string& to) const;
 
  private:
