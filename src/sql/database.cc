@@ -193,7 +193,10 @@ Result<Database::Opened> Database::open_or_restore(const std::string& path, cons
     Options copy_options = options;
     copy_options.integrity_check = IntegrityCheck::Quick;
     auto source = open(last_good, copy_options, migrations);
-    copied = source && source->backup_to(path);
+    auto done = source ? source->backup_to(path) : Result<>(Fail(source.error()));
+    copied = done.has_value();
+    // A disk that takes nothing now is no reason to go on without what the copy has.
+    if (!copied && done.error().code != Errc::Corrupt) return Fail(std::move(done).error().with("restoring " + path));
     if (!copied) LOG_WARN("last good copy is not usable", {"path", last_good});
   }
   TRY(auto database, open(path, options, migrations));

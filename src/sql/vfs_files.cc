@@ -51,11 +51,14 @@ class File {
 bool VfsFiles::exists(const std::string& path) const {
   if (vfs_.empty()) {
     struct stat there {};
-    return ::stat(path.c_str(), &there) == 0;
+    return ::stat(path.c_str(), &there) == 0 && there.st_size > 0;
   }
   sqlite3_vfs* vfs = sqlite3_vfs_find(vfs_.c_str());
   int there = 0;
-  return vfs->xAccess(vfs, path.c_str(), SQLITE_ACCESS_EXISTS, &there) == SQLITE_OK && there != 0;
+  if (vfs->xAccess(vfs, path.c_str(), SQLITE_ACCESS_EXISTS, &there) != SQLITE_OK || there == 0) return false;
+  File file;
+  sqlite3_int64 size = 0;
+  return file.open(*vfs, path, SQLITE_OPEN_READWRITE) && file.get()->pMethods->xFileSize(file.get(), &size) == SQLITE_OK && size > 0;
 }
 
 void VfsFiles::remove(const std::string& path) const {
