@@ -18,6 +18,9 @@ k() {
   ${CLUSTER_ENTER:+nsenter "--net=$CLUSTER_ENTER"} kubectl --kubeconfig "$CLUSTER_DIR/data/admin.kubeconfig" --cache-dir "$CLUSTER_DIR/kube-cache" "$@"
 }
 
+# kubectl on the node's own loopback.
+kl() { kubectl --kubeconfig "$CLUSTER_DIR/data/node/local.kubeconfig" --cache-dir "$CLUSTER_DIR/kube-cache" "$@"; }
+
 # A pair of ranges 10.N.0.0/16 and 10.N+1.0.0/16 that no route of this machine goes to.
 free_ranges() {
   local n taken
@@ -43,8 +46,10 @@ start_cluster() {
   CLUSTER_API=127.0.0.1:$(free_port)
   CLUSTER_NODE_PORT=$(free_port)
   while [ "$CLUSTER_API" = "127.0.0.1:$CLUSTER_NODE_PORT" ]; do CLUSTER_NODE_PORT=$(free_port); done
+  CLUSTER_LOCAL_PORT=$(free_port)
+  while [ "$CLUSTER_API" = "127.0.0.1:$CLUSTER_LOCAL_PORT" ] || [ "$CLUSTER_NODE_PORT" = "$CLUSTER_LOCAL_PORT" ]; do CLUSTER_LOCAL_PORT=$(free_port); done
   CLUSTER_POD_CIDR=10.$range.0.0/16
-  CLUSTER_OPTIONS=(--data-dir "$CLUSTER_DIR/data" --listen "$CLUSTER_API" --port "$CLUSTER_NODE_PORT"
+  CLUSTER_OPTIONS=(--data-dir "$CLUSTER_DIR/data" --listen "$CLUSTER_API" --port "$CLUSTER_NODE_PORT" --local-port "$CLUSTER_LOCAL_PORT"
     --pod-cidr "$CLUSTER_POD_CIDR" --service-cidr "10.$((range + 1)).0.0/16"
     --pod-namespace "$CLUSTER_ID" --cgroup "$CLUSTER_ID" "$@")
   launch_cluster

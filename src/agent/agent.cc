@@ -44,6 +44,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
       options(std::move(o)),
       work(loop),
       some_awake(loop),
+      may_change(loop),
       table({.core = {.node_name = options.node_name, .host_ip = options.node_address}, .plan = {}, .addresses = deps.network.options().pods, .pods_max = options.pods_max},
             [this] { work.set(); }),
       entries(table.entries()),
@@ -54,6 +55,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
       events(loop, deps.api, deps.clock, deps.random, {.node = options.node_name}),
       references(loop, deps.api, deps.clock, {}, [this] { for (auto& [uid, entry] : entries) { entry->core.on_references_changed(); mark(uid); } },
                  [this](std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr object) { store_object(kind, ns, name, std::move(object)); }),
+      owners(loop, deps.api, deps.clock, {}, [this](std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr object) { store_object(kind, ns, name, std::move(object)); }),
       images(loop, deps.clock, deps.random, {.image_folder = options.image_folder, .build = native_build(options), .registry = options.registry, .registries = options.registries},
              [this](const sandbox::Command& command, std::span<const int> fds) { keeper->send(command, fds); }),
       pod_informer(loop, deps.api, deps.random, {.resource = client::kPods, .namespace_ = "", .selectors = {.label = "", .field = "spec.nodeName=" + options.node_name}},
@@ -70,6 +72,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
       requests_lost(registry.counter("skerry_agent_requests_lost_total", "Requests inside sandboxes that died")),
       connections_lost(registry.counter("skerry_agent_connections_lost_total", "Connections to sandboxes that died: a request on them, not read yet, was lost too")),
       drift(registry.counter("skerry_agent_drift_total", "Differences to the API server that the node found and repaired")),
+      digests_compared(registry.counter("skerry_agent_digests_compared_total", "Comparisons of what the node holds with what the API server says")),
       checkpoint_writes(registry.counter("skerry_agent_checkpoint_writes_total", "Transactions of the node's checkpoint")),
       evictions(registry.counter("skerry_agent_evictions_total", "Pods ended for want of memory")),
       trims(registry.counter("skerry_agent_trims_total", "Sandboxes stopped early for want of memory")),
@@ -81,6 +84,8 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
   keeper_options.arguments = options.keeper_arguments;
   keeper_options.environment = options.keeper_environment;
   keeper = std::make_unique<KeeperDriver>(loop, std::move(keeper_options), KeeperDriver::Callbacks{[this](sandbox::Event event) { on_keeper(std::move(event)); }, [this] { refill(); }});
+  reporter.on_digests([this](const kube::Digests& servers) { compare(servers); });
+  reporter.on_node([this](const kube::ObjectPtr& node) { keep_node(node); });
   table.before_asking([this](PodEntry& entry) { tell_unrouted(entry); });
   registry.on_expose(metrics::write_process_metrics);
   registry.on_expose([this](metrics::Exposition& out) { reporter.standing().write_metrics(out); });
@@ -106,6 +111,8 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
     gauge("skerry_agent_pods", "Pods on this node", entries.size());
     gauge("skerry_agent_pods_ready", "Pods that are ready", ready);
     gauge("skerry_pods_awake", "Pods that have a process now", awake);
+    gauge("skerry_agent_local_changes_waiting", "Changes made at this node that the API server has not been told or not carried out yet", intents.intents().size());
+    gauge("skerry_agent_stand_ins", "Pods that this node made by itself while the API server was away", static_cast<std::uint64_t>(std::ranges::count_if(entries, [](const auto& e) { return e.second->stand_in; })));
     gauge("skerry_agent_api_connected", "1: the API server is there", reporter.reachable() ? 1 : 0);
     gauge("skerry_agent_checkpoint_bytes", "Size of the node's checkpoint", checkpoint ? static_cast<std::uint64_t>(checkpoint->bytes()) : 0);
     gauge("skerry_agent_statuses_waiting", "Pod statuses not yet taken by the API server", status.waiting());
@@ -178,6 +185,11 @@ rt::Task<> Agent::State::restore() {
   for (const kube::ObjectPtr& object : opened.loaded.objects) {
     if (object->kind() == "Service") restored_services.push_back(object);
     else if (object->kind() == "EndpointSlice") restored_slices.push_back(object);
+    else if (OwnerCache::is_owner(object->kind())) owners.restore(object);
+    else if (object->kind() == "Node") {
+      node_essence = essence_of(*object);
+      reporter.restore(object);
+    }
     else if (object->kind() != "Pod") references.restore(object);
   }
   if (deps.names != nullptr) {
@@ -194,6 +206,12 @@ rt::Task<> Agent::State::restore() {
   auto restored = table.restore(opened.loaded, now());
   for (const std::string& problem : restored.problems) LOG_WARN("pod not restored", {"reason", problem});
   carry_out(table.take_effects());
+  for (const auto& [uid, entry] : entries) owners.put_pod(*entry->core.object(), OwnerCache::Came::FromCheckpoint);
+  intents.set_next(static_cast<IntentId>(std::max<std::int64_t>(opened.loaded.number("next-intent-id", 1), 1)));
+  for (const auto& [id, body] : opened.loaded.intents) {
+    if (auto intent = Intent::restore(id, body)) intents.restore(std::move(*intent), deps.clock.instant());
+    else LOG_WARN("not restored", {"what", intent.error()});
+  }
   resume(opened.loaded, std::move(restored));
   co_return Result<>{};
 }
@@ -343,6 +361,7 @@ rt::Task<> Agent::State::stop(OnStop how) {
   CO_TRY_OK(co_await slice_informer.stop());
   CO_TRY_OK(co_await edge_informer.stop());
   CO_TRY_OK(co_await references.stop());
+  CO_TRY_OK(co_await owners.stop());
   CO_TRY_OK(co_await images.stop());
   CO_TRY_OK(co_await reporter.stop());
   CO_TRY_OK(co_await status.stop());
@@ -379,14 +398,19 @@ void Agent::State::on_service(const kube::ObjectPtr& before, const kube::ObjectP
 void Agent::State::on_slice(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
   const kube::Object& o = after ? *after : *before;
   journal.put_slowly("EndpointSlice", o.namespace_(), o.name(), after);
+  put_slice(o, after ? slice_without(after, held_addresses) : nullptr);
+}
+
+// A slice as Services and names shall have it; null: it is gone.
+void Agent::State::put_slice(const kube::Object& key, const kube::ObjectPtr& slice) {
   if (deps.names != nullptr) {
-    if (after) deps.names->names().put_slice(*after);
-    else deps.names->names().remove_slice(o.namespace_(), o.name());
+    if (slice) deps.names->names().put_slice(*slice);
+    else deps.names->names().remove_slice(key.namespace_(), key.name());
   }
   if (deps.services == nullptr) return;
   services_changed = true;
-  if (after) deps.services->rules().put_slice(*after);
-  else deps.services->rules().remove_slice(o.namespace_(), o.name());
+  if (slice) deps.services->rules().put_slice(*slice);
+  else deps.services->rules().remove_slice(key.namespace_(), key.name());
   deps.services->changed();
 }
 
@@ -417,6 +441,7 @@ Agent::~Agent() { CHECK(!state_->started); }
 rt::Task<> Agent::start() { return state_->start(); }
 rt::Task<> Agent::stop(OnStop how) { return state_->stop(how); }
 http::Handler& Agent::node_api() { return state_->node_api; }
+LocalView& Agent::local_view() { return *state_; }
 Agent::Summary Agent::summary() const {
   Summary out{.pods = state_->entries.size(), .connected = state_->reporter.reachable(), .keeper_pid = state_->keeper->welcome().pid};
   for (const auto& [uid, entry] : state_->entries) {

@@ -75,6 +75,7 @@ struct AgentOptions {
 };
 
 struct MachineFacts;  // agent/node_status.h
+class LocalView;      // agent/local_view.h
 
 struct AgentDeps {
   client::Client& api;
@@ -104,6 +105,8 @@ class Agent {
 
   // What :10250 serves; give it to an http::Server with TLS. Valid as long as the agent.
   http::Handler& node_api();
+  // What this node shows of itself on its loopback, and what may be changed there (local_view.h). Valid as long as the agent.
+  LocalView& local_view();
 
   struct Summary {
     std::size_t pods = 0, ready = 0, awake = 0;

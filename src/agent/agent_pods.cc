@@ -34,7 +34,10 @@ void Agent::State::on_pod(const kube::ObjectPtr& before, const kube::ObjectPtr& 
 void Agent::State::carry_out(std::vector<Effect> effects) {
   for (Effect& effect : effects) {
     if (auto* want = std::get_if<effect::Want>(&effect)) {
-      if (const PodEntry* entry = find(want->uid)) references.want(entry->core.plan());
+      if (const PodEntry* entry = find(want->uid)) {
+        references.want(entry->core.plan());
+        owners.put_pod(*entry->core.object(), entry->stand_in ? OwnerCache::Came::FromCheckpoint : OwnerCache::Came::Now);
+      }
     } else if (auto* refused = std::get_if<effect::Refused>(&effect)) {
       refuse_pod(std::move(*refused));
     } else if (auto* finished = std::get_if<effect::Finished>(&effect)) {
@@ -188,6 +191,10 @@ void Agent::State::refill() {
   work.set();
 }
 
+namespace {
+std::optional<Instant> earlier(std::optional<Instant> a, std::optional<Instant> b) { return a && b ? std::min(*a, *b) : a ? a : b; }
+}  // namespace
+
 // --- decisions and their execution ----------------------------------------------------------------------------------------
 
 // Durable before acted upon. Nothing new is begun while the disk refuses; what serves goes on serving.
@@ -217,7 +224,7 @@ rt::Task<> Agent::State::make_durable(std::shared_ptr<const std::vector<Change>>
 rt::Task<> Agent::State::pump() {
   for (;;) {
     if (!work.is_set() && !table.marked()) {
-      if (const auto deadline = table.deadline()) {
+      if (const auto deadline = earlier(table.deadline(), intents.deadline())) {
         CO_TRY_OK(co_await work.wait_for(std::clamp<Duration>(*deadline - deps.clock.instant(), 1ms, 60s)));
       } else {
         CO_TRY_OK(co_await work.wait());
@@ -225,6 +232,7 @@ rt::Task<> Agent::State::pump() {
     }
     work.reset();
     if (awake_changed) update_awake();
+    auto acts = poll_intents();
     auto round = table.round(now(), references);
     if (round.forgets) write_slowly(deps.clock.instant());
     std::vector<Change> write = journal.take();
@@ -234,6 +242,8 @@ rt::Task<> Agent::State::pump() {
     }
     for (auto& [uid, commands] : round.todo)
       for (Command& command : commands) execute(uid, command);
+    for (Act& one : acts) carry_out(one);
+    update_local_endpoints();
   }
 }
 
@@ -308,6 +318,8 @@ void Agent::State::execute(const std::string& uid, Command& command) {
     keeper->send(sandbox::Relog{relog->id.value()}, std::span(&fd, 1));
   } else if (auto* stop_pod = std::get_if<command::Stop>(&command)) {
     keeper->send(sandbox::StopPod{stop_pod->id.value(), static_cast<std::uint32_t>(stop_pod->grace / 1ms)});
+  } else if (auto* close = std::get_if<command::CloseListener>(&command)) {
+    entry->containers[close->container].listener.reset();
   } else if (auto* drop = std::get_if<command::Drop>(&command)) {
     ContainerRuntime& c = entry->containers[drop->container];
     c.placed = false;
@@ -319,13 +331,16 @@ void Agent::State::execute(const std::string& uid, Command& command) {
     table.release_address(uid);
     awake_changed = true;
   } else if (auto* post = std::get_if<command::PostStatus>(&command)) {
+    if (entry->stand_in) return;
     const bool settle = !entry->core.ready() && !entry->core.ended();
     status.post(name_of(*entry), std::move(post->json), settle ? StatusWriter::Urgency::MaySettle : StatusWriter::Urgency::Now);
   } else if (auto* event = std::get_if<command::PostEvent>(&command)) {
     events.post({.warning = event->type == command::PostEvent::Type::Warning, .object = name_of(*entry),
                  .field_path = std::format("spec.containers{{{}}}", event->container), .reason = std::move(event->reason), .message = std::move(event->message)});
   } else if (std::get_if<command::Delete>(&command) != nullptr) {
-    status.remove(name_of(*entry));
+    if (entry->stand_in) entry->core.on_vanished();  // nobody else has its object
+    else status.remove(name_of(*entry));
+    if (entry->stand_in) mark(uid);
   } else if (std::get_if<command::Forget>(&command) != nullptr) {
     forget(uid);
   }
@@ -337,6 +352,7 @@ void Agent::State::forget(const std::string& uid) {
   if (auto removed = logs.remove(entry->core.object()->namespace_(), entry->core.object()->name(), uid); !removed)
     LOG_WARN("logs not removed", {"reason", removed.error()});
   status.forget(uid);
+  owners.remove_pod(uid);
   table.forget(uid);
 }
 

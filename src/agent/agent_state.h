@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The agent's inside; only agent.cc, agent_edge.cc, agent_pods.cc and agent_ticks.cc include it. One loop, no locks.
+// The agent's inside; only agent.cc and agent_*.cc include it. One loop, no locks.
 //
 //   informers, keeper, images, timers ── on_* ──▶ PodTable (a PodCore each) ──┐
 //   pump(): one checkpoint write for all marked pods, then the commands ◀─────┘ round()
@@ -17,14 +17,19 @@
 #include "agent/api_writers.h"
 #include "agent/busy_pods.h"
 #include "agent/checkpoint.h"
+#include "agent/convergence.h"
 #include "agent/edge_config.h"
 #include "agent/image_manager.h"
+#include "agent/intents_core.h"
 #include "agent/journal.h"
 #include "agent/keeper_driver.h"
+#include "agent/local_slices.h"
+#include "agent/local_view.h"
 #include "agent/logs.h"
 #include "agent/memory_relief.h"
 #include "agent/node_api.h"
 #include "agent/node_reporter.h"
+#include "agent/owner_cache.h"
 #include "agent/pod_table.h"
 #include "agent/reference_cache.h"
 #include "client/informer.h"
@@ -37,7 +42,7 @@
 
 namespace skerry::agent {
 
-struct Agent::State final : public NodeView {
+struct Agent::State final : public NodeView, public LocalView {
   State(rt::Loop&, AgentDeps, AgentOptions);
 
   // agent.cc
@@ -59,6 +64,7 @@ struct Agent::State final : public NodeView {
   // agent_edge.cc
   void restore_edge_config(const Checkpoint::Loaded&);
   void on_edge_config(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
+  void compare(const kube::Digests&);
 
   // agent_ticks.cc
   rt::Task<> run_ticks();
@@ -103,6 +109,32 @@ struct Agent::State final : public NodeView {
   const std::string& node_name() const override { return options.node_name; }
   std::string health() const override;
 
+  // LocalView: agent_local.cc
+  std::vector<kube::ObjectPtr> objects() const override;
+  bool connected() const override { return reporter.reachable(); }
+  rt::Task<Changed> change(LocalChange) override;
+  kube::ObjectPtr shown_pod(const PodEntry&) const;
+  kube::ObjectPtr shown_deployment(const kube::ObjectPtr&) const;
+  void keep_node(const kube::ObjectPtr&);
+
+  // agent_intents.cc: changes that are made here (ADR 0036)
+  struct Sent {
+    IntentsCore::Verdict verdict;
+    std::string text;
+  };
+  rt::Task<Sent> send_upstream(LocalChange, std::optional<std::string> before);
+  rt::Task<> replay(Intent);
+  rt::Task<Changed> change_here(LocalChange, kube::ObjectPtr deployment);
+  Result<> check_room(const kube::Object& deployment, std::int64_t stand_ins) const;
+  const PodEntry* sibling_of(const kube::Object& deployment) const;
+  IntentsCore::Pods intent_pods() const;
+  std::vector<IntentPod> intent_pods_of(const kube::Object& deployment) const;
+  std::vector<Act> poll_intents();
+  void carry_out(Act&);
+  void make_stand_ins(const Intent&, std::int64_t count);
+  void update_local_endpoints();
+  void put_slice(const kube::Object& key, const kube::ObjectPtr& slice);
+
   rt::Loop& loop;
   AgentDeps deps;
   AgentOptions options;
@@ -116,20 +148,28 @@ struct Agent::State final : public NodeView {
   bool copying = false;
   Instant copy_at{};
   std::string disk_trouble;  // why the checkpoint cannot be written, or empty
-  rt::Event work, some_awake;
+  rt::Event work, some_awake, may_change;
+  bool changing = false;  // one change of change() at a time; may_change is set when it ends
   PodTable table;
   PodTable::Entries& entries;  // the table's
   LogFolder logs;
   NodeApi node_api;
-  NodeReporter reporter;
+  mutable NodeReporter reporter;  // it notes when a condition was seen first, also for who only reads
   StatusWriter status;
   EventWriter events;
   ReferenceCache references;
+  OwnerCache owners;
   ImageManager images;
   std::unique_ptr<KeeperDriver> keeper;
   client::Informer pod_informer, service_informer, slice_informer, edge_informer;
 
+  IntentsCore intents{{}};
+  std::set<std::string> held_addresses;
+  std::map<std::pair<std::string, std::string>, std::size_t> local_slices;  // Services with a slice of ours: hash of its bytes
+  bool slices_changed = false;
+
   Journal journal;  // for the next write; Services and slices: every few seconds
+  std::size_t node_essence = 0;  // of the Node on the disk
   std::vector<kube::ObjectPtr> restored_services, restored_slices;
   std::vector<std::uint64_t> strangers;  // keeper ids of an earlier agent's pods of which nothing is known here
   bool awake_changed = false, pods_listed = false, was_reachable = false;
@@ -140,11 +180,12 @@ struct Agent::State final : public NodeView {
   std::set<std::string> busy_now;  // uids
   bool services_changed = false;
   std::set<net::ServiceRules::Problem> problems_said;
+  Convergence convergence;
   EdgeConfig edge;
   std::vector<std::string> edge_problems;  // of the present edge-config
   rt::TaskGroup tasks;
 
-  metrics::CounterValue &pods_started, &exits, &requests_lost, &connections_lost, &drift, &checkpoint_writes, &evictions, &trims;
+  metrics::CounterValue &pods_started, &exits, &requests_lost, &connections_lost, &drift, &digests_compared, &checkpoint_writes, &evictions, &trims;
   metrics::Histogram& cold_start;
 };
 

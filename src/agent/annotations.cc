@@ -30,6 +30,7 @@ Result<PodAnnotations> parse_annotations(kube::Json annotations, const PodAnnota
       } else {
         TRY(out.idle_after, duration_between(name, text, kIdleAfterMin, kIdleAfterMax));
       }
+    } else if (key == "stand-in") {  // written by the node itself (ADR 0036); says nothing about how the pod runs
     } else if (key == "request-deadline") {
       TRY(out.request_deadline, duration_between(name, text, kRequestDeadlineMin, kRequestDeadlineMax));
     } else if (key == "isolation") {

@@ -66,12 +66,28 @@ EventWriter::EventWriter(rt::Loop& loop, client::Client& api, Clock& clock, Rand
 void EventWriter::start() { tasks_.spawn("event writer", run()); }
 
 void EventWriter::post(EventText event) {
+  Said& said = note(event);
+  said.last = clock_.now();
   if (queue_.size() >= options_.queue_max) {
     queue_.pop_front();
     ++dropped_;
   }
   queue_.push_back(std::move(event));
   work_.set();
+}
+
+// The entry of what was said, first in the list: counted up, or new.
+EventWriter::Said& EventWriter::note(const EventText& text) {
+  const auto known = std::ranges::find(said_, text, &Said::text);
+  if (known != said_.end()) {
+    said_.splice(said_.begin(), said_, known);
+    ++said_.front().count;
+    return said_.front();
+  }
+  const Time now = clock_.now();
+  said_.push_front({.text = text, .name = std::format("{}.{:016x}", text.object.name.substr(0, 230), random_.next()), .first = now, .last = now});
+  if (said_.size() > options_.recent_max) said_.pop_back();
+  return said_.front();
 }
 
 rt::Task<> EventWriter::run() {
@@ -100,33 +116,44 @@ rt::Task<> EventWriter::run() {
 }
 
 rt::Task<> EventWriter::send(EventText event) {
-  const std::string now = to_rfc3339(clock_.now());
-  const std::string key = std::format("{}|{}|{}|{}", event.object.uid, event.field_path, event.reason, event.message);
-  const auto known = std::ranges::find(recent_, key, [](const auto& r) { return r.first; });
-  if (known != recent_.end()) {
-    recent_.splice(recent_.begin(), recent_, known);
-    Recent& r = recent_.front().second;
+  auto known = std::ranges::find(said_, event, &Said::text);
+  if (known == said_.end()) {  // so many others were said since
+    note(event);
+    known = said_.begin();
+  }
+  const std::string namespace_ = event.object.namespace_.empty() ? "default" : event.object.namespace_, name = known->name;
+  const auto again = [&] { return std::ranges::find(said_, event, &Said::text); };  // it may be gone after any wait
+  if (known->delivered) {
     JsonEdit patch;
-    patch.root().set("count", ++r.count);
-    patch.root().set("lastTimestamp", now);
-    auto done = co_await api_.patch_quietly(client::kEvents, r.namespace_, r.name, client::PatchType::Merge, patch.dump());
+    patch.root().set("count", known->count);
+    patch.root().set("lastTimestamp", to_rfc3339(known->last));
+    auto done = co_await api_.patch_quietly(client::kEvents, namespace_, name, client::PatchType::Merge, patch.dump());
     if (done || done.error().code != Errc::NotFound) {
       if (!done) co_return Fail(std::move(done).error());
       co_return Result<>{};
     }
-    recent_.pop_front();  // it expired: say it anew
+    known = again();  // it expired: say it anew
+    if (known == said_.end()) co_return Result<>{};
+    known->delivered = false;
+    known->count = 1;
+    known->first = known->last;
   }
+  CO_TRY_OK(co_await api_.create_quietly(client::kEvents, namespace_, json_of(*known)));
+  if (known = again(); known != said_.end()) known->delivered = true;
+  co_return Result<>{};
+}
+
+std::string EventWriter::json_of(const Said& said) const {
+  const EventText& event = said.text;
   JsonEdit edit;
   MutJson root = edit.root();
   root.set("apiVersion", "v1");
   root.set("kind", "Event");
-  Recent recent{.name = std::format("{}.{:016x}", event.object.name.substr(0, 230), random_.next()),
-                .namespace_ = event.object.namespace_.empty() ? "default" : event.object.namespace_};
   MutJson meta = root.object("metadata");
-  meta.set("name", recent.name);
-  meta.set("namespace", recent.namespace_);
+  meta.set("name", said.name);
+  meta.set("namespace", event.object.namespace_.empty() ? std::string_view("default") : std::string_view(event.object.namespace_));
   MutJson object = root.object("involvedObject");
-  object.set("apiVersion", "v1");
+  object.set("apiVersion", event.kind == "Deployment" ? "apps/v1" : "v1");
   object.set("kind", event.kind);
   if (!event.object.namespace_.empty()) object.set("namespace", event.object.namespace_);
   object.set("name", event.object.name);
@@ -140,13 +167,22 @@ rt::Task<> EventWriter::send(EventText event) {
   source.set("host", options_.node);
   root.set("reportingComponent", "skerry");
   root.set("reportingInstance", options_.node);
-  root.set("firstTimestamp", now);
-  root.set("lastTimestamp", now);
-  root.set("count", 1);
-  CO_TRY_OK(co_await api_.create_quietly(client::kEvents, recent.namespace_, edit.dump()));
-  recent_.emplace_front(key, std::move(recent));
-  if (recent_.size() > options_.recent_max) recent_.pop_back();
-  co_return Result<>{};
+  root.set("firstTimestamp", to_rfc3339(said.first));
+  root.set("lastTimestamp", to_rfc3339(said.last));
+  root.set("count", said.count);
+  return edit.dump();
+}
+
+std::vector<kube::ObjectPtr> EventWriter::recent() const {
+  std::vector<kube::ObjectPtr> out;
+  for (const Said& said : said_) {
+    JsonEdit edit = JsonEdit::copy(kube::JsonDoc::parse(json_of(said)).value().root());
+    MutJson meta = edit.root().object("metadata");
+    meta.set("creationTimestamp", to_rfc3339(said.first));
+    meta.set("uid", said.name.substr(said.name.size() - 16));  // of no server
+    if (auto made = kube::Object::from_json(edit.dump())) out.push_back(std::move(*made));
+  }
+  return out;
 }
 
 }  // namespace skerry::agent

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the node tells the API server about pods. StatusWriter: the latest status of each pod (older ones are never sent),
-// then its deletion; what is sent when, status_core.h decides. EventWriter: Events,
-// one after another, repeated ones counted; they are dropped when they cannot be delivered: advice, not state.
+// then its deletion; what is sent when, status_core.h decides. EventWriter: Events, one after another, repeated ones counted;
+// they are dropped when they cannot be delivered: advice, not state. The last ones are kept, delivered or not, for who asks the
+// node itself (local_view.h).
 // Owner: the agent, on its loop.
 #pragma once
 #include <cstdint>
@@ -9,12 +10,14 @@
 #include <list>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "agent/status_core.h"
 #include "base/backoff.h"
 #include "base/random.h"
 #include "base/time.h"
 #include "client/client.h"
+#include "kube/object.h"
 #include "rt/loop.h"
 #include "rt/task_group.h"
 
@@ -52,13 +55,14 @@ struct EventText {
   std::string kind = "Pod";  // of the object
   PodName object;
   std::string field_path, reason, message;
+  friend bool operator==(const EventText&, const EventText&) = default;
 };
 
 class EventWriter {
  public:
   struct Options {
     std::string node;
-    std::size_t queue_max = 1000, recent_max = 256;
+    std::size_t queue_max = 1000, recent_max = 256;  // to be sent; kept
     Duration pause = 10ms;  // between two Events: they never crowd out what matters
   };
   EventWriter(rt::Loop&, client::Client&, Clock&, Random&, Options);
@@ -66,21 +70,28 @@ class EventWriter {
   rt::Task<> stop() { return tasks_.stop(); }
   void post(EventText);
   std::uint64_t dropped() const { return dropped_; }
+  // The last Events that were said, the newest first, each as the object that the API server has or would have.
+  std::vector<kube::ObjectPtr> recent() const;
 
  private:
-  struct Recent {
-    std::string name, namespace_;
+  struct Said {
+    EventText text;
+    std::string name;  // of the Event
     std::int64_t count = 1;
+    Time first{}, last{};
+    bool delivered = false;  // the API server has one of this name
   };
   rt::Task<> run();
   rt::Task<> send(EventText);
+  Said& note(const EventText&);
+  std::string json_of(const Said&) const;
 
   client::Client& api_;
   Clock& clock_;
   Random& random_;
   Options options_;
   std::deque<EventText> queue_;
-  std::list<std::pair<std::string, Recent>> recent_;  // newest first, by what was said
+  std::list<Said> said_;  // newest first
   std::uint64_t dropped_ = 0;
   Backoff away_{5s, 60s};
   rt::Event work_;

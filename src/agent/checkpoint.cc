@@ -18,11 +18,12 @@ namespace {
 constexpr std::size_t kKeyBytes = 32, kNonceBytes = 12, kTagBytes = 16;
 constexpr char kSealVersion = 1;
 
-constexpr std::array<std::string_view, 1> kMigrations = {
+constexpr std::array<std::string_view, 2> kMigrations = {
     "CREATE TABLE pods (uid TEXT PRIMARY KEY, object TEXT NOT NULL, state TEXT NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE objects (kind TEXT, namespace TEXT, name TEXT, sealed INTEGER NOT NULL, bytes BLOB NOT NULL,"
     " PRIMARY KEY (kind, namespace, name)) WITHOUT ROWID;"
     "CREATE TABLE numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;",
+    "CREATE TABLE intents (id INTEGER PRIMARY KEY, body TEXT NOT NULL);",
 };
 
 std::string random_bytes(std::size_t n, Random& random) {
@@ -159,6 +160,14 @@ Result<Checkpoint::Loaded> Checkpoint::load() {
       out.objects.push_back(std::move(*object));
     }
   }
+  {
+    TRY(auto read, database_.prepare("SELECT id, body FROM intents ORDER BY id"));
+    for (;;) {
+      TRY(const bool more, read.step());
+      if (!more) break;
+      out.intents.emplace_back(static_cast<std::uint64_t>(read.integer(0)), std::string(read.text(1)));
+    }
+  }
   TRY(auto read, database_.prepare("SELECT name, value FROM numbers"));
   for (;;) {
     TRY(const bool more, read.step());
@@ -191,6 +200,14 @@ Result<> Checkpoint::apply(const Change& change) {
   if (const auto* x = std::get_if<change::RemoveObject>(&change)) {
     TRY(auto remove, database_.prepare("DELETE FROM objects WHERE kind = ? AND namespace = ? AND name = ?"));
     return remove.run(x->kind, x->namespace_, x->name);
+  }
+  if (const auto* x = std::get_if<change::PutIntent>(&change)) {
+    TRY(auto put, database_.prepare("INSERT INTO intents VALUES (?,?) ON CONFLICT (id) DO UPDATE SET body = excluded.body"));
+    return put.run(static_cast<std::int64_t>(x->id), x->json);
+  }
+  if (const auto* x = std::get_if<change::RemoveIntent>(&change)) {
+    TRY(auto remove, database_.prepare("DELETE FROM intents WHERE id = ?"));
+    return remove.run(static_cast<std::int64_t>(x->id));
   }
   const auto& x = std::get<change::PutNumber>(change);
   TRY(auto put, database_.prepare("INSERT INTO numbers VALUES (?,?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"));

@@ -40,8 +40,11 @@ struct RemovePod { std::string uid; };
 struct PutObject { kube::ObjectPtr object; };                     // by kind, namespace, name; kind Secret is sealed
 struct RemoveObject { std::string kind, namespace_, name; };
 struct PutNumber { std::string name; std::int64_t value; };
+struct PutIntent { std::uint64_t id; std::string json; };         // intents_core.h
+struct RemoveIntent { std::uint64_t id; };
 }  // namespace change
-using Change = std::variant<change::PutPod, change::PutPodState, change::RemovePod, change::PutObject, change::RemoveObject, change::PutNumber>;
+using Change = std::variant<change::PutPod, change::PutPodState, change::RemovePod, change::PutObject, change::RemoveObject, change::PutNumber,
+                            change::PutIntent, change::RemoveIntent>;
 
 class Checkpoint {
  public:
@@ -52,6 +55,7 @@ class Checkpoint {
   struct Loaded {
     std::vector<Pod> pods;
     std::vector<kube::ObjectPtr> objects;
+    std::vector<std::pair<std::uint64_t, std::string>> intents;  // by id
     std::vector<std::string> lost;  // what could not be read, each with its reason: they come again from the API server
     std::int64_t number(std::string_view name, std::int64_t otherwise = 0) const;
     std::vector<std::pair<std::string, std::int64_t>> numbers;

@@ -46,6 +46,16 @@ TEST_F(CheckpointTest, GivesBackWhatWasWrittenAfterAReopen) {
   EXPECT_TRUE(loaded.lost.empty());
 }
 
+TEST_F(CheckpointTest, KeepsIntentsInTheirOrder) {
+  {
+    auto checkpoint = Checkpoint::open(folder_, random_).value();
+    ASSERT_TRUE(checkpoint.write({change::PutIntent{7, "seven"}, change::PutIntent{3, "three"}, change::PutIntent{5, "five"}}));
+    ASSERT_TRUE(checkpoint.write({change::PutIntent{3, "three again"}, change::RemoveIntent{5}}));
+  }
+  const auto loaded = Checkpoint::open(folder_, random_).value().load().value();
+  EXPECT_THAT(loaded.intents, ::testing::ElementsAre(::testing::Pair(3, "three again"), ::testing::Pair(7, "seven")));
+}
+
 TEST_F(CheckpointTest, SecretsAreNotOnDiskInClearAndNeedTheNodesKey) {
   {
     auto checkpoint = Checkpoint::open(folder_, random_).value();

@@ -51,6 +51,7 @@ Identity::Identity(rt::Loop& loop, Deps deps, Options options)
       tasks_(loop) {}
 
 void Identity::start() {
+  if (const auto folder = IdentityFolder::open(options_.folder)) folder->sweep();
   tasks_.spawn("client certificate", run(Purpose::Client));
   tasks_.spawn("serving certificate", run(Purpose::Serving));
 }

@@ -57,14 +57,17 @@ Result<StoredCertificate> parse_stored(std::string_view text) {
 
 Result<IdentityFolder> IdentityFolder::open(std::filesystem::path path) {
   TRY_OK(os::make_folders(path, 0700));
+  return IdentityFolder(std::move(path));
+}
+
+void IdentityFolder::sweep() const {
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(path, error)) {
+  for (const auto& entry : std::filesystem::directory_iterator(path_, error)) {
     if (entry.path().filename().native().find(".pem.tmp.") == std::string::npos) continue;
     std::error_code failed;
     std::filesystem::remove(entry.path(), failed);
     if (failed) LOG_WARN("what an interrupted save left could not be removed", {"file", entry.path().string()}, {"reason", failed.message()});
   }
-  return IdentityFolder(std::move(path));
 }
 
 std::filesystem::path IdentityFolder::file(RenewalCore::Purpose purpose) const {

@@ -23,8 +23,10 @@ struct StoredCertificate {
 
 class IdentityFolder {
  public:
-  // Made with mode 0700 if absent; what an interrupted save has left is removed.
+  // Made with mode 0700 if absent.
   static Result<IdentityFolder> open(std::filesystem::path);
+  // Removes what interrupted saves have left. While nobody saves.
+  void sweep() const;
   // Nothing: there is none. Corrupt: it is not what save() writes, or its key is not its certificate's; says what to do.
   Result<std::optional<StoredCertificate>> load(RenewalCore::Purpose) const;
   Result<> save(RenewalCore::Purpose, const StoredCertificate&) const;

@@ -72,6 +72,7 @@ TEST_F(Folder, APowerCutAtAnyPointLeavesAWholePair) {
     std::ofstream(path_ / "client.pem.tmp.4242") << text.substr(0, written);
     const auto again = IdentityFolder::open(path_);
     ASSERT_TRUE(again);
+    again->sweep();
     const auto loaded = again->load(Purpose::Client);
     ASSERT_TRUE(loaded && *loaded);
     EXPECT_EQ((*loaded)->pair.key_pem, former.pair.key_pem);

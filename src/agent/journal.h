@@ -26,6 +26,8 @@ class Journal {
 
   // With the next write; object null: remove.
   void put(std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr);
+  void put_intent(std::uint64_t id, std::string json) { changes_.emplace_back(change::PutIntent{id, std::move(json)}); }
+  void remove_intent(std::uint64_t id) { changes_.emplace_back(change::RemoveIntent{id}); }
   void put_number(std::string_view name, std::int64_t value);
   // With the next collect(); only the latest of each.
   void put_slowly(std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr);

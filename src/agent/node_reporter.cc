@@ -6,8 +6,13 @@
 
 #include "base/backoff.h"
 #include "base/log.h"
+#include "kube/resources.h"
+#include "kube/strategic_merge.h"
 
 namespace skerry::agent {
+namespace {
+constexpr Duration kNodeFreshFor = 5s, kNodeAgain = std::chrono::hours(6);  // labels and taints change seldom, and bytes on the wire are few
+}  // namespace
 
 NodeReporter::NodeReporter(rt::Loop& loop, client::Client& api, Clock& clock, Random& random, const AgentOptions& options, Images images, Machine read)
     : api_(api), clock_(clock), random_(random), options_(options), images_(std::move(images)), read_(std::move(read)), status_(options),
@@ -23,16 +28,49 @@ void NodeReporter::start() {
 rt::Task<> NodeReporter::register_node() {
   auto created = co_await api_.create(client::kNodes, "", status_.node(machine_, images_(), clock_.now()));
   if (created) {
-    uid_ = (*created)->uid();
+    heard(std::move(*created));
     LOG_INFO("node registered", {"node", options_.node_name});
     co_return Result<>{};
   }
   if (created.error().code != Errc::AlreadyExists && created.error().code != Errc::Conflict) co_return Fail(std::move(created).error());
   CO_TRY(auto node, co_await api_.patch(client::kNodes, "", options_.node_name, client::PatchType::Strategic, status_.metadata_patch()));
-  uid_ = node->uid();
+  heard(std::move(node));
   CO_TRY_OK(co_await api_.patch_status_quietly(client::kNodes, "", options_.node_name, client::PatchType::Strategic, status_.status_patch(machine_, images_(), clock_.now())));
   LOG_INFO("node taken over", {"node", options_.node_name});
   co_return Result<>{};
+}
+
+void NodeReporter::restore(kube::ObjectPtr node) {
+  uid_ = node->uid();
+  node_ = std::move(node);
+}
+
+void NodeReporter::heard(kube::ObjectPtr node) {
+  uid_ = node->uid();
+  node_ = std::move(node);
+  heard_at_ = clock_.instant();
+  if (on_node_) on_node_(node_);
+}
+
+void NodeReporter::want_node() {
+  if (!reachable_ || clock_.instant() - heard_at_ < kNodeFreshFor) return;
+  node_wanted_ = true;
+  touch();
+}
+
+kube::ObjectPtr NodeReporter::node() {
+  const auto ours = kube::JsonDoc::parse(status_.node(machine_, images_(), clock_.now()));
+  if (!ours) return node_;
+  auto edit = node_ ? kube::JsonEdit::copy(node_->parse().root()) : kube::JsonEdit();
+  if (!kube::strategic_merge(kube::find_kind("v1", "Node")->message(), edit.root(), ours->root())) return node_;
+  auto made = kube::Object::from_json(edit.dump());
+  return made ? std::move(*made) : node_;
+}
+
+kube::ObjectPtr NodeReporter::lease() const {
+  if (renewed_time_ == Time{}) return nullptr;
+  auto made = kube::Object::from_json(lease_body(options_.node_name, uid_, machine_annotation(machine_), renewed_time_));
+  return made ? std::move(*made) : nullptr;
 }
 
 rt::Task<> NodeReporter::run_status() {
@@ -57,6 +95,13 @@ rt::Task<> NodeReporter::run_status() {
         metadata_due_ = true;
         done = Fail(std::move(patched).error());
       }
+      changed_.set();
+    } else if (node_wanted_ || (node_ && clock_.instant() - heard_at_ >= kNodeAgain)) {
+      node_wanted_ = false;
+      heard_at_ = clock_.instant();  // not again at once if it fails
+      auto got = co_await api_.get(client::kNodes, "", options_.node_name);
+      if (got) heard(std::move(*got));
+      else done = Fail(std::move(got).error());
       changed_.set();
     } else {
       std::string essence = status_.essence(machine_, images_());
@@ -92,7 +137,8 @@ rt::Task<> NodeReporter::renew() {
   const bool say_machine = !reachable_ || standing_.refused() || clock_.instant() - machine_said_at_ >= kMachineEvery;
   if (lease_known_) {
     auto renewed = co_await api_.patch_quietly(client::kLeases, "kube-node-lease", options_.node_name, client::PatchType::Merge,
-                                               lease_renewal(options_.node_name, say_machine ? machine : "", options_.lease_period, clock_.now()));
+                                               lease_renewal(options_.node_name, say_machine ? machine : "", options_.lease_period, clock_.now()), digest_wish());
+    if (renewed) take_digests(*renewed);
     if (renewed && say_machine) machine_said_at_ = clock_.instant();
     if (renewed) co_return Result<>{};
     if (renewed.error().code != Errc::NotFound) co_return Fail(std::move(renewed).error());
@@ -107,6 +153,20 @@ rt::Task<> NodeReporter::renew() {
   }
   machine_said_at_ = clock_.instant();
   co_return Result<>{};
+}
+
+http::Headers NodeReporter::digest_wish() {
+  http::Headers out;
+  if (!on_digests_ || clock_.instant() - digest_asked_ < digest_period_ - options_.lease_period / 2) return out;
+  digest_asked_ = clock_.instant();
+  out.set(kube::kDigestHeader, "?");
+  return out;
+}
+void NodeReporter::take_digests(const http::Headers& headers) {
+  const std::string_view text = headers.get(kube::kDigestHeader);
+  if (text.empty()) return;
+  if (const auto digests = kube::parse_digests(text)) on_digests_(*digests);
+  else LOG_WARN("digests not understood: nothing is compared", {"text", text.substr(0, 200)});
 }
 
 // After a silence the server may show this node as Unknown, and only a status takes that back. A machine that slept has lost time

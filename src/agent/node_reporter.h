@@ -10,6 +10,7 @@
 #include "agent/node_status.h"
 #include "base/random.h"
 #include "client/client.h"
+#include "kube/digest.h"
 #include "rt/loop.h"
 #include "rt/task_group.h"
 
@@ -29,18 +30,34 @@ class NodeReporter {
     metadata_due_ = true;
     touch();
   }
+  // Asks with the Lease, about so often, for what the server holds for this node (docs/wire/digest.md); `answer` gets the digests. A
+  // server that does not know them gives none.
+  void compare_every(Duration period) { digest_period_ = period; }
+  void on_digests(std::function<void(const kube::Digests&)> answer) { on_digests_ = std::move(answer); }
   NodeStatus& status() { return status_; }
   const MachineFacts& machine() const { return machine_; }
   const std::string& node_uid() const { return uid_; }
   bool reachable() const { return reachable_; }  // the last exchange with the API server was answered
   ApiStanding& standing() { return standing_; }
+  // The Node as the server had it last, with our status of now; and its Lease as it was renewed last, or null.
+  kube::ObjectPtr node();
+  kube::ObjectPtr lease() const;
+  // From the checkpoint: what the server said of the Node (labels, taints, uid) before this start.
+  void restore(kube::ObjectPtr node);
+  // Somebody looks at node(): get the server's word soon, if it is not of just now. Without that, every few hours.
+  void want_node();
+  // Called with each answer about the Node. On the loop.
+  void on_node(std::function<void(const kube::ObjectPtr&)> said) { on_node_ = std::move(said); }
 
  private:
   rt::Task<> run_status();
   rt::Task<> run_lease();
   rt::Task<> register_node();
   rt::Task<> renew();
+  void heard(kube::ObjectPtr node);
   void on_renewed();
+  http::Headers digest_wish();
+  void take_digests(const http::Headers&);
 
   client::Client& api_;
   Clock& clock_;
@@ -52,8 +69,15 @@ class NodeReporter {
   ApiStanding standing_;
   MachineFacts machine_;
   std::string uid_, said_;
+  kube::ObjectPtr node_;  // the server's last word
+  Instant heard_at_{};
+  bool node_wanted_ = false;
+  std::function<void(const kube::ObjectPtr&)> on_node_;
   Instant said_at_{}, machine_said_at_{}, renewed_at_{};
   Time renewed_time_{};
+  Duration digest_period_ = 60s;
+  Instant digest_asked_{};
+  std::function<void(const kube::Digests&)> on_digests_;
   bool registered_ = false, reachable_ = false, lease_known_ = false, metadata_due_ = false;
   rt::Event changed_, registered_event_;
   rt::TaskGroup tasks_;

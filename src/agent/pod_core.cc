@@ -31,6 +31,7 @@ std::string describe(const Command& c) {
           },
           [](const command::Relog& x) { return std::format("relog {} id={} attempt={}", x.container, x.id.value(), x.attempt); },
           [](const command::Stop& x) { return std::format("stop {} id={} grace={}", x.container, x.id.value(), to_human(x.grace)); },
+          [](const command::CloseListener& x) { return std::format("close-listener {}", x.container); },
           [](const command::Drop& x) { return std::format("drop {} id={}", x.container, x.id.value()); },
           [](const command::Release&) { return std::string("release"); },
           [](const command::PostStatus& x) { return "status " + x.json; },
@@ -99,6 +100,39 @@ void PodCore::on_vanished() {
   vanished_ = true;
   plan_.deleting = true;
   plan_.grace = Duration{0};
+}
+
+// Its container stops, in order, and goes through its start again when it may; step() takes it out of the keeper.
+void PodCore::lay_down(Container& c, std::size_t i, Now now) {
+  if (c.in_keeper) {
+    set_ended(c, {}, now, "Completed");
+    ++c.restarts;
+    event(Type::Normal, i, "Killing", std::format("Stopping container {}", plan_.containers[i].name));
+  }
+  c.started.reset();
+  c.backoff = Duration{0};
+}
+
+void PodCore::hold(std::string message, Now now) {
+  if (held() || plan_.deleting) return;
+  held_ = std::move(message);
+  hold_at_ = now.mono + std::min(options_->lame_duck, plan_.grace / 2);
+}
+void PodCore::release() {
+  held_.clear();
+  hold_at_.reset();
+  for (Container& c : containers_)
+    if (c.stage == Stage::Start) wait(c, Stage::Start, "ContainerCreating", "");
+}
+
+void PodCore::restart(Now now) {
+  if (held() || plan_.deleting) return;
+  for (std::size_t i = 0; i < containers_.size(); ++i) {
+    Container& c = containers_[i];
+    if (c.stage != Stage::Serving) continue;
+    lay_down(c, i, now);
+    wait(c, Stage::Start, "ContainerCreating", "");
+  }
 }
 
 void PodCore::on_unrouted(Now now) {
@@ -273,7 +307,7 @@ void PodCore::evict(std::string message, Now now) {
 // --- decisions ----------------------------------------------------------------------------------------------------
 
 bool PodCore::ready() const {
-  return !plan_.deleting && std::ranges::all_of(containers_, [](const Container& c) { return c.stage == Stage::Serving; });
+  return !plan_.deleting && held_.empty() && std::ranges::all_of(containers_, [](const Container& c) { return c.stage == Stage::Serving; });
 }
 bool PodCore::ended() const {
   return vanished_ || plan_.deleting || plan_.finished || !evicted_.empty() ||
@@ -356,6 +390,11 @@ std::vector<Command> PodCore::poll(Now now, const References& references) {
 void PodCore::step(std::size_t i, Now now, const References& references, std::vector<Command>& out) {
   Container& c = containers_[i];
   const ContainerPlan& plan = plan_.containers[i];
+  const bool answer_on_its_way = c.stage == Stage::Opening || c.stage == Stage::Putting;
+  if (held() && now.mono >= *hold_at_ && c.stage != Stage::Start && c.stage != Stage::Stopping && c.stage != Stage::Ended && !answer_on_its_way) {
+    lay_down(c, i, now);
+    wait(c, Stage::Start, "ScaledDown", held_);
+  }
   // Out of the keeper while it must not run: nobody wakes it. What is inside its other workers, or in one that a connection has
   // woken since, is finished first, within the grace; an evicted pod has none.
   const bool must_not_run = c.stage == Stage::CrashBackoff || c.stage == Stage::Ended || c.stage == Stage::Start;
@@ -379,6 +418,14 @@ void PodCore::step(std::size_t i, Now now, const References& references, std::ve
   if ((c.stage == Stage::ImageBackoff) && now.mono >= c.until) c.stage = Stage::Start;
   if (c.stage == Stage::ListenBackoff && now.mono >= c.until) c.stage = Stage::Prepared;
   if (c.stage == Stage::ConfigError && (config_retry_ || now.mono >= c.until)) c.stage = Stage::Prepared;
+  if (c.stage == Stage::Start && held()) {
+    if (c.waiting_reason != "ScaledDown") wait(c, Stage::Start, "ScaledDown", held_);
+    if (c.listening && !c.in_keeper) {
+      c.listening = false;
+      out.push_back(command::CloseListener{i});
+    }
+    return;
+  }
   if (c.stage == Stage::Start) {
     if (!refused_by_node_.empty()) {
       if (c.waiting_message != refused_by_node_) event(Type::Warning, i, "Unsupported", refused_by_node_);
@@ -531,6 +578,7 @@ std::optional<Instant> PodCore::deadline() const {
     }
   }
   if (address_retry_ && address_.empty() && !plan_.deleting) consider(*address_retry_);
+  if (hold_at_ && std::ranges::any_of(containers_, [](const Container& c) { return c.stage == Stage::Serving; })) consider(*hold_at_);
   if (stop_at_ && std::ranges::any_of(containers_, [](const Container& c) { return c.stage == Stage::Serving; })) consider(*stop_at_);
   return first;
 }

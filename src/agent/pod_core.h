@@ -71,6 +71,7 @@ struct Put {
 };
 struct Relog { std::size_t container; KeeperId id; std::uint32_t attempt; };       // a new attempt writes to its own file
 struct Stop { std::size_t container; KeeperId id; Duration grace; };               // drain, then kill; answered by on_stopped
+struct CloseListener { std::size_t container; };                                   // it is out of the keeper: connections are refused
 struct Drop { std::size_t container; KeeperId id; };                               // out of the keeper's table now; kills what runs
 struct Release {};                                                                 // close listeners, give the address back
 struct PostStatus { std::string json; };                                           // body of a PATCH of /status
@@ -79,7 +80,7 @@ struct Delete { std::string uid; };                                             
 struct Forget {};                                                                  // nothing of it is left on the node
 }  // namespace command
 using Command = std::variant<command::PrepareImage, command::AllocateAddress, command::OpenListener, command::Put, command::Relog,
-                             command::Stop, command::Drop, command::Release, command::PostStatus, command::PostEvent,
+                             command::Stop, command::CloseListener, command::Drop, command::Release, command::PostStatus, command::PostEvent,
                              command::Delete, command::Forget>;
 std::string describe(const Command&);  // one line, for traces; no environment values
 
@@ -104,6 +105,13 @@ class PodCore {
   void on_desired(kube::ObjectPtr, PodPlan);  // a newer version of the same uid
   void on_vanished();                         // the object is gone from the API: end at once. Kept by save()
   void on_references_changed() { config_retry_ = true; }
+  // An operator wants fewer pods than there are (ADR 0036): this one is no longer ready, is drained and left without a process and
+  // a listener, with its object and address, until it is released. Not kept by save(): who holds it says so again.
+  void hold(std::string message, Now);
+  void release();
+  bool held() const { return !held_.empty(); }
+  // Every container that serves is drained and started again; its listener stays open meanwhile.
+  void restart(Now);
   void on_unrouted(Now);                      // it is being deleted, and no Service sends it connections any more
 
   void on_image_pulling(std::size_t container);
@@ -146,6 +154,8 @@ class PodCore {
   // Why it has not started yet, as its status says; nothing once it ran.
   std::string_view waiting(std::size_t container) const;
   bool over(std::size_t container) const { return containers_[container].stage == Stage::Ended; }  // it will not run again
+  // The status as it is now, as a patch of the pod: what the API server is told, or would be.
+  std::string status(Now) const;
   bool ready() const;
   bool ended() const;  // terminal, or on its way out
   bool vanished() const { return vanished_; }  // the API server has it no more; also after a restart
@@ -187,6 +197,7 @@ class PodCore {
   void step(std::size_t index, Now, const References&, std::vector<Command>&);
   bool open_and_put(std::size_t index, Now, const References&, std::vector<Command>&);
   void end_pod(Now, std::vector<Command>&);
+  void lay_down(Container&, std::size_t index, Now);
   void wait(Container&, Stage, std::string_view reason, std::string message);
   void event(command::PostEvent::Type, std::size_t container, std::string_view reason, std::string message);
   Duration next_retry(Container&) const;
@@ -206,6 +217,8 @@ class PodCore {
   bool tells_scheduled_;  // the pod came with its node: no scheduler has said so
   std::optional<Instant> address_retry_, stop_at_;
   std::string evicted_;
+  std::string held_;                 // why it is held, or empty
+  std::optional<Instant> hold_at_;   // until then connections that are on their way are taken
   std::optional<Time> start_time_;
   Condition initialized_, ready_, containers_ready_;
   std::size_t posted_ = 0;  // hash of the status that was posted last

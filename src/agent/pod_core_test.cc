@@ -157,6 +157,73 @@ TEST_F(PodCoreTest, ServesOnUntilNoServiceNamesIt) {
   EXPECT_FALSE(core_->leaving());
 }
 
+// Goal: a held pod is drained and refuses connections, keeps its address, and comes back as a new attempt. Method: what is decided, step by step.
+TEST_F(PodCoreTest, AHeldPodIsDrainedAndStartsAgainWhenReleased) {
+  make(pod_json());
+  serve();
+  trace_.clear();
+  core_->hold("fewer were asked for", now());
+  EXPECT_FALSE(core_->ready()) << "no Service sends it anything from now on";
+  note("held");
+  poll();
+  EXPECT_EQ(*core_->deadline(), clock_.instant() + 1s);
+  clock_.advance(1s);
+  note("connections on their way are served");
+  poll();
+  core_->on_stopped(0, {}, now());
+  note("drained");
+  poll();
+  EXPECT_TRUE(core_->poll(now(), references_).empty());
+  EXPECT_EQ(core_->deadline(), std::nullopt) << "nothing to wait for";
+  core_->release();
+  note("released");
+  poll();
+  core_->on_image_ready(0, std::make_shared<const PreparedImage>(PreparedImage{.image_id = "reg.example/app@sha256:abc", .key = "k1", .kind = sandbox::GuestKind::HttpHandler}), "image is on the node");
+  poll();
+  core_->on_listening(0);
+  poll();
+  core_->on_placed(0, now());
+  poll();
+  EXPECT_TRUE(core_->ready());
+  EXPECT_EQ(core_->restarts(0), 1u);
+  expect_golden("held");
+}
+
+TEST_F(PodCoreTest, ReleasedBeforeItStoppedItGoesOn) {
+  make(pod_json());
+  serve();
+  core_->hold("fewer were asked for", now());
+  poll();
+  clock_.advance(500ms);
+  core_->release();
+  clock_.advance(10s);
+  for (const Command& c : poll()) EXPECT_FALSE(std::holds_alternative<command::Stop>(c));
+  EXPECT_TRUE(core_->ready());
+  EXPECT_EQ(core_->restarts(0), 0u);
+}
+
+// Goal: a restart refuses no connection. Method: the listener is never closed, and put again once the former attempt is drained.
+TEST_F(PodCoreTest, IsRestartedInPlaceBehindAnOpenListener) {
+  make(pod_json());
+  serve();
+  trace_.clear();
+  core_->restart(now());
+  EXPECT_FALSE(core_->ready());
+  poll();
+  EXPECT_THAT(trace_, HasSubstr("stop 0 id=100 grace=30s"));
+  core_->on_image_ready(0, std::make_shared<const PreparedImage>(PreparedImage{.image_id = "reg.example/app@sha256:abc", .key = "k1", .kind = sandbox::GuestKind::HttpHandler}), "image is on the node");
+  poll();
+  EXPECT_THAT(trace_, ::testing::Not(HasSubstr("put 0"))) << "two of one uid";
+  core_->on_stopped(0, {}, now());
+  poll();
+  EXPECT_THAT(trace_, ::testing::AllOf(HasSubstr("drop 0 id=100"), HasSubstr("put 0 id=100"), HasSubstr("attempt=1")));
+  EXPECT_THAT(trace_, ::testing::Not(::testing::AnyOf(HasSubstr("close-listener"), HasSubstr("open-listener"))));
+  core_->on_placed(0, now());
+  poll();
+  EXPECT_TRUE(core_->ready());
+  EXPECT_THAT(last_status(), HasSubstr(R"("phase":"Running")"));
+}
+
 TEST_F(PodCoreTest, SaysWhatItWaitsForUntilItRan) {
   make(pod_json());
   EXPECT_EQ(core_->waiting(0), "ContainerCreating");

@@ -51,7 +51,7 @@ class StatusBuilder {
       return failed || !ran ? "Failed" : "Succeeded";
     }
     // Running from the first start of all its containers on, whatever becomes of them.
-    const bool started = std::ranges::all_of(all, [](const auto& c) { return c.started || c.end; });
+    const bool started = std::ranges::all_of(all, [](const auto& c) { return c.started || c.end || c.last; });
     return started ? "Running" : "Pending";
   }
 
@@ -90,8 +90,9 @@ class StatusBuilder {
       scheduled.set("lastTransitionTime", to_rfc3339(*core_.start_time_));
     }
     condition(list, "Initialized", core_.initialized_, true, "", "");
-    condition(list, "Ready", core_.ready_, core_.ready(), core_.plan_.deleting && unready.empty() ? "PodTerminating" : reason,
-              core_.plan_.deleting && unready.empty() ? "the pod is being deleted" : message);
+    const bool held = core_.held() && unready.empty();
+    condition(list, "Ready", core_.ready_, core_.ready(), core_.plan_.deleting && unready.empty() ? "PodTerminating" : held ? "ScaledDown" : reason,
+              core_.plan_.deleting && unready.empty() ? "the pod is being deleted" : held ? core_.held_ : message);
     condition(list, "ContainersReady", core_.containers_ready_, unready.empty(), reason, message);
   }
 
@@ -138,6 +139,12 @@ class StatusBuilder {
 };
 
 std::string PodCore::build_status(Now now) { return StatusBuilder(*this, now).run(); }
+
+std::string PodCore::status(Now now) const {
+  PodCore copy(*this);  // telling it here does not count as having told the API server
+  if (!copy.start_time_) copy.start_time_ = now.wall;
+  return copy.build_status(now);
+}
 
 std::string PodCore::save() const {
   JsonEdit edit;

@@ -91,7 +91,7 @@ PodTable::Restored PodTable::restore(const Checkpoint::Loaded& loaded, Now now) 
   saved_keeper_id_ = next_keeper_id_;
   for (const Checkpoint::Pod& pod : loaded.pods) {
     if (auto problem = take_over(pod, now)) out.problems.push_back(std::move(*problem));
-    else if (!find(pod.object->uid())->core.vanished()) out.objects.push_back(pod.object);
+    else if (const PodEntry* entry = find(pod.object->uid()); !entry->core.vanished() && !entry->stand_in) out.objects.push_back(pod.object);
   }
   for (const kube::ObjectPtr& object : loaded.objects) {
     if (object->kind() != "Pod") continue;
@@ -164,8 +164,22 @@ void PodTable::add(const kube::ObjectPtr& object) {
   mark(object->uid());
 }
 
+void PodTable::end_stand_in(const std::string& uid, Time now) {
+  PodEntry* entry = find(uid);
+  if (entry == nullptr || !entry->stand_in || entry->core.object()->deleting()) return;
+  auto edit = kube::JsonEdit::copy(entry->core.object()->parse().root());
+  edit.root().object("metadata").set("deletionTimestamp", to_rfc3339(now));
+  auto leaving = kube::Object::from_json(edit.dump());
+  CHECK(leaving.has_value());  // only a time was added to a good one
+  auto plan = plan_pod(**leaving, options_.plan);
+  if (plan) entry->core.on_desired(std::move(*leaving), std::move(*plan));
+  else entry->core.on_vanished();
+  mark(uid);
+}
+
 void PodTable::on_listed(const std::function<kube::ObjectPtr(std::string_view, std::string_view)>& listed) {
   for (auto& [uid, entry] : entries_) {
+    if (entry->stand_in) continue;
     const auto object = listed(entry->core.object()->namespace_(), entry->core.object()->name());
     if (object && object->uid() == uid) continue;
     entry->core.on_vanished();

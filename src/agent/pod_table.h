@@ -36,10 +36,14 @@ struct ContainerRuntime {
   std::vector<std::int32_t> pids;
 };
 
+// A pod that this node made by itself (ADR 0036). No API server gives such a uid, so nobody else can make a pod look like one.
+inline constexpr std::string_view kStandInUid = "stand-in-";
+
 struct PodEntry {
-  PodEntry(PodCore c) : core(std::move(c)), containers(core.containers()) {}
+  PodEntry(PodCore c) : core(std::move(c)), containers(core.containers()), stand_in(core.object()->uid().starts_with(kStandInUid)) {}
   PodCore core;
   std::vector<ContainerRuntime> containers;
+  bool stand_in = false;        // the API server does not know it: it is told nothing of it
   bool held_by_keeper = false;  // it was adopted: it runs whatever starts are held back
   std::size_t saved = 0;        // hash of the state on the disk
   std::size_t essence = 0;      // hash of what matters of the object on the disk
@@ -91,6 +95,9 @@ class PodTable {
 
   // The API server's word about one pod. before null: new; after null: gone.
   void on_pod(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
+  // A stand-in, made here; it ends by a newer version that is being deleted (end_stand_in), as other pods do.
+  void add_stand_in(const kube::ObjectPtr& pod) { add(pod); }
+  void end_stand_in(const std::string& uid, Time now);
   // After the first list: a pod of the checkpoint that `listed` does not know (it answers null, or another uid) is ended.
   void on_listed(const std::function<kube::ObjectPtr(std::string_view ns, std::string_view name)>& listed);
   std::vector<Effect> take_effects() { return std::exchange(effects_, {}); }

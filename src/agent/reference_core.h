@@ -51,6 +51,11 @@ class ReferenceCore final : public References {
   Found secret(std::string_view ns, std::string_view name) const override { return find(Kind::Secret, ns, name); }
   Found runtime_class(std::string_view name) const override { return find(Kind::RuntimeClass, "", name); }
 
+  // ConfigMaps and RuntimeClasses that are known; never a Secret.
+  void for_each_open(const std::function<void(const kube::ObjectPtr&)>& visit) const {
+    for (const auto& [key, e] : entries_)
+      if (std::get<Kind>(key) != Kind::Secret && e.object) visit(e.object);
+  }
   static std::string_view kind_name(Kind);
 
  private:

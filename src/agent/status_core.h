@@ -19,6 +19,7 @@ namespace skerry::agent {
 
 struct PodName {
   std::string uid, namespace_, name;
+  friend bool operator==(const PodName&, const PodName&) = default;
 };
 
 class StatusCore {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <format>
+#include <set>
 
 #include "apiserver/signing_request.h"
 #include "kube/selector.h"
@@ -89,6 +90,63 @@ ApiResult<> authorize_related(const Call& call, std::string_view node) {
   return {};
 }
 
+// The owner that controls an object, if it is of that kind.
+struct Controller {
+  std::string name, uid;
+};
+std::optional<Controller> controller_of(const kube::Object& object, std::string_view kind) {
+  const auto doc = object.parse();
+  for (const Json owner : doc.root()["metadata"]["ownerReferences"].items()) {
+    if (owner["controller"].boolean() && owner["kind"].str() == kind && owner["apiVersion"].str() == "apps/v1") return Controller{std::string(owner["name"].str()), std::string(owner["uid"].str())};
+  }
+  return std::nullopt;
+}
+
+// Does this ReplicaSet control a pod that is bound to the node, or this Deployment one that does?
+bool owns_pod_of(const Call& call, std::string_view node) {
+  const auto& store = call.server.store;
+  const ObjectPtr asked = store.newest(call.id(), call.route.namespace_, call.route.name);
+  if (!asked) return false;
+  std::set<std::string> sets;  // those ReplicaSets by their names, then looked at once each
+  const auto pods = store.list(call.server.id("pods"), {.namespace_ = call.route.namespace_, .filter = [&](const kube::Object& pod) {
+                                 if (pod.node_name() != node) return false;
+                                 const auto set = controller_of(pod, "ReplicaSet");
+                                 if (!set) return false;
+                                 if (asked->kind() == "ReplicaSet") return set->uid == asked->uid();
+                                 if (!sets.insert(set->name).second) return false;
+                                 const ObjectPtr object = store.newest(call.server.id("replicasets.apps"), call.route.namespace_, set->name);
+                                 const auto above = object && object->uid() == set->uid ? controller_of(*object, "Deployment") : std::nullopt;
+                                 return above && above->uid == asked->uid();
+                               }});
+  return pods && !pods->items.empty();
+}
+
+// What a node needs to show who owns its pods, and to tell what was changed at it while it was alone (ADR 0036).
+ApiResult<> authorize_owner(const Call& call, std::string_view node) {
+  const Route& route = call.route;
+  const bool deployment = route.resource == "deployments", scale = deployment && route.subresource == "scale";
+  const bool getting = route.verb == "get" && (route.subresource.empty() || scale), patching = route.verb == "patch" && deployment && (route.subresource.empty() || scale);
+  if (route.name.empty() || (!getting && !patching)) return ApiFail(denied(call, "a node can only get, by name, what owns its pods, and scale or restart such Deployments"));
+  if (!owns_pod_of(call, node)) return ApiFail(denied(call, std::format("no relationship found between node '{}' and this object", node)));
+  return {};
+}
+
+// Of a Deployment a node changes the number (through scale) and when it was restarted.
+ApiResult<> admit_restart(const Call& call, std::string_view node, Json object, const ObjectPtr& old) {
+  const auto rest = [](Json whole) {
+    JsonEdit edit = JsonEdit::copy(whole);
+    MutJson metadata = edit.root().object("metadata"), inner = edit.root().object("spec").object("template").object("metadata");
+    for (const char* name : {"resourceVersion", "generation", "managedFields"}) metadata.remove(name);
+    MutJson annotations = inner["annotations"];
+    if (annotations) annotations.remove("kubectl.kubernetes.io/restartedAt");
+    if (annotations && annotations.size() == 0) inner.remove("annotations");
+    return edit.freeze();
+  };
+  const auto before = old->parse();
+  if (rest(object).root().equals(rest(before.root()).root())) return {};
+  return ApiFail(restricted(call, old->name(), std::format("node \"{}\" can only scale a deployment, and set the annotation kubectl.kubernetes.io/restartedAt of its template", node)));
+}
+
 ApiResult<> authorize_node(const Call& call, std::string_view node) {
   const Route& route = call.route;
   const std::string_view verb = route.verb, resource = route.resource, sub = route.subresource;
@@ -122,6 +180,7 @@ ApiResult<> authorize_node(const Call& call, std::string_view node) {
     if (verb == "create" || (reading && reads_own_request(call))) return {};
     if (reading) return ApiFail(denied(call, "a node can only read its own requests, by name"));
   }
+  if (route.group == "apps" && (resource == "replicasets" || resource == "deployments")) return authorize_owner(call, node);
   if (route.group == "node.k8s.io" && resource == "runtimeclasses" && sub.empty() && reading) return {};
   return ApiFail(denied(call));
 }
@@ -221,6 +280,7 @@ ApiResult<User> authenticate(const Server& server, const http::Request& request)
     status.message = std::format("this client certificate of node \"{}\" (begun {}) was replaced by one begun {}, which is in use: a machine that still shows the "
                                  "former holds a copy, or an old backup, of the node's credentials", node, to_rfc3339(not_before),
                                  to_rfc3339(server.identities.newest(node)->not_before));
+    status.details.present = true;
     status.details.causes.push_back({std::string(kReplaced), std::string(node), ""});
     return status;
   };
@@ -318,6 +378,7 @@ ApiResult<> admit_node_write(const Call& call, Json object, const ObjectPtr& old
       return ApiFail(restricted(call, name, std::format("node \"{}\" cannot update labels through pod status", node)));
     }
   }
+  if (resource == "deployments" && old) return admit_restart(call, node, object, old);
   if (resource == "events" && old && (old->parse().root()["source"]["host"].str() != node || object["source"]["host"].str() != node)) {
     return ApiFail(restricted(call, name, std::format("node \"{}\" can only update events whose source.host is itself", node)));
   }

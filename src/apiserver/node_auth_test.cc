@@ -151,6 +151,56 @@ TEST_F(NodeAuth, WritesItsOwnNodePodsAndLease) {
   EXPECT_EQ(get(kDefault, "secrets/of-n1"), 403) << "its pod is gone";
 }
 
+// Goal: a node sees what owns its pods, and may tell two things of such a Deployment that were changed at it (ADR 0036). Method: two
+// Deployments of one form, a pod of the first on n1, one of the second on n2.
+TEST_F(NodeAuth, ScalesAndRestartsTheDeploymentsOfItsPods) {
+  s.as_admin();
+  const std::string apps = "/apis/apps/v1/namespaces/default";
+  for (const char* node : {"n1", "n2"}) {
+    const std::string spec = std::format(R"("selector":{{"matchLabels":{{"d":"{0}"}}}},"template":{{"metadata":{{"labels":{{"d":"{0}"}}}},"spec":{{"containers":[{{"name":"c","image":"i"}}]}}}})", node);
+    const auto deployment = s.post(apps + "/deployments", std::format(R"({{"metadata":{{"name":"d-{}"}},"spec":{{{}}}}})", node, spec));
+    ASSERT_EQ(deployment.code, 201) << deployment.body;
+    const auto owner = [](std::string_view kind, const Reply& of) {
+      return std::format(R"("ownerReferences":[{{"apiVersion":"apps/v1","kind":"{}","name":"{}","uid":"{}","controller":true}}])", kind, of.at("metadata.name"), of.at("metadata.uid"));
+    };
+    const auto set = s.post(apps + "/replicasets", std::format(R"({{"metadata":{{"name":"rs-{}",{}}},"spec":{{{}}}}})", node, owner("Deployment", deployment), spec));
+    ASSERT_EQ(set.code, 201) << set.body;
+    make(std::format("{}/pods", kDefault), std::format(R"({{"metadata":{{"name":"owned-{}",{}}},"spec":{{"nodeName":"{}","containers":[{{"name":"c","image":"i"}}]}}}})", node, owner("ReplicaSet", set), node));
+  }
+  s.as_node("n1");
+  const std::string mine = apps + "/deployments/d-n1", theirs = apps + "/deployments/d-n2", at = R"("kubectl.kubernetes.io/restartedAt":"2026-01-01T00:00:00Z")";
+  const auto annotate = [](std::string_view what) { return std::format(R"({{"spec":{{"template":{{"metadata":{{"annotations":{{{}}}}}}}}}}})", what); };
+  const std::vector<Write> writes = {
+      {"GET", mine, "", 200},
+      {"GET", mine + "/scale", "", 200},
+      {"GET", apps + "/replicasets/rs-n1", "", 200},
+      {"GET", theirs, "", 403, "no relationship found between node 'n1' and this object"},
+      {"GET", apps + "/replicasets/rs-n2", "", 403, "no relationship"},
+      {"GET", apps + "/deployments/none", "", 403, "no relationship"},
+      {"GET", apps + "/deployments", "", 403, "by name"},
+      {"GET", apps + "/replicasets?watch=1", "", 403, "by name"},
+      {"PATCH", mine + "/scale", R"({"spec":{"replicas":4}})", 200},
+      {"PATCH", theirs + "/scale", R"({"spec":{"replicas":4}})", 403, "no relationship"},
+      {"PUT", mine + "/scale", R"({"kind":"Scale","apiVersion":"autoscaling/v1","metadata":{"name":"d-n1","namespace":"default"},"spec":{"replicas":5}})", 403},
+      {"PATCH", mine, annotate(at), 200},
+      {"PATCH", mine, annotate(R"("kubectl.kubernetes.io/restartedAt":null)"), 200},
+      {"PATCH", mine, annotate(at + R"(,"other":"1")"), 403, "can only scale a deployment"},
+      {"PATCH", mine, R"({"spec":{"replicas":9}})", 403, "can only scale a deployment"},
+      {"PATCH", mine, R"({"metadata":{"labels":{"a":"b"}}})", 403, "can only scale a deployment"},
+      {"PATCH", mine, R"({"spec":{"template":{"spec":{"containers":[{"name":"c","image":"evil"}]}}}})", 403, "can only scale a deployment"},
+      {"PATCH", theirs, annotate(at), 403, "no relationship"},
+      {"PATCH", mine + "/status", R"({"status":{"replicas":9}})", 403},
+      {"PATCH", apps + "/replicasets/rs-n1/scale", R"({"spec":{"replicas":9}})", 403},
+      {"DELETE", mine, "", 403},
+  };
+  for (const Write& write : writes) {
+    const auto reply = s.send(write.method, write.target, write.body, std::string_view(write.method) == "PATCH" ? "application/merge-patch+json" : "application/json");
+    EXPECT_EQ(reply.code, write.code) << ::testing::PrintToString(write) << '\n' << reply.body;
+    EXPECT_THAT(reply.body, HasSubstr(write.says)) << ::testing::PrintToString(write);
+  }
+  EXPECT_EQ(s.get(mine).at("spec.replicas"), "4");
+}
+
 TEST_F(NodeAuth, ANameAloneMakesNoNode) {
   s.groups = {};
   EXPECT_EQ(get("/api/v1", "pods"), 403);

@@ -86,6 +86,7 @@ ApiResult<> authorize_renewal(const Call& call) {
   Status status = kube::status_unauthorized();
   status.message = std::format("the client certificate of {} ended on {}: all that it may do now is to be renewed, by a CertificateSigningRequest of {} for its own "
                                "key", call.user.name, to_rfc3339(call.user.expired_at), kNodeSigner);
+  status.details.present = true;
   status.details.causes.push_back({std::string(kEnded), "", ""});
   return ApiFail(std::move(status));
 }

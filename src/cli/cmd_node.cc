@@ -21,6 +21,7 @@
 #include "cli/daemon.h"
 #include "cli/kubeconfig.h"
 #include "cli/layout.h"
+#include "cli/local_api.h"
 #include "cli/registries_file.h"
 #include "client/client.h"
 #include "http/client.h"
@@ -61,6 +62,7 @@ std::string config_text(const NodeOptions& o) {
   root.set("nodeName", o.node_name);
   root.set("nodeAddress", o.node_address);
   root.set("port", static_cast<std::int64_t>(o.port));
+  root.set("localPort", static_cast<std::int64_t>(o.local_port));
   auto overcommit = root.object("overcommit");
   overcommit.set("cpu", o.overcommit.cpu);
   overcommit.set("memory", o.overcommit.memory);
@@ -74,6 +76,7 @@ std::string config_text(const NodeOptions& o) {
   root.set("registries", o.registries.empty() ? kRegistriesFile : o.registries.string());
   root.set("podsMax", static_cast<std::int64_t>(o.pods_max));
   root.set("leasePeriod", std::format("{}s", std::chrono::floor<std::chrono::seconds>(o.lease_period).count()));
+  root.set("acceptNewMachine", o.accept_new_machine);
   root.set("onExit", o.on_exit == OnExit::Stop ? "stop" : "keep");
   return edit.dump();
 }
@@ -122,6 +125,7 @@ class NodeProcess {
                                          .tls = server_tls(credentials_),
                                          .connections_max = 512,
                                          .body_bytes_max = 4096});  // nothing that it serves has a body
+    if (options_.local_port != 0) TRY_OK(open_local());
     return tell_identity();
   }
 
@@ -136,6 +140,7 @@ class NodeProcess {
     names_started_ = true;
     CO_TRY_OK(front_->start());
     front_started_ = true;
+    start_local();
     tasks_.spawn("certificates", renew_certificates([this] { return take_up_certificates(); }));
     LOG_INFO("skerry is ready", {"node", options_.node_name}, {"address", options_.node_address}, {"port", front_->port()});
     co_return Result<>{};
@@ -147,6 +152,8 @@ class NodeProcess {
     };
     const bool stop_pods = options_.on_exit == OnExit::Stop;
     said("certificates", co_await tasks_.stop());
+    if (local_started_) said("local api", co_await local_front_->stop());
+    if (local_started_) said("local api", co_await local_->stop());
     if (identity_started_) said("identity", co_await identity_->stop());
     if (front_started_) said("node api", co_await front_->stop());
     if (agent_started_) said("agent", co_await agent_->stop(stop_pods ? agent::OnStop::StopPods : agent::OnStop::KeepPods));
@@ -201,6 +208,34 @@ class NodeProcess {
     server.forward.ours = {cluster_dns_.str(), network_->own_address().str()};
     names_.emplace(loop_, random_, std::move(server));
     return {};
+  }
+
+  // kubectl on loopback: what this machine's own root asks of its node, whether or not the line is there.
+  Result<> open_local() {
+    TRY(auto credentials, make_local_credentials(DataLayout{options_.data_dir}.node(), options_.node_name, options_.local_port, clock_.now()));
+    local_.emplace(loop_, agent_->local_view(), agent_->node_api(), clock_, random_, LocalApi::Options{.node = options_.node_name});
+    local_front_.emplace(loop_, *local_,
+                         http::Server::Options{.name = "local api",
+                                               .address = "127.0.0.1",
+                                               .port = options_.local_port,
+                                               .tls = local_tls(credentials),
+                                               .connections_max = 64,
+                                               .body_bytes_max = 256 << 10});
+    return {};
+  }
+  static http::ServerTls local_tls(const LocalCredentials& c) {
+    return {.certificate_pem = c.serving.certificate_pem, .key_pem = c.serving.key_pem, .client_ca_pem = c.ca_pem};
+  }
+  // The node serves without it: a port that is taken, by a second node of this machine say, ends nothing.
+  void start_local() {
+    if (!local_front_) return;
+    if (auto listening = local_front_->start(); !listening) {
+      LOG_WARN("this node does not answer kubectl on its loopback: give --local-port another port, or 0", {"port", options_.local_port}, {"reason", listening.error()});
+      return;
+    }
+    local_->start();
+    local_started_ = true;
+    LOG_INFO("this node answers kubectl on its loopback", {"port", options_.local_port}, {"kubeconfig", (DataLayout{options_.data_dir}.node() / "local.kubeconfig").string()});
   }
 
   // The agent runs, so nobody else has these sockets, and what the checkpoint knows is answered from the first query on.
@@ -262,6 +297,10 @@ class NodeProcess {
       LOG_INFO("serving certificate renewed");
     }
     credentials_ = std::move(fresh);
+    if (local_started_) {
+      TRY(const auto local, make_local_credentials(DataLayout{options_.data_dir}.node(), options_.node_name, options_.local_port, clock_.now()));
+      TRY_OK(local_front_->set_tls(local_tls(local)));
+    }
     return tell_identity();
   }
 
@@ -281,8 +320,10 @@ class NodeProcess {
   std::set<std::string> remarks_;  // said already; a few at most, since nothing in them changes by itself
   std::optional<agent::Agent> agent_;
   std::optional<http::Server> front_;
+  std::optional<LocalApi> local_;
+  std::optional<http::Server> local_front_;
   rt::TaskGroup tasks_{loop_};
-  bool proxy_started_ = false, identity_started_ = false, names_started_ = false, agent_started_ = false, front_started_ = false;
+  bool proxy_started_ = false, identity_started_ = false, names_started_ = false, agent_started_ = false, front_started_ = false, local_started_ = false;
 };
 
 // `skerry up` starts server and node together: the kubeconfig may not be there yet.

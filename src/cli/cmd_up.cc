@@ -40,7 +40,7 @@ std::vector<std::string> node_arguments(const UpOptions& o) {
   const auto& n = o.node;
   std::vector<std::string> out{"node", "--data-dir", n.data_dir.string(), "--node-name", n.node_name,
                                "--overcommit", std::format("cpu={},memory={}", n.overcommit.cpu, n.overcommit.memory),
-                               "--port", std::to_string(n.port), "--pods-max", std::to_string(n.pods_max),
+                               "--port", std::to_string(n.port), "--local-port", std::to_string(n.local_port), "--pods-max", std::to_string(n.pods_max),
                                "--pod-namespace", n.pod_namespace, "--cgroup", n.cgroup,
                                "--pod-cidr", n.pod_cidr, "--service-cidr", n.service_cidr, "--on-exit", "stop", "--parent", std::to_string(::getpid())};
   out.insert(out.end(), {"--lease-period", std::format("{}s", std::chrono::floor<std::chrono::seconds>(n.lease_period).count())});

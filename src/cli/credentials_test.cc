@@ -9,6 +9,8 @@
 
 #include "cli/kubeconfig.h"
 #include "os/file.h"
+#include "pki/folder.h"
+#include "pki/kubeconfig.h"
 
 namespace skerry::cli {
 namespace {
@@ -32,6 +34,19 @@ class CredentialsTest : public ::testing::Test {
     ASSERT_TRUE(info) << what;
     EXPECT_LE(info->not_before, now) << what;
     EXPECT_GE(info->not_after, now + at_least) << what;
+  }
+  void write(const pki::Kubeconfig& config) { ASSERT_TRUE(os::write_file_atomically(layout_.node_kubeconfig(), pki::to_yaml(config), 0600)); }
+  // The operator gives the node of another machine's server a kubeconfig.
+  pki::KeyPair give(const pki::CertificateAuthority& ca, Time now, std::string name = "system:node:edge-1", std::string organization = "system:nodes") {
+    const auto pair = ca.issue({.common_name = std::move(name), .organizations = {std::move(organization)}}, now).value();
+    write({.user = "n", .server = "https://192.0.2.1:6443", .ca_pem = ca.pair().certificate_pem, .client = pair, .token = {}, .namespace_ = {}});
+    return pair;
+  }
+  // The node has got itself a certificate.
+  pki::KeyPair save(const pki::CertificateAuthority& ca, Time now) {
+    const auto pair = ca.issue({.common_name = "system:node:edge-1", .organizations = {"system:nodes"}}, now).value();
+    EXPECT_TRUE(agent::IdentityFolder::open(layout_.node_pki())->save(agent::RenewalCore::Purpose::Client, {pair, pki::inspect_keys(ca.pair().certificate_pem).value(), false}));
+    return pair;
   }
   std::map<std::string, ino_t> files() const {
     std::map<std::string, ino_t> out;
@@ -94,6 +109,90 @@ TEST_F(CredentialsTest, ANodeOfAnotherServerRenewsItsServingCertificate) {
   EXPECT_EQ(read_node_credentials(layout_, node_, kStart + kDay * 200)->serving.certificate_pem, before->serving.certificate_pem);
   const auto after = read_node_credentials(layout_, node_, kStart + kDay * 300);
   expect_good("node serving", after->serving.certificate_pem, kStart + kDay * 300, kDay * 360);
+}
+
+// Goal: where `skerry server` renews the node's certificates in its data folder, the node does not. Method: `skerry up`'s folder, also
+// with a certificate that the node got for itself when the folder was of another server.
+TEST_F(CredentialsTest, InTheServersFolderTheNodeAsksForNothing) {
+  ASSERT_TRUE(make_server_credentials(layout_, server_, kStart));
+  auto node = read_node_credentials(layout_, node_, kStart).value();
+  EXPECT_FALSE(node.client_managed);
+  EXPECT_FALSE(node.serving_managed);
+  save(pki::Folder::open(layout_.pki())->authority("skerry", kStart).value(), kStart + kDay);
+  const auto fresh = read_node_credentials(layout_, node_, kStart + kDay).value();
+  EXPECT_EQ(fresh.config.client_certificate_pem, node.config.client_certificate_pem);
+  EXPECT_FALSE(fresh.client_managed);
+}
+
+// The kubeconfig's or the node's own: the newer one of the same name and cluster; and the operator's word when he gives a newer one.
+TEST_F(CredentialsTest, TheNewerOfGivenAndRenewedIsShown) {
+  const auto ca = pki::CertificateAuthority::create("elsewhere", kStart).value();
+  give(ca, kStart);
+  auto node = read_node_credentials(layout_, node_, kStart).value();
+  ASSERT_TRUE(node.client_managed);
+  ASSERT_TRUE(node.serving_managed);
+  EXPECT_EQ(node.client_managed->wanted.common_name, "system:node:edge-1");
+  EXPECT_EQ(node.serving_managed->wanted.dns_names, std::vector<std::string>{"edge-1"});
+  EXPECT_EQ(node.serving_managed->wanted.addresses, std::vector<std::string>{"192.0.2.7"});
+  EXPECT_TRUE(node.serving_managed->pair.certificate_pem.empty()) << "one of its own authority is none of the cluster";
+  EXPECT_FALSE(node.serving.certificate_pem.empty());
+
+  const auto renewed = save(ca, kStart + kDay);
+  node = read_node_credentials(layout_, node_, kStart + kDay).value();
+  EXPECT_EQ(node.config.client_certificate_pem, renewed.certificate_pem);
+  EXPECT_EQ(node.config.client_key_pem, renewed.key_pem);
+  EXPECT_EQ(node.client_managed->pair.certificate_pem, renewed.certificate_pem);
+  EXPECT_TRUE(node.remarks.empty());
+
+  const auto given = give(ca, kStart + kDay * 2);
+  node = read_node_credentials(layout_, node_, kStart + kDay * 2).value();
+  EXPECT_EQ(node.config.client_certificate_pem, given.certificate_pem);
+  ASSERT_EQ(node.remarks.size(), 1u);
+  EXPECT_THAT(node.remarks.front(), ::testing::HasSubstr("the kubeconfig's is newer"));
+}
+
+TEST_F(CredentialsTest, AnotherClustersOrADamagedOneIsNotShown) {
+  const auto here = pki::CertificateAuthority::create("one", kStart).value(), there = pki::CertificateAuthority::create("one", kStart).value();
+  const auto given = give(here, kStart);
+  save(there, kStart + kDay);
+  auto node = read_node_credentials(layout_, node_, kStart + kDay).value();
+  EXPECT_EQ(node.config.client_certificate_pem, given.certificate_pem);
+  ASSERT_EQ(node.remarks.size(), 1u);
+  EXPECT_THAT(node.remarks.front(), ::testing::HasSubstr("another authority"));
+  ASSERT_TRUE(os::write_file_atomically(layout_.node_pki() / "client.pem", "junk", 0600));
+  node = read_node_credentials(layout_, node_, kStart + kDay).value();
+  EXPECT_EQ(node.config.client_certificate_pem, given.certificate_pem);
+  EXPECT_TRUE(node.client_managed) << "and is renewed";
+  EXPECT_THAT(node.remarks.front(), ::testing::HasSubstr("restore it, or remove it"));
+}
+
+TEST_F(CredentialsTest, WithATokenOrSomebodyElsesCertificateNothingIsAskedFor) {
+  const auto ca = pki::CertificateAuthority::create("one", kStart).value();
+  write({.user = "n", .server = "https://192.0.2.1:6443", .ca_pem = ca.pair().certificate_pem, .client = {}, .token = "secret", .namespace_ = {}});
+  auto node = read_node_credentials(layout_, node_, kStart).value();
+  EXPECT_EQ(node.config.token, "secret");
+  EXPECT_FALSE(node.client_managed || node.serving_managed);
+  EXPECT_FALSE(node.serving.certificate_pem.empty());
+  give(ca, kStart, "kubernetes-admin", "system:masters");
+  node = read_node_credentials(layout_, node_, kStart).value();
+  EXPECT_FALSE(node.client_managed || node.serving_managed);
+  ASSERT_EQ(node.remarks.size(), 1u);
+  EXPECT_THAT(node.remarks.front(), ::testing::AllOf(::testing::HasSubstr("kubernetes-admin"), ::testing::HasSubstr("does not renew it")));
+}
+
+TEST_F(CredentialsTest, ASignedServingCertificateIsShownUntilItEnds) {
+  const auto ca = pki::CertificateAuthority::create("one", kStart).value();
+  give(ca, kStart);
+  const auto own = read_node_credentials(layout_, node_, kStart).value().serving;
+  const auto folder = agent::IdentityFolder::open(layout_.node_pki()).value();
+  const auto signed_pair = ca.issue({.common_name = "system:node:edge-1", .organizations = {"system:nodes"}, .dns_names = {"edge-1"}, .addresses = {"192.0.2.7"}, .usage = pki::Usage::Server, .validity = kDay * 90}, kStart).value();
+  ASSERT_TRUE(folder.save(agent::RenewalCore::Purpose::Serving, {signed_pair, pki::inspect_keys(ca.pair().certificate_pem).value(), false}));
+  const auto now = read_node_credentials(layout_, node_, kStart + kDay).value();
+  EXPECT_EQ(now.serving.certificate_pem, signed_pair.certificate_pem);
+  EXPECT_EQ(now.serving_managed->pair.certificate_pem, signed_pair.certificate_pem);
+  const auto later = read_node_credentials(layout_, node_, kStart + kDay * 91).value();
+  EXPECT_EQ(later.serving.certificate_pem, own.certificate_pem);
+  EXPECT_TRUE(later.serving_managed->pair.certificate_pem.empty());
 }
 
 // A clock that was years behind when the machine started (no battery, no network) is put right later.

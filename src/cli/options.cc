@@ -160,6 +160,10 @@ void add_node_options(CLI::App& app, NodeOptions& o, Texts& texts, std::string_v
       ->check(kOvercommit())
       ->type_name("cpu=N,memory=N");
   app.add_option("--port", o.port, "Port of the node's own API (logs, metrics)")->check(port_from(1))->type_name("PORT")->capture_default_str();
+  app.add_option("--local-port", o.local_port, "Loopback port on which this node itself answers kubectl (DATA/node/local.kubeconfig), 0 for none")
+      ->check(port_from(0))
+      ->type_name("PORT")
+      ->capture_default_str();
   app.add_option("--pods-max", o.pods_max, "How many pods the node takes, 1 to 10000")
       ->check(CLI::Range(1, 10000).description(""))
       ->type_name("N")

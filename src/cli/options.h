@@ -56,6 +56,7 @@ struct NodeOptions {
   std::string node_name;             // empty: the host name
   std::string node_address;          // empty: found by the route to the server
   std::uint16_t port = 10250;
+  std::uint16_t local_port = 10251;  // kubectl on loopback; 0: off
   Overcommit overcommit;
   std::string pod_cidr = "10.42.0.0/16";
   std::string service_cidr = "10.43.0.0/16";

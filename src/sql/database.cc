@@ -104,7 +104,7 @@ Result<> Database::configure(const Options& options) {
   {
     TRY(auto mode, prepare("PRAGMA journal_mode=WAL"));
     TRY(const bool row, mode.step());
-    if (!row || mode.text(0) != "wal") {
+    if (const bool in_memory = path_ == ":memory:"; !row || mode.text(0) != (in_memory ? "memory" : "wal")) {
       return Fail({Errc::Unavailable, std::format("the file system of {} does not allow a write-ahead log", path_)});
     }
   }

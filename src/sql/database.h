@@ -34,7 +34,7 @@ class Database {
   // One step of the schema, in order; PRAGMA user_version counts how many have run. Never edit one that was released.
   using Migrations = std::span<const std::string_view>;
 
-  // Opens or creates `path` and brings its schema up to date, in one transaction. Errors: Corrupt (the file is damaged or
+  // Opens or creates `path` and brings its schema up to date, in one transaction. ":memory:" is a database that ends with its object. Errors: Corrupt (the file is damaged or
   // not a database), Unavailable (another process holds it, or the disk failed), Exhausted (disk full), Unsupported (made
   // by a newer version).
   static Result<Database> open(const std::string& path, Options options, Migrations migrations);

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an agent shows of itself, and what it does with changes that are asked of it while its line is cut (agent_node.h, ADR 0036).
+#include "agent/local_view.h"
+
+#include "tests/integration/agent_node.h"
+#include "tests/test_main.h"
+
+namespace skerry::agent {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class AgentLocal : public AgentNode {
+ protected:
+  void SetUp() override {
+    AgentNode::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    stop_agent(OnStop::StopPods);
+    start();
+    const std::string spec = std::format(R"("replicas":2,"selector":{{"matchLabels":{{"app":"web"}}}},"template":{{"metadata":{{"labels":{{"app":"web"}}}},"spec":{{"containers":[{{"name":"app","image":"{}"}}]}}}})", kImage);
+    deployment_ = must(run_on(loop_, admin_->create(client::kDeployments, "default", std::format(R"({{"apiVersion":"apps/v1","kind":"Deployment","metadata":{{"name":"web","namespace":"default"}},"spec":{{{}}}}})", spec))))->uid();
+    set_ = must(run_on(loop_, admin_->create(client::kReplicaSets, "default",
+                                             std::format(R"({{"apiVersion":"apps/v1","kind":"ReplicaSet","metadata":{{"name":"web-1","namespace":"default",{}}},"spec":{{{}}}}})", owner("Deployment", "web", deployment_), spec))))->uid();
+    make_pod("web-1-a");
+    make_pod("web-1-b");
+    ASSERT_TRUE(until([&] { return is_ready("web-1-a") && is_ready("web-1-b"); }));
+    ASSERT_TRUE(until([&] { return shown("Deployment", "web") != nullptr; })) << "its owners were not got";
+  }
+  void start() {
+    start_agent([](AgentOptions& o) {
+      o.slow_write_period = 50ms;
+      o.lease_period = 1s;
+    });
+  }
+  static std::string owner(std::string_view kind, std::string_view name, std::string_view uid) {
+    return std::format(R"("ownerReferences":[{{"apiVersion":"apps/v1","kind":"{}","name":"{}","uid":"{}","controller":true}}])", kind, name, uid);
+  }
+  void make_pod(const std::string& name) {
+    must(run_on(loop_, admin_->create(client::kPods, "default", std::format(
+        R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{}","namespace":"default","labels":{{"app":"web"}},{}}},"spec":{{"nodeName":"edge-1","containers":[{{"name":"app","image":"{}"}}]}}}})",
+        name, owner("ReplicaSet", "web-1", set_), kImage))));
+  }
+  kube::ObjectPtr shown(std::string_view kind, std::string_view name) {
+    for (const auto& object : agent_->local_view().objects())
+      if (object->kind() == kind && object->name() == name) return object;
+    return nullptr;
+  }
+  std::string shown_field(std::string_view kind, std::string_view name, std::string_view path) {
+    const auto object = shown(kind, name);
+    if (!object) return "(none)";
+    const auto doc = object->parse();
+    const kube::Json value = doc.root().path(path);
+    return value.is_string() ? std::string(value.str()) : value.exists() ? value.dump() : "";
+  }
+  std::vector<std::string> pods(bool stand_ins) {
+    std::vector<std::string> out;
+    for (const auto& object : agent_->local_view().objects())
+      if (object->kind() == "Pod" && object->uid().starts_with("stand-in-") == stand_ins) out.push_back(object->name());
+    return out;
+  }
+  std::size_t ready() { return agent_->summary().ready; }
+  Result<LocalView::Changed> change(LocalChange::Field field, std::string value) {
+    return run_on(loop_, agent_->local_view().change({.namespace_ = "default", .name = "web", .uid = deployment_, .field = field, .value = std::move(value)}));
+  }
+  Result<LocalView::Changed> scale(int n) { return change(LocalChange::Field::Replicas, std::to_string(n)); }
+  void cut() {
+    line_->cut = true;
+    ASSERT_TRUE(until([&] { return !agent_->local_view().connected(); }));
+  }
+  std::string replicas() {
+    const auto doc = get(client::kDeployments, "default", "web")->parse();
+    return doc.root()["spec"]["replicas"].dump();
+  }
+  std::string restarts(const std::string& pod) {
+    const auto object = shown("Pod", pod);
+    if (!object) return "(none)";
+    const auto doc = object->parse();
+    return doc.root()["status"]["containerStatuses"][std::size_t{0}]["restartCount"].dump();
+  }
+  std::string deployment_, set_;
+};
+
+TEST_F(AgentLocal, ShowsWhatItKnowsNotWhatTheServerSaidLast) {
+  EXPECT_EQ(shown_field("Pod", "web-1-a", "status.phase"), "Running");
+  EXPECT_EQ(shown_field("Node", "edge-1", "metadata.name"), "edge-1");
+  EXPECT_NE(shown("ReplicaSet", "web-1"), nullptr);
+  cut();
+  create_pod("unheard");
+  EXPECT_EQ(shown("Pod", "unheard"), nullptr);
+  EXPECT_EQ(shown_field("Deployment", "web", "status.readyReplicas"), "2") << "counted here: the server's controllers are not there";
+  bool started = false;
+  for (const auto& object : agent_->local_view().objects()) {
+    if (object->kind() == "Event" && object->parse().root()["reason"].str() == "Started") started = true;
+    EXPECT_NE(object->kind(), "Secret");
+  }
+  EXPECT_TRUE(started);
+}
+
+TEST_F(AgentLocal, PassesAChangeOnWhileTheLineIsThere) {
+  EXPECT_EQ(scale(5).value(), LocalView::Changed::Upstream);
+  EXPECT_EQ(replicas(), "5");
+  EXPECT_TRUE(pods(true).empty());
+  EXPECT_EQ(change(LocalChange::Field::RestartedAt, "2026-01-01T00:00:00Z").value(), LocalView::Changed::Upstream);
+  EXPECT_THAT(*get(client::kDeployments, "default", "web")->json(), HasSubstr("2026-01-01T00:00:00Z"));
+}
+
+// Goal: more replicas serve at once, over a crash of everything too; the server is told, and its pods take over. Method: the line is cut,
+// the agent is started anew in the middle.
+TEST_F(AgentLocal, StandInsServeOutliveARebootAndGoWhenTheServersPodsAreThere) {
+  cut();
+  ASSERT_EQ(scale(4).value(), LocalView::Changed::Here);
+  ASSERT_TRUE(until([&] { return ready() == 4; }));
+  EXPECT_EQ(pods(true).size(), 2u);
+  EXPECT_EQ(shown_field("Deployment", "web", "spec.replicas"), "4");
+  const std::string standin = pods(true)[0], ip = shown_field("Pod", standin, "status.podIP"), uid = shown_field("Pod", standin, "metadata.uid");
+  EXPECT_THAT(call(ip), HasSubstr("200 OK"));
+  stop_agent(OnStop::StopPods);
+  start();
+  ASSERT_TRUE(until([&] { return ready() == 4; }));
+  EXPECT_EQ(shown_field("Pod", standin, "metadata.uid"), uid);
+  EXPECT_EQ(shown_field("Pod", standin, "status.podIP"), ip);
+  EXPECT_THAT(call(ip), HasSubstr("200 OK"));
+  line_->cut = false;
+  ASSERT_TRUE(until([&] { return replicas() == "4"; }));
+  ASSERT_TRUE(until([&] { return std::ranges::contains(events_about("web"), "LocalChangeReplayed"); }));
+  EXPECT_EQ(get(client::kPods, "default", standin), nullptr) << "the server knows nothing of stand-ins";
+  make_pod("web-1-c");
+  ASSERT_TRUE(until([&] { return pods(true).size() == 1; }));
+  make_pod("web-1-d");
+  ASSERT_TRUE(until([&] { return pods(true).empty(); }));
+  EXPECT_EQ(pods(false).size(), 4u);
+}
+
+TEST_F(AgentLocal, HeldPodsStartAgainWhenTheServerHasAnotherNumber) {
+  const std::string a = field("web-1-a", "status.podIP"), b = field("web-1-b", "status.podIP");
+  cut();
+  ASSERT_EQ(scale(1).value(), LocalView::Changed::Here);
+  ASSERT_TRUE(until([&] { return ready() == 1; }));
+  ASSERT_TRUE(until([&] { return call(a).starts_with("connect") != call(b).starts_with("connect"); })) << "one refuses, one serves";
+  must(run_on(loop_, admin_->patch(client::kDeployments, "default", "web", client::PatchType::Merge, R"({"spec":{"replicas":3}})")));
+  line_->cut = false;
+  ASSERT_TRUE(until([&] { return std::ranges::contains(events_about("web"), "LocalChangeLost"); }));
+  EXPECT_EQ(replicas(), "3");
+  ASSERT_TRUE(until([&] { return ready() == 2; }));
+  EXPECT_THAT(call(a), HasSubstr("200 OK"));
+  EXPECT_THAT(call(b), HasSubstr("200 OK"));
+}
+
+TEST_F(AgentLocal, RestartsInPlaceWhileCutOff) {
+  cut();
+  ASSERT_EQ(change(LocalChange::Field::RestartedAt, "2026-01-01T00:00:00Z").value(), LocalView::Changed::Here);
+  ASSERT_TRUE(until([&] { return restarts("web-1-a") == "1" && restarts("web-1-b") == "1" && ready() == 2; }));
+  EXPECT_THAT(call(shown_field("Pod", "web-1-a", "status.podIP")), HasSubstr("200 OK"));
+  loop_.context().run_for(std::chrono::milliseconds(500));
+  EXPECT_EQ(restarts("web-1-a"), "1");
+}
+
+TEST_F(AgentLocal, RefusesWhatDoesNotFitAndWhatItDoesNotRun) {
+  cut();
+  EXPECT_EQ(scale(9000).error().code, Errc::Exhausted);
+  EXPECT_EQ(run_on(loop_, agent_->local_view().change({.namespace_ = "default", .name = "other", .uid = "u", .value = "1"})).error().code, Errc::NotFound);
+  EXPECT_TRUE(pods(true).empty());
+}
+
+}  // namespace
+}  // namespace skerry::agent
