@@ -133,28 +133,31 @@ figure_node_disk() {
 # --- the line comes back ---
 line_cut() { nsenter "--net=/run/netns/$LINE_NODE" nft "add table ip cut; add chain ip cut in { type filter hook input priority 0; }; add chain ip cut out { type filter hook output priority 0; }; add rule ip cut in iifname line drop; add rule ip cut out oifname line drop"; }
 line_mend() { nsenter "--net=/run/netns/$LINE_NODE" nft delete table ip cut; }
-line_connections() { nsenter "--net=/run/netns/$LINE_NODE" ss -Htn state established dst 192.0.2.1:6443 | wc -l; }
+# line_connections : the node's ports of its connections to the API.
+line_connections() { nsenter "--net=/run/netns/$LINE_NODE" ss -Htn state established dst 192.0.2.1:6443 | awk '{ sub(/.*:/, "", $3); print $3 }' | sort; }
 line_ready() { k get node edge -o json | jq -r '.status.conditions[] | select(.type == "Ready") | .status + " " + .lastHeartbeatTime'; }
-# Ready by a status of its own after the one given, and a connection for the Lease and for each of three watches.
+# line_is_back STATUS CONNECTIONS : Ready by another status than that, and over other connections than those one for the Lease and one
+# for each of four watches (pods, Services, EndpointSlices, edge-config).
 line_is_back() {
   local ready
   ready=$(line_ready)
-  [ "${ready%% *}" = True ] && [ "$ready" != "$1" ] && [ "$(line_connections)" -ge 4 ]
+  [ "${ready%% *}" = True ] && [ "$ready" != "$1" ] && [ "$(comm -13 <(echo "$2") <(line_connections) | wc -l)" -ge 5 ]
 }
 line_pods() { k get pods -o json | jq -c '[.items[] | [.metadata.uid, (.status.containerStatuses[] | .containerID, .restartCount)]] | sort'; }
 # line_outage SECONDS [COMMAND…] : cuts the line, runs the command, and mends it. Sets OUTAGE_BYTES, OUTAGE_MS.
 line_outage() {
-  local seconds=$1 said pods before from
+  local seconds=$1 said pods before from connections
   shift
   pods=$(line_pods)
   said=$(line_ready)
+  connections=$(line_connections)
   line_cut
   sleep "$seconds"
   [ $# = 0 ] || "$@"
   before=$(line_bytes)
   from=$(now_ms)
   line_mend
-  wait_until 90 line_is_back "$said" || die "the node was not Ready with its watches within 90 s of the line's return; log: $CLUSTER_LOG"
+  wait_until 90 line_is_back "$said" "$connections" || die "the node was not Ready with its watches within 90 s of the line's return; log: $CLUSTER_LOG"
   OUTAGE_MS=$(($(now_ms) - from))
   sleep 2
   OUTAGE_BYTES=$(($(line_bytes) - before))
