@@ -8,6 +8,7 @@ alone_line() { # a line with idle pods behind a Service; what ran before is ende
   line_stop || die "the line before did not end well"
   stop_cluster || die "the cluster before did not end well"
   line_start "$BENCH_BUILD"
+  LINE_PERIOD=''
   k apply -f deploy/examples/edge-service/runtimeclass.yaml >/dev/null
   "$SKERRY" image add "$BENCH_BUILD/guest/hello.wasm" registry.example.com/hello:bench --data-dir "$CLUSTER_DIR/data" >/dev/null
   deploy alone 100 hello
