@@ -69,7 +69,7 @@ kube::ObjectPtr NodeReporter::node() {
 
 kube::ObjectPtr NodeReporter::lease() const {
   if (renewed_time_ == Time{}) return nullptr;
-  auto made = kube::Object::from_json(lease_body(options_.node_name, uid_, machine_annotation(machine_), renewed_time_));
+  auto made = kube::Object::from_json(lease_body(options_.node_name, uid_, machine_annotation(machine_), options_.lease_period, renewed_time_));
   return made ? std::move(*made) : nullptr;
 }
 

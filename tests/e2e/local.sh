@@ -44,7 +44,7 @@ kill_server() {
 }
 # As a power cut has it: agent, keeper, sandboxes, all at once.
 kill_node() {
-  kill -KILL "$node"
+  kill -KILL "$node" 2>/dev/null || true
   wait "$node" 2>/dev/null || true
   node=
   # shellcheck disable=SC2046
