@@ -78,6 +78,31 @@ launch_cluster() {
     k config view --raw -o json | jq -r ".users[0].user.\"client-$part-data\"" | base64 -d >"$CLUSTER_DIR/admin.$part"
   done
 }
+# lose_power : kill -9 of everything that the cluster runs, and nothing of it is left in the kernel: as a machine that starts again.
+lose_power() {
+  local left
+  while left=$(cluster_pids) && [ -n "$left" ]; do
+    # shellcheck disable=SC2086
+    kill -KILL $left 2>/dev/null || true
+    wait "$CLUSTER_PID" 2>/dev/null || true
+  done
+  [ ! -e "/run/skerry/$CLUSTER_ID" ] || { umount "/run/skerry/$CLUSTER_ID" && rm -f "/run/skerry/$CLUSTER_ID"; }
+  ! ip link show "$CLUSTER_ID" >/dev/null 2>&1 || ip link del "$CLUSTER_ID"
+  ! nft list table ip "${CLUSTER_ID//-/_}" >/dev/null 2>&1 || nft delete table ip "${CLUSTER_ID//-/_}"
+  # shellcheck disable=SC2046
+  find $(find /sys/fs/cgroup -maxdepth 3 -type d -name "$CLUSTER_ID") -depth -type d -exec rmdir {} + 2>/dev/null || true
+  CLUSTER_PID=
+}
+# launch_node_alone : the node of the folder that start_cluster made, without any control plane. launch_cluster brings that back.
+launch_node_alone() {
+  local i options=() before
+  for ((i = 0; i < ${#CLUSTER_OPTIONS[@]}; i += 2)); do [ "${CLUSTER_OPTIONS[i]}" = --listen ] || options+=("${CLUSTER_OPTIONS[i]}" "${CLUSTER_OPTIONS[i + 1]}"); done
+  before=$(grep -c 'skerry is ready' "$CLUSTER_LOG" 2>/dev/null || true)
+  "$SKERRY" node "${options[@]}" >>"$CLUSTER_LOG" 2>&1 &
+  CLUSTER_PID=$!
+  wait_until 60 cluster_says_ready "$before" || die "skerry node did not start within 60 s (log: $CLUSTER_LOG)."
+  ! process_gone "$CLUSTER_PID" || die "skerry node ended at once; the end of its log: $(tail -n 5 "$CLUSTER_LOG")"
+}
 # node_get PATH : from the node's own API, as the administrator.
 node_get() {
   curl -sS --fail --max-time 5 -k --cert "$CLUSTER_DIR/admin.certificate" --key "$CLUSTER_DIR/admin.key" "https://$CLUSTER_NODE_API$1"

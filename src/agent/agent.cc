@@ -72,6 +72,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
       requests_lost(registry.counter("skerry_agent_requests_lost_total", "Requests inside sandboxes that died")),
       connections_lost(registry.counter("skerry_agent_connections_lost_total", "Connections to sandboxes that died: a request on them, not read yet, was lost too")),
       drift(registry.counter("skerry_agent_drift_total", "Differences to the API server that the node found and repaired")),
+      digests_compared(registry.counter("skerry_agent_digests_compared_total", "Comparisons of what the node holds with what the API server says")),
       checkpoint_writes(registry.counter("skerry_agent_checkpoint_writes_total", "Transactions of the node's checkpoint")),
       evictions(registry.counter("skerry_agent_evictions_total", "Pods ended for want of memory")),
       trims(registry.counter("skerry_agent_trims_total", "Sandboxes stopped early for want of memory")),
@@ -83,6 +84,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
   keeper_options.arguments = options.keeper_arguments;
   keeper_options.environment = options.keeper_environment;
   keeper = std::make_unique<KeeperDriver>(loop, std::move(keeper_options), KeeperDriver::Callbacks{[this](sandbox::Event event) { on_keeper(std::move(event)); }, [this] { refill(); }});
+  reporter.on_digests([this](const kube::Digests& servers) { compare(servers); });
   reporter.on_node([this](const kube::ObjectPtr& node) { keep_node(node); });
   table.before_asking([this](PodEntry& entry) { tell_unrouted(entry); });
   registry.on_expose(metrics::write_process_metrics);

@@ -22,6 +22,7 @@ void Agent::State::restore_edge_config(const Checkpoint::Loaded& loaded) {
   const Duration interval = std::chrono::milliseconds(loaded.number(kSyncInterval, 0));
   if (interval >= EdgeConfig::kSyncMin && interval <= EdgeConfig::kSyncMax) edge.sync_interval = interval;
   references.keep_on_disk(edge.local_storage);
+  reporter.compare_every(edge.sync_interval);
   reporter.status().set_autonomy(edge.offline_mode);
   if (edge.works_offline()) return;
   // As a plain kubelet: what runs goes on, and nothing is started on the word of the disk alone.
@@ -47,11 +48,26 @@ void Agent::State::on_edge_config(const kube::ObjectPtr& before, const kube::Obj
     reporter.touch_metadata();
   }
   references.keep_on_disk(edge.local_storage);
+  reporter.compare_every(edge.sync_interval);
   if (!edge.local_storage && former.local_storage) copy_at = deps.clock.instant() + options.slow_write_period;  // the good copy has them too
   journal.put_number(kOfflineMode, edge.offline_mode ? std::int64_t{*edge.offline_mode} : kNotSaid);
   journal.put_number(kLocalStorage, edge.local_storage ? 1 : 0);
   journal.put_number(kSyncInterval, edge.sync_interval / 1ms);
   work.set();
+}
+
+// What the watches told against what the server holds. A watch that is down is no drift: it resumes.
+void Agent::State::compare(const kube::Digests& servers) {
+  for (client::Informer* informer : {&pod_informer, &service_informer, &slice_informer}) {
+    const std::string& resource = informer->options().resource.resource;
+    const auto there = std::ranges::find(servers, resource, &std::pair<std::string, std::uint64_t>::first);
+    if (there == servers.end() || !informer->connected()) continue;
+    digests_compared.add();
+    if (convergence.compare(resource, informer->digest(), there->second) != Convergence::Verdict::Drift) continue;
+    drift.add();
+    LOG_WARN("what the node holds has drifted from what the API server says: it is listed anew", {"resource", resource});
+    informer->relist();
+  }
 }
 
 }  // namespace skerry::agent

@@ -17,6 +17,7 @@
 #include "agent/api_writers.h"
 #include "agent/busy_pods.h"
 #include "agent/checkpoint.h"
+#include "agent/convergence.h"
 #include "agent/edge_config.h"
 #include "agent/image_manager.h"
 #include "agent/intents_core.h"
@@ -63,6 +64,7 @@ struct Agent::State final : public NodeView, public LocalView {
   // agent_edge.cc
   void restore_edge_config(const Checkpoint::Loaded&);
   void on_edge_config(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
+  void compare(const kube::Digests&);
 
   // agent_ticks.cc
   rt::Task<> run_ticks();
@@ -178,11 +180,12 @@ struct Agent::State final : public NodeView, public LocalView {
   std::set<std::string> busy_now;  // uids
   bool services_changed = false;
   std::set<net::ServiceRules::Problem> problems_said;
+  Convergence convergence;
   EdgeConfig edge;
   std::vector<std::string> edge_problems;  // of the present edge-config
   rt::TaskGroup tasks;
 
-  metrics::CounterValue &pods_started, &exits, &requests_lost, &connections_lost, &drift, &checkpoint_writes, &evictions, &trims;
+  metrics::CounterValue &pods_started, &exits, &requests_lost, &connections_lost, &drift, &digests_compared, &checkpoint_writes, &evictions, &trims;
   metrics::Histogram& cold_start;
 };
 

@@ -137,7 +137,8 @@ rt::Task<> NodeReporter::renew() {
   const bool say_machine = !reachable_ || standing_.refused() || clock_.instant() - machine_said_at_ >= kMachineEvery;
   if (lease_known_) {
     auto renewed = co_await api_.patch_quietly(client::kLeases, "kube-node-lease", options_.node_name, client::PatchType::Merge,
-                                               lease_renewal(options_.node_name, say_machine ? machine : "", options_.lease_period, clock_.now()));
+                                               lease_renewal(options_.node_name, say_machine ? machine : "", options_.lease_period, clock_.now()), digest_wish());
+    if (renewed) take_digests(*renewed);
     if (renewed && say_machine) machine_said_at_ = clock_.instant();
     if (renewed) co_return Result<>{};
     if (renewed.error().code != Errc::NotFound) co_return Fail(std::move(renewed).error());
@@ -152,6 +153,20 @@ rt::Task<> NodeReporter::renew() {
   }
   machine_said_at_ = clock_.instant();
   co_return Result<>{};
+}
+
+http::Headers NodeReporter::digest_wish() {
+  http::Headers out;
+  if (!on_digests_ || clock_.instant() - digest_asked_ < digest_period_ - options_.lease_period / 2) return out;
+  digest_asked_ = clock_.instant();
+  out.set(kube::kDigestHeader, "?");
+  return out;
+}
+void NodeReporter::take_digests(const http::Headers& headers) {
+  const std::string_view text = headers.get(kube::kDigestHeader);
+  if (text.empty()) return;
+  if (const auto digests = kube::parse_digests(text)) on_digests_(*digests);
+  else LOG_WARN("digests not understood: nothing is compared", {"text", text.substr(0, 200)});
 }
 
 // After a silence the server may show this node as Unknown, and only a status takes that back. A machine that slept has lost time

@@ -10,6 +10,7 @@
 #include "agent/node_status.h"
 #include "base/random.h"
 #include "client/client.h"
+#include "kube/digest.h"
 #include "rt/loop.h"
 #include "rt/task_group.h"
 
@@ -29,6 +30,10 @@ class NodeReporter {
     metadata_due_ = true;
     touch();
   }
+  // Asks with the Lease, about so often, for what the server holds for this node (docs/wire/digest.md); `answer` gets the digests. A
+  // server that does not know them gives none.
+  void compare_every(Duration period) { digest_period_ = period; }
+  void on_digests(std::function<void(const kube::Digests&)> answer) { on_digests_ = std::move(answer); }
   NodeStatus& status() { return status_; }
   const MachineFacts& machine() const { return machine_; }
   const std::string& node_uid() const { return uid_; }
@@ -51,6 +56,8 @@ class NodeReporter {
   rt::Task<> renew();
   void heard(kube::ObjectPtr node);
   void on_renewed();
+  http::Headers digest_wish();
+  void take_digests(const http::Headers&);
 
   client::Client& api_;
   Clock& clock_;
@@ -68,6 +75,9 @@ class NodeReporter {
   std::function<void(const kube::ObjectPtr&)> on_node_;
   Instant said_at_{}, machine_said_at_{}, renewed_at_{};
   Time renewed_time_{};
+  Duration digest_period_ = 60s;
+  Instant digest_asked_{};
+  std::function<void(const kube::Digests&)> on_digests_;
   bool registered_ = false, reachable_ = false, lease_known_ = false, metadata_due_ = false;
   rt::Event changed_, registered_event_;
   rt::TaskGroup tasks_;

@@ -32,6 +32,20 @@ bool is_line(Errc code) { return code == Errc::Unavailable || code == Errc::Time
 
 std::string clipped(std::string_view text) { return std::string(text.substr(0, kSayBytesMax)); }
 
+// The certificates of a PEM text alone, without what else may stand before, between and behind them (RFC 7468 allows words).
+std::string certificates_of(std::string_view pem) {
+  constexpr std::string_view kBegin = "-----BEGIN CERTIFICATE-----", kEnd = "-----END CERTIFICATE-----";
+  constexpr int kChainMax = 16;
+  std::string out;
+  for (int i = 0; i < kChainMax; ++i) {
+    const auto from = pem.find(kBegin), to = from == std::string_view::npos ? from : pem.find("-----", from + kBegin.size());
+    if (to == std::string_view::npos || !pem.substr(to).starts_with(kEnd)) break;
+    out.append(pem.substr(from, to - from)).append(kEnd).append("\n");
+    pem.remove_prefix(to + kEnd.size());
+  }
+  return out;
+}
+
 std::string_view noun(RenewalCore::Purpose p) { return p == RenewalCore::Purpose::Client ? "client certificate" : "serving certificate"; }
 
 }  // namespace
@@ -184,9 +198,10 @@ std::optional<Note> RenewalCore::on_answer(const Answer& answer, Time now, Insta
                   std::format("nobody has signed the request {} for a new {} for {}, the present one stays: approve it with `kubectl certificate approve {}`, and see to it that "
                               "the cluster signs such requests", name_, noun(options_.purpose), to_human(at - asked_at_), name_)};
   }
-  if (auto wrong = why_not(answer.text, now); !wrong.empty()) return refused("CertificateNotTaken", "was answered with a certificate that is not used: " + wrong);
-  held_pem_ = answer.text;
-  held_from_ = pki::inspect_certificate(answer.text)->not_before;
+  std::string pem = certificates_of(answer.text);
+  if (auto wrong = why_not(pem, now); !wrong.empty()) return refused("CertificateNotTaken", "was answered with a certificate that is not used: " + wrong);
+  held_from_ = pki::inspect_certificate(pem)->not_before;
+  held_pem_ = std::move(pem);
   state_ = State::Holding;
   retry_at_ = Instant{};
   backoff_ = Duration{};

@@ -246,6 +246,14 @@ TEST_F(Renewal, WhatWasNotAskedForIsRefusedWithASentence) {
   }
 }
 
+TEST_F(Renewal, OfAnAnswerOnlyTheCertificatesAreKept) {
+  use(kStart - kYear + kDay, kStart + kDay);
+  asked(next_key_);
+  const auto pem = certify(next_key_, kStart, kStart + kYear, spec_), issuer = ca_.pair().certificate_pem;
+  EXPECT_EQ(answer(State::Issued, "Subject: somebody\n" + pem + "\nand its issuer\n" + issuer + "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), std::nullopt);
+  EXPECT_EQ(core_.held(), pem + issuer);
+}
+
 TEST_F(Renewal, AnAnswerIsReadWhateverItIs) {
   const auto read = [](std::string_view json) { return Core::read(kube::JsonDoc::parse(json).value().root()); };
   EXPECT_EQ(read("{}").state, State::Pending);

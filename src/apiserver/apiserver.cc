@@ -173,10 +173,10 @@ struct ApiServer::State {
     co_return response;
   }
 
-  // To a node that asks for it with its Lease: what there is for it (docs/wire/digest.md).
+  // To who writes a node's Lease and asks for it: what there is for that node (docs/wire/digest.md).
   void tell_digests(const Call& call, http::Response& response) const {
-    const std::string_view node = node_of(call.user);
-    if (node.empty() || call.route.resource != "leases" || !call.request.headers.has(kube::kDigestHeader)) return;
+    const std::string& node = call.route.name;
+    if (node.empty() || call.route.resource != "leases" || call.route.namespace_ != "kube-node-lease" || !call.request.headers.has(kube::kDigestHeader)) return;
     const store::Store& store = server.store;
     response.headers.set(kube::kDigestHeader, kube::digests_text({{"pods", store.digest(server.id("pods"), node)},
                                                                   {"services", store.digest(server.id("services"))},

@@ -76,6 +76,7 @@ std::string config_text(const NodeOptions& o) {
   root.set("registries", o.registries.empty() ? kRegistriesFile : o.registries.string());
   root.set("podsMax", static_cast<std::int64_t>(o.pods_max));
   root.set("leasePeriod", std::format("{}s", std::chrono::floor<std::chrono::seconds>(o.lease_period).count()));
+  root.set("acceptNewMachine", o.accept_new_machine);
   root.set("onExit", o.on_exit == OnExit::Stop ? "stop" : "keep");
   return edit.dump();
 }

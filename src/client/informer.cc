@@ -77,7 +77,7 @@ rt::Task<> Informer::watch_once(Revision from) {
   const Duration most = client_.options().watch_timeout;
   const Duration timeout = most - Duration(static_cast<Duration::rep>(random_.below(static_cast<std::uint64_t>(most.count() / 4 + 1))));
   ended_.reset();
-  outcome_ = Fail({Errc::Unavailable, "the watch was given up, because the line was lost"});  // unless it comes to an end itself
+  outcome_ = Fail({Errc::Unavailable, "the watch was given up: the line was lost, or what it told has drifted"});  // unless it comes to an end itself
   // Held by the task's frame: called however it ends, also if it never began.
   std::shared_ptr<void> until_end(this, [](void* informer) {
     auto& self = *static_cast<Informer*>(informer);

@@ -42,6 +42,12 @@ class Informer {
   // The line was lost, or may be: an open watch is given up and opened anew from the last revision, after the back-off's first
   // step. (A watch on a dead connection says nothing.) Whatever else is under way has a timeout of its own.
   void reconnect();
+  // What the cache holds has drifted from the server: lists soon, and reports the real differences.
+  void relist() {
+    core_.list_next();
+    reconnect();
+  }
+  std::uint64_t digest() const { return core_.digest(); }  // of the cache
 
   // Set after the first list was taken and its callbacks were called; stays set. A restored informer is synced once its
   // watch is open.

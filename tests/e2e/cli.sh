@@ -96,6 +96,14 @@ as_nobody image add "$work/public/$(basename "$hello")" app:1 --data-dir /var/li
 expect 1 "$rc"
 expect_match 'run as root, or give --data-dir a folder that you may write' "$work/err"
 
+test_case "a data folder that is another machine's is refused, with both machines and the way out"
+mkdir -p "$work/moved/node"
+echo 'the-first-machine/its-uuid' >"$work/moved/node/machine"
+: >"$work/none.kubeconfig"
+refuses 1 'belongs to machine the-first-machine/its-uuid .*and this is machine .*--accept-new-machine' node --data-dir "$work/moved" --kubeconfig "$work/none.kubeconfig"
+expect 'the-first-machine/its-uuid' "$(cat "$work/moved/node/machine")"
+[ ! -e "$work/moved/node/pki" ] || fail "keys were made in another machine's folder"
+
 test_case "skerry up ends when its server cannot start, and leaves nothing"
 port=$(free_port)
 "$SKERRY" run "$hello" --port "$port" >"$work/log" 2>&1 &
@@ -120,6 +128,9 @@ kill -9 "$CLUSTER_PID"
 for half in "${halves[@]}"; do wait_until 10 process_gone "$half" || fail "$(process_name "$half") outlived the skerry up that watched it"; done
 process_gone "$keeper" && fail "the keeper ended with skerry up: awake pods would have stopped serving"
 launch_cluster
+[ -s "$CLUSTER_DIR/data/node/machine" ] || fail "the data folder does not say whose it is"
+expect "" "$(k get csr -o name)"  # the server renews the node's certificates in the folder that they share
+expect "" "$(find "$CLUSTER_DIR/data/node/pki" -name '*.pem' 2>/dev/null)"
 expect "$keeper" "$(pgrep -f "skerry-sandbox keeper .*$CLUSTER_ID" | head -n 1)"
 
 test_case "a bearer token of the token file is somebody, another one is nobody"

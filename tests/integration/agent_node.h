@@ -55,12 +55,29 @@ class Line final : public http::Transport {
   rt::Task<http::Response> send(http::Request request, http::BodyMode mode, Duration timeout) override {
     requests.push_back(request.method + " " + request.target);
     if (cut) co_return Fail({Errc::Unavailable, "the line is cut"});
-    co_return co_await inner_.send(std::move(request), mode, timeout);
+    CO_TRY(auto response, co_await inner_.send(std::move(request), mode, timeout));
+    if (response.stream) response.stream = std::make_unique<Lossy>(std::move(response.stream), swallow);
+    co_return response;
   }
   bool cut = false;
+  std::string swallow;  // what a watch tells with this text in it does not arrive; ""
   std::vector<std::string> requests;  // method and target of each, those that were cut off too
 
  private:
+  class Lossy final : public http::Stream {
+   public:
+    Lossy(std::unique_ptr<http::Stream> inner, const std::string& swallow) : inner_(std::move(inner)), swallow_(swallow) {}
+    rt::Task<std::optional<http::Chunk>> next() override {
+      for (;;) {
+        CO_TRY(auto chunk, co_await inner_->next());
+        if (!chunk || swallow_.empty() || !(*chunk)->contains(swallow_)) co_return chunk;
+      }
+    }
+
+   private:
+    std::unique_ptr<http::Stream> inner_;
+    const std::string& swallow_;
+  };
   http::InProcessTransport inner_;
 };
 

@@ -79,6 +79,30 @@ TEST_F(AgentOffline, ResumesAfterAColdBootWithoutNetwork) {
   EXPECT_EQ(metric("skerry_agent_drift_total"), "0");
 }
 
+// Goal: what a watch did not tell is found and repaired, and counted. Method: the event of one pod and the deletion of another are
+// swallowed; both come by the digests.
+TEST_F(AgentOffline, WhatHasDriftedIsFoundByTheDigests) {
+  ASSERT_TRUE(run_on(loop_, admin_->create(client::kConfigMaps, "default", R"({"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"edge-config","namespace":"default"},"data":{"sync_interval":"5s"}})")));
+  stop_agent(OnStop::StopPods);
+  start_agent([](AgentOptions& o) { o.lease_period = 100ms; });
+  create_pod("goes");
+  create_pod("stays");
+  ASSERT_TRUE(until([&] { return is_ready("goes") && is_ready("stays"); }));
+  const std::string statuses = field("stays", "status.containerStatuses");
+  ASSERT_TRUE(until([&] { return metric("skerry_agent_digests_compared_total") != "0"; }));
+  line_->swallow = "\"lost\"";
+  create_pod("lost");
+  loop_.context().run_for(std::chrono::milliseconds(500));
+  line_->swallow = "DELETED";
+  ASSERT_TRUE(run_on(loop_, admin_->remove(client::kPods, "default", "goes", {.grace_seconds = 0})));
+  loop_.context().run_for(std::chrono::milliseconds(500));
+  line_->swallow.clear();
+  EXPECT_EQ(field("lost", "status.podIP"), "") << "the node has not heard of it";
+  ASSERT_TRUE(until([&] { return is_ready("lost") && agent_->summary().pods == 2; })) << field("lost", "status");
+  EXPECT_EQ(metric("skerry_agent_drift_total"), "1");
+  EXPECT_EQ(field("stays", "status.containerStatuses"), statuses);
+}
+
 // --- edge-config ----------------------------------------------------------------------------------------------------------
 
 class EdgeConfigOfANode : public AgentOffline {

@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Goal: a node that is cut off goes on, comes back from a power cut without network, and recreates nothing when the line returns.
+# Method: `skerry server` and `skerry node` in two network namespaces; the line between them is cut by nftables, the node's machine
+# loses its power (kill -9 of everything, the kernel's state with it), the server dies or comes back from an older backup.
+# A load runs over the Service all the while; what pods are (uid, address, container, restarts) is compared afterwards.
+#                                                                               tests/e2e/offline.sh BUILD_FOLDER
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$0")/lib.sh"
+# shellcheck source-path=SCRIPTDIR source=../../scripts/line.sh
+. "$SKERRY_TOP/scripts/line.sh"
+build=$(cd "${1:?the build folder}" && pwd)
+require_root "pods get namespaces, and the line is made of them"
+load=$build/bin/skerry-bench-load
+loader=
+finish() {
+  local rc=$?
+  [ -z "$loader" ] || stop_pid "$loader" 5 || rc=1
+  line_stop || rc=1
+  exit $rc
+}
+trap finish EXIT
+
+pods=100
+# What must not change: of each pod its uid, address, container and restarts.
+identities() { k get pods -o json | jq -r '.items[] | [.metadata.name, .metadata.uid, .status.podIP, (.status.containerStatuses[0] | .containerID, .restartCount)] | @tsv' | sort; }
+same_pods() { identities | diff "$work/before" - >"$work/diff" || fail "pods are not what they were: $(head -n 6 "$work/diff")" 1; }
+all_ready() { [ "$(node_metric skerry_agent_pods_ready)" = "${1:-$pods}" ]; }
+connected() { [ "$(node_metric skerry_agent_api_connected)" = 1 ]; }
+disconnected() { [ "$(node_metric skerry_agent_api_connected)" = 0 ]; }
+node_unknown() { k get node edge -o jsonpath='{.status.conditions[?(@.type=="Ready")].status}' | grep -q Unknown; }
+pod_count() { [ "$(k get pods -o name | wc -l)" = "$1" ]; }
+running() { [ "$(k get pods -o json | jq '[.items[] | select(.metadata.deletionTimestamp == null) | .status.conditions[] | select(.type == "Ready" and .status == "True")] | length')" = "$1" ]; }
+# load_start SECONDS : over the Service, from the node's machine; load_end sets failures.
+load_start() {
+  on_node "$load" "$service:80" --mode open --rate 100 --connections 40 --seconds "$1" --timeout 1000 --errors-max 1000000 >"$work/load" 2>"$work/load.said" &
+  loader=$!
+}
+load_end() {
+  wait "$loader" || fail "the load ended badly: $(cat "$work/load.said")"
+  loader=
+  failures=$(jq .errors "$work/load")
+}
+answers_cold() { on_node "$load" --mode cold --targets "$work/targets" >"$work/cold" 2>&1 || fail "not every pod answers: $(cat "$work/cold")" 1; }
+name_is() { [ "$(on_node dig "@$dns" +time=2 +tries=1 +short "$1")" = "$2" ]; }
+agent_pid() { echo "$LINE_NODE_PID"; }
+keeper_pid() {
+  local pid
+  for pid in $(line_node_pids); do [ "$(process_name "$pid")" != "skerry-sandbox keeper" ] || echo "$pid"; done
+}
+lists_of_nodes() { on_server curl -sS -k --cert "$CLUSTER_DIR/admin.certificate" --key "$CLUSTER_DIR/admin.key" https://192.0.2.1:6443/metrics |
+  awk '/^apiserver_request_total/ && /verb="LIST"/ && (/resource="pods"/ || /resource="services"/ || /resource="endpointslices"/) { sum += $NF } END { print sum + 0 }'; }
+
+line_start "$build" --lease-period 5s
+work=$CLUSTER_DIR
+"$SKERRY" image add "$build/guest/edge-service.wasm" registry.example.com/edge-service:latest --data-dir "$CLUSTER_DIR/data" >&2
+k label --overwrite node/edge node-type=edge >&2
+cp -r "$SKERRY_TOP/deploy/examples/edge-service" "$work/manifests"
+# Each pod refers to a ConfigMap and a Secret: without them it does not start.
+sed -i "s/replicas: 100/replicas: $pods/; s/^        image: .*/&\n        envFrom: [{configMapRef: {name: settings}}, {secretRef: {name: password}}]/" "$work/manifests/deployment.yaml"
+k create configmap settings --from-literal=level=high >&2
+k create secret generic password --from-literal=word=hunter2 >&2
+k apply -f "$work/manifests" >&2
+k rollout status deployment/edge-service --timeout=120s >&2
+service=$(k get service edge-service -o jsonpath='{.spec.clusterIP}')
+dns=$(awk '$1 == "nameserver" { print $2 }' "$CLUSTER_DIR/data/node/resolv.conf")
+k get pods -o jsonpath='{range .items[*]}{.status.podIP}:8080{"\n"}{end}' >"$work/targets"
+identities >"$work/before"
+expect $pods "$(wc -l <"$work/before")"
+sleep 6 # what the watches told is on the disk
+
+test_case "cut off: pods serve, wake, restart; the server takes nothing from a silent node"
+load_start 30
+line_cut
+wait_until 30 disconnected || fail "the node did not notice that the line is cut"
+kill -KILL "$(keeper_pid)"
+sleep 2
+line_kill_node
+line_start_node
+wait_until 30 node_unknown || fail "the server did not notice the silence: $(k get nodes)"
+load_end
+expect 0 "$failures"
+answers_cold
+name_is edge-service.default.svc.cluster.local "$service" || fail "the Service's name is not answered while the line is cut"
+expect 0 "$(k get pods -o json | jq '[.items[] | select(.metadata.deletionTimestamp != null)] | length')"
+expect $pods "$(k get pods -o name | wc -l)"
+
+test_case "the line returns: nothing was restarted"
+line_mend
+wait_until 60 connected || fail "the node did not come back"
+wait_until 30 node_is_ready || fail "$(k get nodes)"
+same_pods
+expect 0 "$(node_metric skerry_agent_drift_total)"
+
+test_case "a power cut without network: all pods serve again at their addresses"
+line_cut
+started=$(now_ms)
+line_power_cut
+started=$(now_ms)
+line_start_node
+wait_until 20 all_ready || fail "$(node_metric skerry_agent_pods_ready) of $pods pods are ready; log: $CLUSTER_LOG"
+answers_cold
+say "   all $pods pods answer $(($(now_ms) - started)) ms after the start of the process"
+on_node curl -sS --fail --max-time 5 --data-binary @"$SKERRY_TOP/guest/examples/edge-service/readings.json" "http://$service/" >"$work/answer" || fail "the Service does not answer after the boot"
+name_is edge-service.default.svc.cluster.local "$service" || fail "names are not answered after the boot"
+
+test_case "what was done meanwhile is carried out on return; the rest is as it was"
+lists=$(lists_of_nodes)
+gone=$(head -n 1 "$work/before" | cut -f 1)
+k delete pod "$gone" --wait=false >&2
+k scale deployment/edge-service --replicas=$((pods + 2)) >&2
+line_mend
+wait_until 60 connected || fail "the node did not come back"
+wait_until 60 running $((pods + 2)) || fail "$(k get pods | grep -v Running | head -n 5)"
+wait_until 30 pod_count $((pods + 2)) || fail "$(k get pods -o name | wc -l) pods"
+grep -v "^$gone" "$work/before" >"$work/stay"
+identities | grep -xFf "$work/stay" | diff "$work/stay" - >"$work/diff" || fail "pods that stayed are not what they were: $(head -n 6 "$work/diff")"
+# The first two lists are those of kubectl itself, which `identities` and `k get` cause: the node asks for none.
+say "   lists of pods, Services and slices since the boot: $(($(lists_of_nodes) - lists)), kubectl's among them"
+expect 0 "$(node_metric skerry_agent_drift_total)"
+
+test_case "the server is restored from an older backup: the node follows it, and what both know is not restarted"
+pods=$((pods + 2))
+identities >"$work/before"
+line_kill_server
+cp -a "$CLUSTER_DIR/data/server" "$work/backup"
+line_start_server
+k create configmap later --from-literal=a=1 >&2
+k scale deployment/edge-service --replicas=$((pods + 1)) >&2
+wait_until 60 running $((pods + 1)) || fail "$(k get pods | grep -v Running | head -n 5)"
+line_kill_server
+rm -rf "$CLUSTER_DIR/data/server"
+mv "$work/backup" "$CLUSTER_DIR/data/server"
+line_start_server
+wait_until 90 connected || fail "the node did not come back"
+expect "" "$(k get configmap later --ignore-not-found -o name)"
+wait_until 60 running $pods || fail "$(k get pods | grep -v Running | head -n 5)"
+wait_until 60 all_ready $pods || fail "the node has $(node_metric skerry_agent_pods_ready) pods instead of $pods"
+same_pods
+
+passed
