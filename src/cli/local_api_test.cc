@@ -112,7 +112,9 @@ TEST_F(LocalApiTest, ShowsWhatTheAgentHoldsAsTablesListsAndLogs) {
   EXPECT_EQ(get(pods_ + "/web-1").at("metadata.uid"), "u-1");
   EXPECT_THAT(get("/api/v1/pods?fieldSelector=spec.nodeName%3Dother").at("items"), "[]");
   EXPECT_THAT(get("/api/v1/namespaces").body, AllOf(HasSubstr("shop"), HasSubstr("default")));
-  EXPECT_THAT(get(pods_ + "/web-1/log?tailLines=3").body, HasSubstr("log of /containerLogs/shop/web-1/app?tailLines=3"));
+  auto log = get(pods_ + "/web-1/log?tailLines=3");
+  ASSERT_TRUE(log.stream);
+  EXPECT_EQ(**run_on(loop_, log.stream->next()).value(), "log of /containerLogs/shop/web-1/app?tailLines=3");
   EXPECT_EQ(get("/version").code, 200);
   put(R"({"apiVersion":"v1","kind":"Pod","metadata":{"name":"web-1","namespace":"shop","uid":"u-1"},"spec":{"nodeName":"edge-1","containers":[{"name":"app","image":"i"}]},"status":{"phase":"Failed"}})");
   view_.held.erase(view_.held.begin());  // the Deployment, by now the first
