@@ -294,7 +294,7 @@ rt::Task<http::Response> LocalApi::write(http::Request request, http::Target tar
   if (!after) co_return respond(kube::status_internal(after.error().what));
   Difference difference;
   if (!scale) difference = compare(old.root(), after->root());
-  else if (const auto n = after->root()["spec"]["replicas"].i64(); n != old.root()["spec"]["replicas"].i64(1)) difference.replicas = n;
+  else difference.replicas = after->root()["spec"]["replicas"].i64();  // also if it is the number shown: the server may have another one by now
   if (difference.other || (difference.replicas && difference.restarted_at))
     co_return refuse(403, "Forbidden",
                      std::format("this is node {} itself: of a Deployment it changes spec.replicas (kubectl scale) and the restart annotation (kubectl rollout restart), one at a time. "

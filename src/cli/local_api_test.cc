@@ -180,8 +180,14 @@ TEST_F(LocalApiTest, ScaleAndRestartGoToTheAgentWhateverTheirForm) {
   EXPECT_THAT(view_.changes, ElementsAre("shop/web d-1 replicas=4", "shop/web d-1 replicas=5", "shop/web d-1 replicas=6", "shop/web d-1 restartedAt=2026-01-01T00:00:00Z"));
 }
 
-TEST_F(LocalApiTest, WhatChangesNothingIsDryOrIsNotValidNeverReachesTheAgent) {
+// What is shown may be a second old: the server may have another number than that by now.
+TEST_F(LocalApiTest, AScaleToTheNumberThatIsShownIsPassedOnToo) {
   EXPECT_EQ(send("PATCH", deployment_ + "/scale", R"({"spec":{"replicas":2}})").code, 200);
+  EXPECT_THAT(view_.changes, ElementsAre("shop/web d-1 replicas=2"));
+}
+
+TEST_F(LocalApiTest, WhatChangesNothingIsDryOrIsNotValidNeverReachesTheAgent) {
+  EXPECT_EQ(send("PATCH", deployment_, "{}").code, 200);
   EXPECT_EQ(send("PATCH", deployment_ + "/scale?dryRun=All", R"({"spec":{"replicas":9}})").code, 200);
   EXPECT_EQ(send("PATCH", deployment_ + "/scale", R"({"spec":{"replicas":-1}})").code, 422);
   EXPECT_EQ(send("PATCH", deployment_ + "/scale", "nonsense").code, 400);

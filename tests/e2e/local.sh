@@ -75,6 +75,7 @@ trap finish EXIT
 column() { awk -v n="$1" 'NR > 1 { print $n }' | sort; }
 pods_here() { kl get pods -l app=edge-service --no-headers 2>/dev/null | awk '$3 == "Running" && $2 == "1/1"' | wc -l; }
 pods_here_are() { [ "$(pods_here)" = "$1" ]; }
+exactly() { [ "$(kl get pods --no-headers 2>/dev/null | wc -l)" = "$1" ] && pods_here_are "$1"; }
 standins() { kl get pods -o json | jq '[.items[] | select(.metadata.annotations["skerry.dev/stand-in"])] | length'; }
 standins_are() { [ "$(standins)" = "$1" ]; }
 replicas_are() { [ "$(k get deployment edge-service -o jsonpath='{.spec.replicas}')" = "$1" ]; }
@@ -120,12 +121,12 @@ expect_match 'deployment.apps/edge-service scaled' "$CLUSTER_DIR/out"
 replicas_are 3 || fail "the server has $(k get deployment edge-service -o jsonpath='{.spec.replicas}')"
 wait_until 30 ready_are 3 || fail "the third pod did not come"
 kl scale deployment edge-service --replicas=2 >&2
-wait_until 60 pods_here_are 2 || fail "$(kl get pods)"
+wait_until 60 exactly 2 || fail "$(kl get pods)"
 expect 0 "$(standins)"
 kl rollout restart deployment edge-service >&2
 k get deployment edge-service -o json | jq -e '.spec.template.metadata.annotations["kubectl.kubernetes.io/restartedAt"]' >/dev/null || fail "the restart did not reach the server"
 k rollout status deployment/edge-service --timeout=60s >&2
-wait_until 60 pods_here_are 2 || fail "$(kl get pods)"
+wait_until 60 exactly 2 || fail "$(kl get pods)"
 uids=$(kl get pods -o jsonpath='{.items[*].metadata.uid}')
 
 reads() {
@@ -172,7 +173,7 @@ sleep 1
 kl scale deployment edge-service --replicas=4 >"$CLUSTER_DIR/out" 2>&1
 expect_match 'scaled' "$CLUSTER_DIR/out"
 expect_match 'Warning: the control plane cannot be reached' "$CLUSTER_DIR/out"
-wait_until 60 pods_here_are 4 || fail "$(kl get pods; kl get events)"
+wait_until 60 exactly 4 || fail "$(kl get pods; kl get events)"
 expect 2 "$(standins)"
 expect_text 'edge-service +4/4' "$(kl get deployments)"
 slice_has() { nft list ruleset | grep -F "$1 " >/dev/null; }
@@ -188,7 +189,7 @@ expect_text 'do not fit|no room' "$(kl scale deployment edge-service --replicas=
 test_case "offline: the node is killed with all its processes, and starts again from its disk"
 kill_node
 start_node
-wait_until 60 pods_here_are 4 || fail "$(kl get pods)"
+wait_until 60 exactly 4 || fail "$(kl get pods)"
 expect 2 "$(standins)"
 expect_text 'edge-service +4/4' "$(kl get deployments)"
 all_served 20
@@ -199,7 +200,7 @@ kl rollout restart deployment edge-service >"$CLUSTER_DIR/out" 2>&1
 expect_match 'restarted' "$CLUSTER_DIR/out"
 restarted() { [ "$(kl get pods -o json | jq '[.items[].status.containerStatuses[0].restartCount] | add')" = $((before + 4)) ]; }
 wait_until 60 restarted || fail "$(kl get pods)"
-wait_until 60 pods_here_are 4 || fail "$(kl get pods)"
+wait_until 60 exactly 4 || fail "$(kl get pods)"
 all_served 20
 
 test_case "the line returns without a conflict: told, and the server's pods take over"
@@ -209,7 +210,7 @@ wait_until 60 server_event 'LocalChangeReplayed.*spec.replicas.*"2" to "4"' || f
 wait_until 60 server_event 'LocalChangeReplayed.*restart annotation' || fail "no Event: $(k get events)"
 wait_until 150 standins_are 0 || fail "stand-ins stay: $(kl get pods)"
 k rollout status deployment/edge-service --timeout=60s >&2
-wait_until 60 pods_here_are 4 || fail "$(kl get pods)"
+wait_until 60 exactly 4 || fail "$(kl get pods)"
 expect "$(k get pods | column 1)" "$(kl get pods | column 1)"
 all_served 20
 
@@ -232,7 +233,7 @@ start_node
 wait_until 60 server_event 'LocalChangeLost.*"4" to "1".*says "3"' || fail "no Event: $(k get events)"
 expect_match 'a change that was made at this node does not hold' "$CLUSTER_DIR/node.log"
 replicas_are 3 || fail "the server has $(k get deployment edge-service -o jsonpath='{.spec.replicas}')"
-wait_until 90 pods_here_are 3 || fail "$(kl get pods)"
+wait_until 90 exactly 3 || fail "$(kl get pods)"
 expect "$(k get pods | column 1)" "$(kl get pods | column 1)"
 all_served 20
 
