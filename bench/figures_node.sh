@@ -4,88 +4,30 @@
 # directions, counted at the node's end. Sourced by scripts/bench after cluster.sh.
 # shellcheck shell=bash disable=SC2034
 
-LINE_SERVER='' LINE_NODE='' # names of the two namespaces, while they are there
-LINE_SERVER_PID='' LINE_NODE_PID=''
 LINE_PODS=100
 
-# line_start NODE_OPTION… : server, line and node with idle pods, all Ready. What ran before is ended.
-line_start() {
+# idle_line NODE_OPTION… : a line whose node has idle pods, all Ready. What ran before is ended.
+idle_line() {
+  line_stop || die "the line before did not end well"
   stop_cluster || die "the cluster before did not end well"
-  local range
-  range=$(free_ranges)
-  SKERRY=$BENCH_BUILD/bin/skerry
-  CLUSTER_DIR=$(mktemp -d /var/tmp/skerry-XXXXXX)
-  CLUSTER_ID=$(basename "$CLUSTER_DIR")
-  CLUSTER_LOG=$CLUSTER_DIR/log
-  CLUSTER_POD_CIDR=10.$range.0.0/16
-  LINE_SERVER=$CLUSTER_ID-server
-  ip netns add "$LINE_SERVER"
-  CLUSTER_ENTER=/run/netns/$LINE_SERVER
-  LINE_NODE=$CLUSTER_ID-node
-  ip netns add "$LINE_NODE"
-  local space
-  for space in "$LINE_SERVER" "$LINE_NODE"; do
-    nsenter "--net=/run/netns/$space" sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6; echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6'
-    ip -n "$space" link set lo up
-  done
-  # Segments of one packet each, so that every header is counted; and no ARP between the two.
-  ip -n "$LINE_SERVER" link add line address 02:00:00:00:00:01 gso_max_segs 1 type veth peer name line address 02:00:00:00:00:02 gso_max_segs 1 netns "$LINE_NODE"
-  ip -n "$LINE_SERVER" address add 192.0.2.1/30 dev line
-  ip -n "$LINE_NODE" address add 192.0.2.2/30 dev line
-  ip -n "$LINE_SERVER" link set line up
-  ip -n "$LINE_NODE" link set line up
-  ip -n "$LINE_SERVER" neighbor replace 192.0.2.2 lladdr 02:00:00:00:00:02 dev line nud permanent
-  ip -n "$LINE_NODE" neighbor replace 192.0.2.1 lladdr 02:00:00:00:00:01 dev line nud permanent
-  ip -n "$LINE_NODE" route add default via 192.0.2.1
-  LINE_RANGES=(--pod-cidr "$CLUSTER_POD_CIDR" --service-cidr "10.$((range + 1)).0.0/16")
-  line_start_server
-  nsenter "--net=/run/netns/$LINE_NODE" "$SKERRY" node --data-dir "$CLUSTER_DIR/data" --node-name edge --node-address 192.0.2.2 "${LINE_RANGES[@]}" \
-    --pod-namespace "$CLUSTER_ID" --cgroup "$CLUSTER_ID" --overcommit cpu=100,memory=100 --on-exit stop "$@" >>"$CLUSTER_LOG" 2>&1 &
-  LINE_NODE_PID=$!
-  wait_until 30 node_is_ready || die "the node did not become Ready within 30 s (log: $CLUSTER_LOG)."
+  line_start "$BENCH_BUILD" "$@"
   k apply -f deploy/examples/edge-service/runtimeclass.yaml >/dev/null
   "$SKERRY" image add "$BENCH_BUILD/guest/hello.wasm" registry.example.com/hello:bench --data-dir "$CLUSTER_DIR/data" >/dev/null
   deploy idle $LINE_PODS hello
 }
-line_start_server() {
-  local before
-  before=$(grep -c 'server is ready' "$CLUSTER_LOG" 2>/dev/null || true)
-  nsenter "--net=$CLUSTER_ENTER" "$SKERRY" server --data-dir "$CLUSTER_DIR/data" --listen 192.0.2.1:6443 --node-name edge "${LINE_RANGES[@]}" >>"$CLUSTER_LOG" 2>&1 &
-  LINE_SERVER_PID=$!
-  wait_until 30 line_says_ready "${before:-0}" || die "the server did not become ready within 30 s (log: $CLUSTER_LOG)."
-}
-line_says_ready() { [ "$(grep -c 'server is ready' "$CLUSTER_LOG")" -gt "$1" ]; }
-line_stop() {
-  local rc=0 space
-  [ -n "$LINE_SERVER" ] || return 0
-  [ -z "$LINE_NODE_PID" ] || stop_pid "$LINE_NODE_PID" 30 || rc=1
-  [ -z "$LINE_SERVER_PID" ] || stop_pid "$LINE_SERVER_PID" 30 || rc=1
-  LINE_NODE_PID='' LINE_SERVER_PID='' CLUSTER_ENTER=''
-  stop_cluster || rc=1
-  for space in "$LINE_SERVER" "$LINE_NODE"; do [ ! -e "/run/netns/$space" ] || ip netns del "$space" || rc=1; done
-  LINE_SERVER='' LINE_NODE='' LINE_PERIOD=''
-  return $rc
-}
-
-# line_bytes : of IP packets, both ways, since the line is there.
-line_bytes() { ip -n "$LINE_NODE" -s -j link show line | jq '.[0].stats64 | .rx.bytes + .tx.bytes - 14 * (.rx.packets + .tx.packets)'; }
-line_packets() { ip -n "$LINE_NODE" -s -j link show line | jq '.[0].stats64 | .rx.packets + .tx.packets'; }
 # written_bytes PID… : what they had the kernel write to disk so far, with those below them.
 written_bytes() {
   local pid
   for pid in "$@"; do cat "/proc/$pid/io" 2>/dev/null || true; done | awk '/^write_bytes:/ { sum += $2 } END { printf "%.0f", sum }'
 }
-# The agent with the keeper and whatever it holds: all but the server.
-line_node_pids() { cluster_pids | grep -vxF -e "$LINE_SERVER_PID" || true; }
 line_restarts() { k get pods -o json | jq '[.items[].status.containerStatuses[]?.restartCount] | add // 0'; }
 
 # --- a node that does nothing ---
 # line_cluster PERIOD : a line whose node renews its Lease so often; one that is there already is taken.
 LINE_PERIOD=
 line_cluster() {
-  [ "$LINE_PERIOD" != "$1" ] || return 0
-  line_stop || die "the line before did not end well"
-  line_start --lease-period "$1"
+  [ -z "$LINE_SERVER" ] || [ "$LINE_PERIOD" != "$1" ] || return 0
+  idle_line --lease-period "$1"
   LINE_PERIOD=$1
   sleep "$([ "$BENCH_QUICK" = 1 ] && echo 3 || echo 60)" # what the start has set off comes to an end
 }
@@ -131,30 +73,30 @@ figure_node_disk() {
 }
 
 # --- the line comes back ---
-line_cut() { nsenter "--net=/run/netns/$LINE_NODE" nft "add table ip cut; add chain ip cut in { type filter hook input priority 0; }; add chain ip cut out { type filter hook output priority 0; }; add rule ip cut in iifname line drop; add rule ip cut out oifname line drop"; }
-line_mend() { nsenter "--net=/run/netns/$LINE_NODE" nft delete table ip cut; }
-line_connections() { nsenter "--net=/run/netns/$LINE_NODE" ss -Htn state established dst 192.0.2.1:6443 | wc -l; }
+line_connections() { nsenter "--net=/run/netns/$LINE_NODE" ss -Htn state established dst 192.0.2.1:6443 | awk '{ sub(/.*:/, "", $3); print $3 }' | sort; }
 line_ready() { k get node edge -o json | jq -r '.status.conditions[] | select(.type == "Ready") | .status + " " + .lastHeartbeatTime'; }
-# Ready by a status of its own after the one given, and a connection for the Lease and for each of three watches.
+# line_is_back STATUS CONNECTIONS : Ready by another status than that, and over other connections than those one for the Lease and one
+# for each of four watches (pods, Services, EndpointSlices, edge-config).
 line_is_back() {
   local ready
   ready=$(line_ready)
-  [ "${ready%% *}" = True ] && [ "$ready" != "$1" ] && [ "$(line_connections)" -ge 4 ]
+  [ "${ready%% *}" = True ] && [ "$ready" != "$1" ] && [ "$(comm -13 <(echo "$2") <(line_connections) | wc -l)" -ge 5 ]
 }
 line_pods() { k get pods -o json | jq -c '[.items[] | [.metadata.uid, (.status.containerStatuses[] | .containerID, .restartCount)]] | sort'; }
 # line_outage SECONDS [COMMAND…] : cuts the line, runs the command, and mends it. Sets OUTAGE_BYTES, OUTAGE_MS.
 line_outage() {
-  local seconds=$1 said pods before from
+  local seconds=$1 said pods before from connections
   shift
   pods=$(line_pods)
   said=$(line_ready)
+  connections=$(line_connections)
   line_cut
   sleep "$seconds"
   [ $# = 0 ] || "$@"
   before=$(line_bytes)
   from=$(now_ms)
   line_mend
-  wait_until 90 line_is_back "$said" || die "the node was not Ready with its watches within 90 s of the line's return; log: $CLUSTER_LOG"
+  wait_until 90 line_is_back "$said" "$connections" || die "the node was not Ready with its watches within 90 s of the line's return; log: $CLUSTER_LOG"
   OUTAGE_MS=$(($(now_ms) - from))
   sleep 2
   OUTAGE_BYTES=$(($(line_bytes) - before))

@@ -16,6 +16,7 @@ LINE_SERVER_PID='' LINE_NODE_PID=''
 LINE_IS_CUT=0
 LINE_OPTIONS=() LINE_RANGES=()
 
+# In the foreground; what runs in the background needs nsenter itself, so that $! is its pid and not that of a shell.
 on_server() { nsenter "--net=/run/netns/$LINE_SERVER" "$@"; }
 on_node() { nsenter "--net=/run/netns/$LINE_NODE" "$@"; }
 
@@ -66,14 +67,14 @@ line_lay() {
 line_start_server() {
   local before
   before=$(grep -c 'server is ready' "$CLUSTER_LOG" 2>/dev/null || true)
-  on_server "$SKERRY" server --data-dir "$CLUSTER_DIR/data" --listen 192.0.2.1:6443 --node-name edge "${LINE_RANGES[@]}" >>"$CLUSTER_LOG" 2>&1 &
+  nsenter "--net=/run/netns/$LINE_SERVER" "$SKERRY" server --data-dir "$CLUSTER_DIR/data" --listen 192.0.2.1:6443 --node-name edge "${LINE_RANGES[@]}" >>"$CLUSTER_LOG" 2>&1 &
   LINE_SERVER_PID=$!
   wait_until 30 line_says "server is ready" "${before:-0}" || die "the server did not become ready within 30 s (log: $CLUSTER_LOG)."
 }
 line_start_node() {
   local before
   before=$(grep -c 'skerry is ready' "$CLUSTER_LOG" 2>/dev/null || true)
-  on_node "$SKERRY" node --data-dir "$CLUSTER_DIR/data" --node-name edge --node-address 192.0.2.2 "${LINE_RANGES[@]}" \
+  nsenter "--net=/run/netns/$LINE_NODE" "$SKERRY" node --data-dir "$CLUSTER_DIR/data" --node-name edge --node-address 192.0.2.2 "${LINE_RANGES[@]}" \
     --pod-namespace "$CLUSTER_ID" --cgroup "$CLUSTER_ID" --overcommit cpu=100,memory=100 --on-exit stop "${LINE_OPTIONS[@]}" >>"$CLUSTER_LOG" 2>&1 &
   LINE_NODE_PID=$!
   wait_until 30 line_says "skerry is ready" "${before:-0}" || die "the node did not start within 30 s (log: $CLUSTER_LOG)."
@@ -97,14 +98,13 @@ line_power_cut() {
     wait "$LINE_NODE_PID" 2>/dev/null || true
   done
   [ ! -e "/run/skerry/$CLUSTER_ID" ] || { umount "/run/skerry/$CLUSTER_ID" && rm -f "/run/skerry/$CLUSTER_ID"; }
+  ip -n "$LINE_SERVER" link del line # both ends: sockets that still wait for answers may keep the namespace for a minute
   ip netns del "$LINE_NODE"
-  wait_until 10 line_is_gone || die "the node's end of the line did not go with its namespace"
   # shellcheck disable=SC2046
   find $(find /sys/fs/cgroup -maxdepth 3 -type d -name "$CLUSTER_ID") -depth -type d -exec rmdir {} + 2>/dev/null || true
   line_lay
   [ $LINE_IS_CUT = 0 ] || line_cut
 }
-line_is_gone() { ! ip -n "$LINE_SERVER" link show line >/dev/null 2>&1; }
 line_reboot() {
   line_power_cut
   line_start_node

@@ -17,6 +17,7 @@ using Verdict = IntentsCore::Verdict;
 
 constexpr const char *kRestartedAt = "kubectl.kubernetes.io/restartedAt", *kStandIn = "skerry.dev/stand-in";
 constexpr int kConflictsMax = 5;
+constexpr Duration kStatusPatience = 5s, kStatusStep = 100ms;
 
 std::string value_of(const kube::Object& deployment, LocalChange::Field field) {
   const kube::JsonDoc doc = deployment.parse();
@@ -263,6 +264,8 @@ rt::Task<Agent::State::Sent> Agent::State::send_upstream(LocalChange c, std::opt
 }
 
 rt::Task<> Agent::State::replay(Intent intent) {
+  // Which pods are not ready is told first: a server that deletes some chooses by that.
+  for (Duration waited{0}; status.waiting() > 0 && waited < kStatusPatience; waited += kStatusStep) CO_TRY_OK(co_await rt::sleep_for(kStatusStep));
   LOG_INFO("a change that was made at this node is told to the API server", {"deployment", intent.change.name}, {"from", intent.before}, {"to", intent.change.value});
   CO_TRY(auto sent, co_await send_upstream(intent.change, intent.before));
   if (sent.verdict == Verdict::Unanswered) LOG_INFO("not answered: told again later", {"deployment", intent.change.name}, {"reason", sent.text});

@@ -23,6 +23,17 @@ constexpr std::string_view name_of(Field f) { return f == Field::Replicas ? "rep
 std::int64_t number(std::string_view text) { return parse_int<std::int64_t>(text).value_or(0); }
 std::string title(const LocalChange& c) { return std::format("{} {}/{}", name_of(c.field), c.namespace_, c.name); }
 
+// How many of the server's pods here are more than what is wanted.
+std::size_t surplus_of(const Intent& intent, const std::vector<IntentPod>& servers) {
+  const std::int64_t value = number(intent.change.value);
+  return value < number(intent.before) && std::cmp_less(value, servers.size()) ? servers.size() - static_cast<std::size_t>(value) : 0;
+}
+// Pods that are gone, and those that are not too many any more, the oldest first, are held no longer.
+void let_go(Intent& intent, const std::vector<IntentPod>& servers, std::size_t surplus) {
+  std::erase_if(intent.held, [&](const std::string& uid) { return std::ranges::find(servers, uid, &IntentPod::uid) == servers.end(); });
+  for (auto p = servers.rbegin(); p != servers.rend() && intent.held.size() > surplus; ++p) intent.held.erase(p->uid);
+}
+
 // Who goes first: stand-ins before the server's pods is the caller's; then not ready, then the youngest.
 bool goes_before(const IntentPod& a, const IntentPod& b) {
   if (a.ready != b.ready) return !a.ready;
@@ -245,8 +256,11 @@ bool IntentsCore::settle(Intent& intent, Run& run, Instant now, const std::vecto
   const std::int64_t wanted = std::min(intent.stand_ins, std::max<std::int64_t>(number(intent.change.value) - number(intent.before) - fresh, 0));
   if (wanted != intent.stand_ins) unsaved_.insert(intent.id);
   intent.stand_ins = wanted;
-  const auto gone = std::erase_if(intent.held, [&](const std::string& uid) { return std::ranges::find(pods, uid, &IntentPod::uid) == pods.end(); });
-  if (gone > 0) unsaved_.insert(intent.id);
+  // The server may have deleted one that serves in place of one that is held: then that one serves again, at once.
+  const auto all = sorted(pods, servers);
+  const auto held_before = intent.held;
+  let_go(intent, all, surplus_of(intent, all));
+  if (intent.held != held_before) unsaved_.insert(intent.id);
   return intent.stand_ins == 0 && intent.held.empty();
 }
 
@@ -255,13 +269,11 @@ void IntentsCore::poll_replicas(Intent& intent, Run& run, Instant now, const std
     if (settle(intent, run, now, pods)) return finish(intent.id);
   } else {
     const auto servers = sorted(pods, [](const IntentPod& p) { return p.stand_in == 0; });
-    const std::int64_t value = number(intent.change.value);
-    const std::size_t surplus = value < number(intent.before) && std::cmp_less(value, servers.size()) ? servers.size() - static_cast<std::size_t>(value) : 0;
+    const std::size_t surplus = surplus_of(intent, servers);
     const auto held_before = intent.held;
-    std::erase_if(intent.held, [&](const std::string& uid) { return std::ranges::find(servers, uid, &IntentPod::uid) == servers.end(); });
+    let_go(intent, servers, surplus);
     for (const IntentPod& p : servers)  // those that go first
       if (intent.held.size() < surplus) intent.held.insert(p.uid);
-    for (auto p = servers.rbegin(); p != servers.rend() && intent.held.size() > surplus; ++p) intent.held.erase(p->uid);
     if (intent.held != held_before) unsaved_.insert(intent.id);
   }
   const auto mine = sorted(pods, [&](const IntentPod& p) { return p.stand_in == intent.id; });

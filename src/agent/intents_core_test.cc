@@ -243,6 +243,22 @@ TEST_F(IntentsCoreTest, HeldPodsThatTheServerKeepsStartAgain) {
   EXPECT_TRUE(core_.empty());
 }
 
+// The server may not have heard yet who is not ready when it chooses.
+TEST_F(IntentsCoreTest, AHeldPodServesAgainWhenTheServerDeletesAnotherInItsPlace) {
+  for (int i = 1; i <= 3; ++i) add(std::format("p{}", i), i);
+  ASSERT_TRUE(change(scale(1), "3"));
+  EXPECT_THAT(poll(), AllOf(Contains("hold p3"), Contains("hold p2")));
+  core_.on_line(true, now_);
+  poll();
+  answer(1, Verdict::Held);
+  std::erase_if(pods_, [](const Pod& p) { return p.uid == "p1"; });
+  EXPECT_THAT(poll(), Contains("release p2"));
+  std::erase_if(pods_, [](const Pod& p) { return p.uid == "p3"; });
+  poll();
+  EXPECT_TRUE(core_.empty());
+  EXPECT_FALSE(pods_[0].held);
+}
+
 TEST_F(IntentsCoreTest, AChangeDuringItsReplayIsToldAfterIt) {
   add("a", 1);
   ASSERT_TRUE(change(scale(2), "1"));

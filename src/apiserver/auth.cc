@@ -133,17 +133,17 @@ ApiResult<> authorize_owner(const Call& call, std::string_view node) {
 
 // Of a Deployment a node changes the number (through scale) and when it was restarted.
 ApiResult<> admit_restart(const Call& call, std::string_view node, Json object, const ObjectPtr& old) {
-  const auto rest = [](Json whole) {
+  const auto rest = [&](Json whole) {
     JsonEdit edit = JsonEdit::copy(whole);
     MutJson metadata = edit.root().object("metadata"), inner = edit.root().object("spec").object("template").object("metadata");
     for (const char* name : {"resourceVersion", "generation", "managedFields"}) metadata.remove(name);
     MutJson annotations = inner["annotations"];
     if (annotations) annotations.remove("kubectl.kubernetes.io/restartedAt");
     if (annotations && annotations.size() == 0) inner.remove("annotations");
-    return edit.freeze();
+    return kube::canonical(call.type(), edit.root());
   };
   const auto before = old->parse();
-  if (rest(object).root().equals(rest(before.root()).root())) return {};
+  if (rest(object) == rest(before.root())) return {};
   return ApiFail(restricted(call, old->name(), std::format("node \"{}\" can only scale a deployment, and set the annotation kubectl.kubernetes.io/restartedAt of its template", node)));
 }
 

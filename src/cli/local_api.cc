@@ -14,6 +14,7 @@
 #include "base/text.h"
 #include "http/in_process.h"
 #include "kube/codec.h"
+#include "kube/defaults.h"
 #include "kube/json.h"
 #include "kube/resources.h"
 #include "kube/status.h"
@@ -85,8 +86,10 @@ Difference compare(kube::Json before, kube::Json after) {
   if (const auto n = after["spec"]["replicas"].i64(1); n != before["spec"]["replicas"].i64(1)) out.replicas = n;
   const auto annotation = [](kube::Json object) { return object["spec"]["template"]["metadata"]["annotations"][kRestartedAt].str(); };
   if (annotation(before) != annotation(after)) out.restarted_at = annotation(after);
-  const auto rest = [](kube::Json object) {
+  const kube::ResourceType& type = *kube::find_kind("apps/v1", "Deployment");
+  const auto rest = [&](kube::Json object) {
     JsonEdit edit = JsonEdit::copy(object);
+    kube::apply_defaults(type, edit.root());  // of a server that has others, or other fields
     MutJson metadata = edit.root().object("metadata"), spec = edit.root().object("spec"), inner = spec.object("template").object("metadata");
     for (const char* name : {"resourceVersion", "generation", "managedFields"}) metadata.remove(name);
     spec.remove("replicas");
@@ -94,10 +97,9 @@ Difference compare(kube::Json before, kube::Json after) {
       annotations.remove(kRestartedAt);
       if (annotations.size() == 0) inner.remove("annotations");
     }
-    inner.remove("creationTimestamp");
-    return edit.freeze();
+    return kube::canonical(type, edit.root());
   };
-  out.other = !rest(before).root().equals(rest(after).root());
+  out.other = rest(before) != rest(after);
   return out;
 }
 
@@ -292,7 +294,7 @@ rt::Task<http::Response> LocalApi::write(http::Request request, http::Target tar
   if (!after) co_return respond(kube::status_internal(after.error().what));
   Difference difference;
   if (!scale) difference = compare(old.root(), after->root());
-  else if (const auto n = after->root()["spec"]["replicas"].i64(); n != old.root()["spec"]["replicas"].i64(1)) difference.replicas = n;
+  else difference.replicas = after->root()["spec"]["replicas"].i64();  // also if it is the number shown: the server may have another one by now
   if (difference.other || (difference.replicas && difference.restarted_at))
     co_return refuse(403, "Forbidden",
                      std::format("this is node {} itself: of a Deployment it changes spec.replicas (kubectl scale) and the restart annotation (kubectl rollout restart), one at a time. "

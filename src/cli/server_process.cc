@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "base/text.h"
+#include "cli/api_service.h"
 #include "cli/credentials.h"
 #include "cli/layout.h"
 #include "cli/token_file.h"
@@ -155,6 +156,8 @@ rt::Task<> ServerProcess::start() {
   p.store->start();
   CO_TRY_OK(co_await p.api->bootstrap());
   CO_TRY_OK(co_await p.own_node());
+  CO_TRY(auto service, api_service(p.options.listen, p.options.service_cidr));
+  CO_TRY_OK(co_await publish_api_service(*p.client, std::move(service)));
   CO_TRY_OK(p.front->start());
   p.controllers->start();
   p.tasks.spawn("certificates", renew_certificates([&p] { return p.take_up_certificates(); }));

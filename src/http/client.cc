@@ -45,6 +45,18 @@ constexpr Duration kForever = std::chrono::hours(24 * 365);
 
 auto into(ErrorCode& error) { return asio::redirect_error(asio::use_awaitable, error); }
 
+// Held by the first connection to a peer that did not answer last: the others' turn comes when this one was answered, or failed.
+class FirstTurn {
+ public:
+  explicit FirstTurn(rt::Event& turn) : turn_(turn) { turn_.reset(); }
+  ~FirstTurn() { turn_.set(); }
+  FirstTurn(const FirstTurn&) = delete;
+  FirstTurn& operator=(const FirstTurn&) = delete;
+
+ private:
+  rt::Event& turn_;
+};
+
 // One connection. Operations are given a deadline; the caller keeps this alive until they end.
 class Link {
  public:
@@ -56,6 +68,7 @@ class Link {
   beast::flat_buffer buffer;
   Deadline released{};  // when it became idle
   std::uint64_t credentials = 0;  // which ones it was made with
+  std::unique_ptr<FirstTurn> turn{};  // until it was answered
 
   // Kept, but closed by the server meanwhile (or talking out of turn)?
   bool stale() {
@@ -170,23 +183,6 @@ struct HttpsTransport::State {
 };
 
 namespace {
-// Of the first connection to a peer that did not answer last: the others' turn comes when this one was answered, or failed.
-class FirstTurn {
- public:
-  explicit FirstTurn(rt::Event* turn) : turn_(turn) {
-    if (turn_ != nullptr) turn_->reset();
-  }
-  ~FirstTurn() {
-    if (turn_ != nullptr) turn_->set();
-  }
-  FirstTurn(const FirstTurn&) = delete;
-  FirstTurn& operator=(const FirstTurn&) = delete;
-
- private:
-  rt::Event* turn_;
-};
-
-
 class ActiveCount {
  public:
   explicit ActiveCount(std::size_t& n) : n_(n) { ++n_; }
@@ -320,8 +316,8 @@ rt::Task<std::vector<Protocol::endpoint>> HttpsTransport::State::resolve(Deadlin
   co_return out;
 }
 
-// After a break everybody connects anew at once, with tickets that a new server process does not know. So one goes ahead: the
-// session that it brings is resumed by the others.
+// After a break everybody connects anew at once, with tickets that a new server process does not know. So one makes its handshake
+// ahead: the session that it brings is resumed by the others.
 rt::Task<> HttpsTransport::State::await_turn(Deadline deadline) {
   const Deadline end = std::min(deadline, std::chrono::steady_clock::now() + kTurnMax);
   while (tls.context && !answers && !turn.is_set()) {
@@ -355,6 +351,10 @@ rt::Task<std::unique_ptr<Link>> HttpsTransport::State::connect(Deadline deadline
       link->lowest().socket().set_option(asio::ip::tcp::no_delay(true), ignored);
       set_patience(link->lowest());
     }
+    if (tls.context) {
+      CO_TRY_OK(co_await await_turn(deadline));
+      if (!answers && turn.is_set()) link->turn = std::make_unique<FirstTurn>(turn);
+    }
     std::string why;
     link->lowest().expires_at(deadline);
     CO_TRY_OK(co_await link->handshake(server_name, error, why));
@@ -387,6 +387,8 @@ rt::Task<Response> HttpsTransport::State::exchange(std::shared_ptr<State> self, 
     if (parser->get().result_int() >= 200) break;
     parser = std::make_unique<Parser>();  // 1xx: the answer follows
   }
+  answers = true;
+  link->turn.reset();
   Response out;
   out.status = static_cast<int>(parser->get().result_int());
   for (const auto& field : parser->get()) out.headers.add(std::string_view(field.name_string()), std::string_view(field.value()));
@@ -432,8 +434,6 @@ rt::Task<Response> HttpsTransport::send(Request request, BodyMode mode, Duration
   for (;;) {
     auto link = state->take_idle();
     const bool reused = link != nullptr;
-    if (!reused) CO_TRY_OK(co_await state->await_turn(deadline));
-    const FirstTurn first(!reused && !state->answers && state->turn.is_set() ? &state->turn : nullptr);
     if (!link) {
       const Deadline connected_by = std::min(deadline, std::chrono::steady_clock::now() + std::clamp(state->options.connect_timeout, Duration::zero(), kForever));
       auto made = co_await state->connect(connected_by);
@@ -441,8 +441,9 @@ rt::Task<Response> HttpsTransport::send(Request request, BodyMode mode, Duration
       CO_TRY(link, std::move(made));
     }
     auto response = co_await state->exchange(state, std::move(link), head, request.body, mode, request.method == "HEAD", deadline);
-    if (response) state->answers = true;
-    else if (response.error().code != Errc::Cancelled) state->answers = false;
+    // Kept ones of a line that does not answer are as dead: the next exchange should not wait for another of them.
+    if (!response && reused && response.error().code == Errc::Timeout) state->idle.clear();
+    if (!response && response.error().code != Errc::Cancelled) state->answers = false;
     if (!response && reused && response.error().code == Errc::Unavailable && repeatable(request.method)) {
       state->idle.clear();  // they are as old: the next round connects anew
       continue;

@@ -495,6 +495,30 @@ TEST_F(Http, AKeptConnectionThatTheServerClosedIsReplaced) {
   });
 }
 
+// A line that died takes all kept connections with it: not each of them is waited for.
+TEST_F(Http, AKeptConnectionThatDoesNotAnswerTakesTheOthersAlong) {
+  run([](Http& t) -> rt::Task<> {
+    rt::TaskGroup group(t.loop);
+    group.spawn("other", [](Http& h) -> rt::Task<> {
+      CO_TRY([[maybe_unused]] const auto response, co_await h.get("/wait"));
+      co_return Result<>{};
+    }(t));
+    CO_TRY_OK(co_await until([&t] { return t.handler.requests.size() == 1; }));
+    CO_TRY_OK(co_await t.get("/"));
+    t.handler.release.set();
+    CO_TRY_OK(co_await until([&group] { return group.size() == 0; }));
+    EXPECT_EQ(t.server->stats().connections_open, 2U);  // both are kept
+    t.handler.release.reset();
+    const auto silent = co_await t.get("/wait", BodyMode::Whole, 20ms);
+    EXPECT_EQ(silent ? Errc::Internal : silent.error().code, Errc::Timeout);
+    t.handler.release.set();
+    CO_TRY_OK(co_await t.get("/"));
+    EXPECT_EQ(t.server->stats().connections_total, 3U);
+    CO_TRY_OK(co_await group.stop());
+    co_return Result<>{};
+  });
+}
+
 TEST_F(Http, CancelledExchangesCloseTheirConnection) {
   run([](Http& t) -> rt::Task<> {
     rt::TaskGroup group(t.loop);

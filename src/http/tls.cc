@@ -69,7 +69,8 @@ std::optional<std::time_t> to_time(const ASN1_TIME* value) {
   return ::timegm(&parts);
 }
 
-// The newest session of a client's context. It belongs to the context, which outlives every connection made with it.
+// The newest session of a client's context. It belongs to the context, which outlives every connection made with it. Connections are
+// given copies: OpenSSL marks the one that was used, and that of a connection which ends without a goodbye, as not to be resumed.
 int session_slot() {
   static const int index = SSL_CTX_get_ex_new_index(0, nullptr, nullptr, nullptr, [](void*, void* session, CRYPTO_EX_DATA*, int, long, void*) {
     SSL_SESSION_free(static_cast<SSL_SESSION*>(session));
@@ -79,9 +80,17 @@ int session_slot() {
 int keep_session(SSL* ssl, SSL_SESSION* session) {
   SSL_CTX* context = SSL_get_SSL_CTX(ssl);
   auto* former = static_cast<SSL_SESSION*>(SSL_CTX_get_ex_data(context, session_slot()));
-  if (SSL_CTX_set_ex_data(context, session_slot(), session) != 1) return 0;  // not kept: OpenSSL frees it
-  SSL_SESSION_free(former);
-  return 1;
+  SSL_SESSION* copy = SSL_SESSION_dup(session);
+  if (copy != nullptr && SSL_CTX_set_ex_data(context, session_slot(), copy) == 1) SSL_SESSION_free(former);
+  else SSL_SESSION_free(copy);
+  return 0;  // the one that was given stays OpenSSL's
+}
+
+// A server's, called once it knows what the client resumes, whether or not it named a server. A new ticket (it holds the client's
+// certificate: 650 bytes) would be most of what is sent back, and the former may be used again.
+int no_ticket_when_resumed(SSL* ssl, int*, void*) {
+  if (SSL_session_reused(ssl) == 1) SSL_set_num_tickets(ssl, 0);
+  return SSL_TLSEXT_ERR_NOACK;  // as without this
 }
 
 bool is_address(const std::string& text) {
@@ -112,6 +121,7 @@ Result<TlsContext> make_server_context(const ServerTls& options) {
   // key exchange is fresh.
   constexpr long kTicketSeconds = 2 * 24 * 3600;
   SSL_CTX_set_timeout(context, kTicketSeconds);
+  SSL_CTX_set_tlsext_servername_callback(context, no_ticket_when_resumed);
   constexpr unsigned char kSessionContext[] = "skerry";
   SSL_CTX_set_session_id_context(context, kSessionContext, sizeof kSessionContext - 1);
   if (!options.client_ca_pem.empty()) {
@@ -172,8 +182,11 @@ std::optional<ClientIdentity> verified_client(SSL* ssl, X509_STORE* store) {
 }
 
 void resume_session(SSL* ssl) {
-  auto* session = static_cast<SSL_SESSION*>(SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), session_slot()));
-  if (session != nullptr && SSL_SESSION_is_resumable(session) == 1 && SSL_set_session(ssl, session) != 1) ERR_clear_error();  // then a full handshake
+  const auto* newest = static_cast<SSL_SESSION*>(SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), session_slot()));
+  if (newest == nullptr) return;
+  SSL_SESSION* copy = SSL_SESSION_dup(newest);
+  if (copy == nullptr || SSL_set_session(ssl, copy) != 1) ERR_clear_error();  // then a full handshake
+  SSL_SESSION_free(copy);  // null, or the connection's own by now
 }
 
 Result<> expect_server_name(SSL* ssl, const std::string& name) {

@@ -44,7 +44,7 @@ kill_server() {
 }
 # As a power cut has it: agent, keeper, sandboxes, all at once.
 kill_node() {
-  kill -KILL "$node"
+  kill -KILL "$node" 2>/dev/null || true
   wait "$node" 2>/dev/null || true
   node=
   # shellcheck disable=SC2046
@@ -75,12 +75,13 @@ trap finish EXIT
 column() { awk -v n="$1" 'NR > 1 { print $n }' | sort; }
 pods_here() { kl get pods -l app=edge-service --no-headers 2>/dev/null | awk '$3 == "Running" && $2 == "1/1"' | wc -l; }
 pods_here_are() { [ "$(pods_here)" = "$1" ]; }
+exactly() { [ "$(kl get pods --no-headers 2>/dev/null | wc -l)" = "$1" ] && pods_here_are "$1"; }
 standins() { kl get pods -o json | jq '[.items[] | select(.metadata.annotations["skerry.dev/stand-in"])] | length'; }
 standins_are() { [ "$(standins)" = "$1" ]; }
 replicas_are() { [ "$(k get deployment edge-service -o jsonpath='{.spec.replicas}')" = "$1" ]; }
 ready_are() { [ "$(k get deployment edge-service -o jsonpath='{.status.readyReplicas}')" = "$1" ]; }
-local_event() { kl get events -o json | jq -r '.items[] | .reason + " " + .message' | grep -qE "$1"; }
-server_event() { k get events -o json | jq -r '.items[] | .reason + " " + .message' | grep -qE "$1"; }
+local_event() { kl get events -o json | jq -r '.items[] | .reason + " " + .message' | grep -E "$1" >/dev/null; }
+server_event() { k get events -o json | jq -r '.items[] | .reason + " " + .message' | grep -E "$1" >/dev/null; }
 offline() { [ "$(grep -c 'API server away' "$CLUSTER_DIR/node.log")" -ge "$1" ]; }
 served() { curl -sS --fail --max-time 5 "http://$address/" >/dev/null; }
 all_served() { # N requests over the Service, each answered
@@ -120,19 +121,19 @@ expect_match 'deployment.apps/edge-service scaled' "$CLUSTER_DIR/out"
 replicas_are 3 || fail "the server has $(k get deployment edge-service -o jsonpath='{.spec.replicas}')"
 wait_until 30 ready_are 3 || fail "the third pod did not come"
 kl scale deployment edge-service --replicas=2 >&2
-wait_until 30 pods_here_are 2 || fail "$(kl get pods)"
+wait_until 60 exactly 2 || fail "$(kl get pods)"
 expect 0 "$(standins)"
 kl rollout restart deployment edge-service >&2
 k get deployment edge-service -o json | jq -e '.spec.template.metadata.annotations["kubectl.kubernetes.io/restartedAt"]' >/dev/null || fail "the restart did not reach the server"
 k rollout status deployment/edge-service --timeout=60s >&2
-wait_until 30 pods_here_are 2 || fail "$(kl get pods)"
+wait_until 60 exactly 2 || fail "$(kl get pods)"
 uids=$(kl get pods -o jsonpath='{.items[*].metadata.uid}')
 
 reads() {
   expect 2 "$(pods_here)"
   expect "$uids" "$(kl get pods -o jsonpath='{.items[*].metadata.uid}')"
   local pod
-  pod=$(kl get pods -o name | head -n 1)
+  pod=pod/$(kl get pods -o jsonpath='{.items[0].metadata.name}')
   kl describe "$pod" >"$CLUSTER_DIR/out"
   expect_match 'Controlled By: +ReplicaSet/edge-service-' "$CLUSTER_DIR/out"
   expect_match 'Node: +edge-1' "$CLUSTER_DIR/out"
@@ -149,7 +150,8 @@ reads() {
   served
   kl logs "$pod" >"$CLUSTER_DIR/out" || fail "no log"
   expect_text 'not shown here' "$(kl get secrets 2>&1 || true)"
-  ! kl get --raw /api/v1/secrets 2>&1 | grep -q cG9tZWdyYW5hdGU || fail "a Secret is shown"
+  kl get --raw /api/v1/secrets >"$CLUSTER_DIR/out" 2>&1 || true
+  ! grep -q cG9tZWdyYW5hdGU "$CLUSTER_DIR/out" || fail "a Secret is shown"
   expect_text 'takes `kubectl scale deployment`' "$(kl delete "$pod" 2>&1 || true)"
   expect_text 'rollout restart|restart its Deployment' "$(kl delete "$pod" 2>&1 || true)"
   expect_text 'spec.replicas .*restart annotation' "$(kl set image deployment/edge-service edge-service=other:1 2>&1 || true)"
@@ -171,10 +173,10 @@ sleep 1
 kl scale deployment edge-service --replicas=4 >"$CLUSTER_DIR/out" 2>&1
 expect_match 'scaled' "$CLUSTER_DIR/out"
 expect_match 'Warning: the control plane cannot be reached' "$CLUSTER_DIR/out"
-wait_until 30 pods_here_are 4 || fail "$(kl get pods; kl get events)"
+wait_until 60 exactly 4 || fail "$(kl get pods; kl get events)"
 expect 2 "$(standins)"
 expect_text 'edge-service +4/4' "$(kl get deployments)"
-slice_has() { nft list ruleset | grep -q "$1 "; }
+slice_has() { nft list ruleset | grep -F "$1 " >/dev/null; }
 for ip in $(kl get pods -o json | jq -r '.items[] | select(.metadata.annotations["skerry.dev/stand-in"]) | .status.podIP'); do
   curl -sS --fail --max-time 5 "http://$ip:8080/" >/dev/null || fail "the stand-in at $ip does not answer"
   wait_until 10 slice_has "$ip" || fail "the Service does not know the stand-in at $ip"
@@ -187,7 +189,7 @@ expect_text 'do not fit|no room' "$(kl scale deployment edge-service --replicas=
 test_case "offline: the node is killed with all its processes, and starts again from its disk"
 kill_node
 start_node
-wait_until 30 pods_here_are 4 || fail "$(kl get pods)"
+wait_until 60 exactly 4 || fail "$(kl get pods)"
 expect 2 "$(standins)"
 expect_text 'edge-service +4/4' "$(kl get deployments)"
 all_served 20
@@ -198,7 +200,7 @@ kl rollout restart deployment edge-service >"$CLUSTER_DIR/out" 2>&1
 expect_match 'restarted' "$CLUSTER_DIR/out"
 restarted() { [ "$(kl get pods -o json | jq '[.items[].status.containerStatuses[0].restartCount] | add')" = $((before + 4)) ]; }
 wait_until 60 restarted || fail "$(kl get pods)"
-wait_until 30 pods_here_are 4 || fail "$(kl get pods)"
+wait_until 60 exactly 4 || fail "$(kl get pods)"
 all_served 20
 
 test_case "the line returns without a conflict: told, and the server's pods take over"
@@ -208,7 +210,7 @@ wait_until 60 server_event 'LocalChangeReplayed.*spec.replicas.*"2" to "4"' || f
 wait_until 60 server_event 'LocalChangeReplayed.*restart annotation' || fail "no Event: $(k get events)"
 wait_until 150 standins_are 0 || fail "stand-ins stay: $(kl get pods)"
 k rollout status deployment/edge-service --timeout=60s >&2
-wait_until 30 pods_here_are 4 || fail "$(kl get pods)"
+wait_until 60 exactly 4 || fail "$(kl get pods)"
 expect "$(k get pods | column 1)" "$(kl get pods | column 1)"
 all_served 20
 
@@ -217,7 +219,7 @@ away=$(grep -c 'API server away' "$CLUSTER_DIR/node.log")
 kill_server
 wait_until 60 offline $((away + 1)) || fail "the node did not notice"
 kl scale deployment edge-service --replicas=1 >"$CLUSTER_DIR/out" 2>&1
-wait_until 30 pods_here_are 1 || fail "$(kl get pods)"
+wait_until 60 pods_here_are 1 || fail "$(kl get pods)"
 expect_text 'ScaledDown' "$(kl get pods)"
 wait_until 15 served || fail "the one that is left does not serve"
 sleep 2
@@ -231,7 +233,7 @@ start_node
 wait_until 60 server_event 'LocalChangeLost.*"4" to "1".*says "3"' || fail "no Event: $(k get events)"
 expect_match 'a change that was made at this node does not hold' "$CLUSTER_DIR/node.log"
 replicas_are 3 || fail "the server has $(k get deployment edge-service -o jsonpath='{.spec.replicas}')"
-wait_until 90 pods_here_are 3 || fail "$(kl get pods)"
+wait_until 90 exactly 3 || fail "$(kl get pods)"
 expect "$(k get pods | column 1)" "$(kl get pods | column 1)"
 all_served 20
 

@@ -34,7 +34,7 @@ pod_count() { [ "$(k get pods -o name | wc -l)" = "$1" ]; }
 running() { [ "$(k get pods -o json | jq '[.items[] | select(.metadata.deletionTimestamp == null) | .status.conditions[] | select(.type == "Ready" and .status == "True")] | length')" = "$1" ]; }
 # load_start SECONDS : over the Service, from the node's machine; load_end sets failures.
 load_start() {
-  on_node "$load" "$service:80" --mode open --rate 100 --connections 40 --seconds "$1" --timeout 1000 --errors-max 1000000 >"$work/load" 2>"$work/load.said" &
+  nsenter "--net=/run/netns/$LINE_NODE" "$load" "$service:80" --mode open --rate 100 --connections 40 --seconds "$1" --timeout 1000 --errors-max 1000000 >"$work/load" 2>"$work/load.said" &
   loader=$!
 }
 load_end() {
@@ -71,9 +71,9 @@ expect $pods "$(wc -l <"$work/before")"
 sleep 6 # what the watches told is on the disk
 
 test_case "cut off: pods serve, wake, restart; the server takes nothing from a silent node"
-load_start 30
+load_start 75
 line_cut
-wait_until 30 disconnected || fail "the node did not notice that the line is cut"
+wait_until 60 disconnected || fail "the node did not notice that the line is cut"
 kill -KILL "$(keeper_pid)"
 sleep 2
 line_kill_node
