@@ -542,6 +542,14 @@ void SimNode::carry_out(std::vector<agent::Effect> effects) {
       fetch_references();
     } else if (auto* refused = std::get_if<effect::Refused>(&one)) {
       deps_.world.trace(std::format("agent: pod {} refused: {}", refused->pod->name(), refused->message));
+      kube::JsonEdit patch;  // as Agent::State::refuse_pod()
+      patch.root().object("metadata").set("uid", refused->pod->uid());
+      auto out = patch.root().object("status");
+      out.set("phase", refused->reason == "OutOfpods" ? "Failed" : "Pending");
+      out.set("reason", refused->reason);
+      out.set("message", refused->message);
+      status_.post({refused->pod->uid(), refused->pod->namespace_(), refused->pod->name()}, patch.dump(), agent::StatusCore::Urgency::Now, deps_.world.now());
+      tell_statuses();
     } else if (auto* finished = std::get_if<effect::Finished>(&one)) {
       status_.remove({finished->pod->uid(), finished->pod->namespace_(), finished->pod->name()}, deps_.world.now());
       tell_statuses();
