@@ -81,7 +81,11 @@ void OwnerCache::refresh(const std::string& uid) {
 }
 
 void OwnerCache::forget_unused() {
-  if (!std::exchange(some_unused_, false)) return;
+  if (!some_unused_) return;
+  // While a ReplicaSet is still being asked for, nobody knows which Deployment it needs: in a rollout that is the one that is there.
+  for (const auto& [key, owner] : owners_)
+    if (owner.pods > 0 && !owner.object) return;
+  some_unused_ = false;
   std::set<Key> used;
   for (const auto& [key, owner] : owners_) {
     if (owner.pods == 0) continue;

@@ -136,6 +136,7 @@ TEST_F(AgentLocal, HeldPodsStartAgainWhenTheServerHasAnotherNumber) {
   cut();
   ASSERT_EQ(scale(1).value(), LocalView::Changed::Here);
   ASSERT_TRUE(until([&] { return ready() == 1; }));
+  loop_.context().run_for(std::chrono::milliseconds(2500));  // until it is drained and its listener closed; call() lets nothing run
   ASSERT_TRUE(until([&] { return call(a).starts_with("connect") != call(b).starts_with("connect"); })) << "one refuses, one serves";
   must(run_on(loop_, admin_->patch(client::kDeployments, "default", "web", client::PatchType::Merge, R"({"spec":{"replicas":3}})")));
   line_->cut = false;
