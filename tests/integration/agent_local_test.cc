@@ -39,7 +39,7 @@ class AgentLocal : public AgentNode {
   }
   void make_pod(const std::string& name) {
     must(run_on(loop_, admin_->create(client::kPods, "default", std::format(
-        R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{}","namespace":"default","labels":{{"app":"web"}},{}}},"spec":{{"nodeName":"edge-1","containers":[{{"name":"app","image":"{}"}}]}}}})",
+        R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{}","namespace":"default","labels":{{"app":"web"}},{}}},"spec":{{"nodeName":"edge-1","containers":[{{"name":"app","image":"{}","resources":{{"requests":{{"cpu":"100m","memory":"128Mi"}}}}}}]}}}})",
         name, owner("ReplicaSet", "web-1", set_), kImage))));
   }
   kube::ObjectPtr shown(std::string_view kind, std::string_view name) {
