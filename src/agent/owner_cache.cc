@@ -52,7 +52,7 @@ void OwnerCache::put_pod(const kube::Object& pod, Came came) {
   if (std::get<0>(key).empty() || controllers_.contains(pod.uid())) return;  // a controller does not change
   if (owners_.size() >= options_.owners_max && !owners_.contains(key)) return;
   const Instant soon = clock_.instant() + options_.settle;
-  want(key, uid, soon);
+  want(key, uid, clock_.instant());  // an unknown one at once: the line may go at any moment
   Owner& owner = owners_[key];
   ++owner.pods;
   if (came == Came::Now) owner.due = std::min(owner.due, soon);
