@@ -128,6 +128,9 @@ k get deployment edge-service -o json | jq -e '.spec.template.metadata.annotatio
 k rollout status deployment/edge-service --timeout=60s >&2
 wait_until 60 exactly 2 || fail "$(kl get pods)"
 uids=$(kl get pods -o jsonpath='{.items[*].metadata.uid}')
+# What others write into the Node is read again when somebody asks for it, at most every 5 s.
+labelled() { kl get node edge-1 -o jsonpath='{.metadata.labels.node-type}' | grep -qx edge; }
+wait_until 15 labelled || fail "the node does not show its label"
 
 reads() {
   expect 2 "$(pods_here)"
