@@ -3,17 +3,25 @@
 
 #include <unistd.h>
 
-#include <atomic>
+#include <cstdlib>
 #include <format>
+#include <set>
+#include <string>
 
 #include "base/check.h"
 
 namespace skerry::sim {
 namespace {
 
+// Of the living disks each has a number of its own; one after another they have the same, so that runs are the same.
+std::set<int>& numbers() {
+  static std::set<int> taken;
+  return taken;
+}
 std::string new_name() {
-  static std::atomic<std::uint64_t> count{0};
-  return std::format("skerry-sim-{}-{}", ::getpid(), ++count);
+  int number = 1;
+  while (!numbers().insert(number).second) ++number;
+  return std::format("skerry-sim-{}-{}", ::getpid(), number);
 }
 
 }  // namespace
@@ -25,6 +33,8 @@ SimDisk::SimDisk() : folder_(std::filesystem::temp_directory_path() / new_name()
 SimDisk::~SimDisk() {
   std::error_code ignored;
   std::filesystem::remove_all(folder_, ignored);
+  const std::string name = folder_.filename().string();
+  numbers().erase(std::atoi(name.c_str() + name.rfind('-') + 1));
 }
 
 sql::Database::Options SimDisk::options() const {
@@ -39,8 +49,8 @@ void SimDisk::set_full(bool full) {
   else vfs_.heal();
 }
 void SimDisk::break_at(std::uint64_t n) { vfs_.fail_at(n, sql::FaultyVfs::Fault::Sticky, sql::FaultyVfs::Reason::IoError); }
-void SimDisk::killed_in_write() {
-  vfs_.heal();
+void SimDisk::process_died() {
+  vfs_.restart();
   if (full_) set_full(true);
 }
 void SimDisk::power_cut(Random& keep) { vfs_.crash(&keep); }

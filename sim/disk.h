@@ -29,7 +29,7 @@ class SimDisk {
   // The n-th operation from now fails, and all that follow: whoever writes is killed, or the power goes, in the middle of it.
   void break_at(std::uint64_t n);
   bool broken() const { return vfs_.has_failed(); }
-  void killed_in_write();         // the writer is dead: what was written stays
+  void process_died();            // what it wrote stays, and nothing more comes from its open databases, which are only to be closed
   void power_cut(Random& keep);   // of what was not synced any part is forgotten; open databases are only to be closed
   void power_on();
   // Turns over a byte in the middle of the checkpoint. False: there is no file yet.

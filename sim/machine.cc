@@ -104,8 +104,15 @@ void Machine::start_keeper() {
 }
 
 void Machine::kill_keeper() {
-  if (keeper) world_.trace("keeper killed");
+  if (!keeper) return;
+  world_.trace("keeper killed");
   keeper.reset();
+  for (auto& [life, tell] : std::exchange(mourners_, {})) world_.after(1ms, life, std::move(tell));
+}
+
+void Machine::when_keeper_ends(LifeOf life, std::function<void()> tell) {
+  std::erase_if(mourners_, [](const auto& one) { return one.first.expired(); });
+  mourners_.emplace_back(std::move(life), std::move(tell));
 }
 
 void Machine::power_off() {
@@ -117,6 +124,7 @@ void Machine::power_off() {
     hooks.ended(*sandbox, EndReason::Power);
   }
   sandboxes_.clear();
+  mourners_.clear();
   routes.clear();
   listeners_.clear();
 }

@@ -105,6 +105,8 @@ class Machine {
   std::shared_ptr<SimKeeper> keeper;  // null: none runs
   void start_keeper();
   void kill_keeper();
+  // Called a moment after the keeper has died, once.
+  void when_keeper_ends(LifeOf, std::function<void()>);
 
   bool powered() const { return powered_; }
   void power_off();
@@ -118,6 +120,7 @@ class Machine {
   World& world_;
   std::map<Endpoint, std::weak_ptr<Listener>> listeners_;
   std::map<std::int32_t, SandboxPtr> sandboxes_;
+  std::vector<std::pair<LifeOf, std::function<void()>>> mourners_;
   std::int32_t last_pid_ = 100;
   bool powered_ = true;
 };

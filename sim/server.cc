@@ -99,7 +99,9 @@ Result<kube::ObjectPtr> SimServer::patch_status(const ObjectKey& key, const std:
   auto patched = kube::apply_patch(kube::PatchType::StrategicMerge, *kube::find_resource("", "v1", "pods"), doc.root(), patch);
   CHECK(patched.has_value());
   PodFacts& facts = facts_[uid];
-  const auto status = patched->root()["status"];
+  const auto said = kube::JsonDoc::parse(patch);
+  CHECK(said.has_value());
+  const auto status = said->root()["status"];
   std::int64_t restarts = 0;
   for (const auto container : status["containerStatuses"].items()) restarts += container["restartCount"].i64();
   if (restarts < facts.restarts_told && on_told_backwards) on_told_backwards(uid, std::format("{} restarts after {}", restarts, facts.restarts_told));
@@ -110,7 +112,9 @@ Result<kube::ObjectPtr> SimServer::patch_status(const ObjectKey& key, const std:
       on_told_backwards(uid, std::format("address {} after {}", address, facts.address_told));
     facts.address_told = address;
   }
-  const auto out = commit(Resource::Pods, Type::Modified, patched->dump());
+  const std::string json = patched->dump();
+  if (json == *found->json()) return found;  // nothing has changed: no new revision
+  const auto out = commit(Resource::Pods, Type::Modified, json);
   update_slices();
   return out;
 }

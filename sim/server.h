@@ -87,6 +87,7 @@ class SimServer {
     std::string address_told;
   };
   const std::map<std::string, PodFacts>& facts() const { return facts_; }  // by uid
+  void forget_told(const std::string& uid) { facts_[uid].restarts_told = -1, facts_[uid].address_told.clear(); }  // the node has forgotten it
   void forget_told();  // the node lost its disk: what it tells from now on may go back
   std::function<void(const std::string& uid, const std::string& what)> on_told_backwards;
   struct Counters {

@@ -58,11 +58,11 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
       owners(loop, deps.api, deps.clock, {}, [this](std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr object) { store_object(kind, ns, name, std::move(object)); }),
       images(loop, deps.clock, deps.random, {.image_folder = options.image_folder, .build = native_build(options), .registry = options.registry, .registries = options.registries},
              [this](const sandbox::Command& command, std::span<const int> fds) { keeper->send(command, fds); }),
-      pod_informer(loop, deps.api, deps.random, {.resource = client::kPods, .namespace_ = "", .selectors = {.label = "", .field = "spec.nodeName=" + options.node_name}},
+      pod_informer(loop, deps.api, deps.random, {.resource = client::kPods, .namespace_ = "", .selectors = {.label = "", .field = "spec.nodeName=" + options.node_name}, .core = {.confirm_removals = true}},
                    [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_pod(before, after); }),
-      service_informer(loop, deps.api, deps.random, {.resource = client::kServices, .namespace_ = "", .selectors = {}},
+      service_informer(loop, deps.api, deps.random, {.resource = client::kServices, .namespace_ = "", .selectors = {}, .core = {.confirm_removals = true}},
                        [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_service(before, after); }),
-      slice_informer(loop, deps.api, deps.random, {.resource = client::kEndpointSlices, .namespace_ = "", .selectors = {}},
+      slice_informer(loop, deps.api, deps.random, {.resource = client::kEndpointSlices, .namespace_ = "", .selectors = {}, .core = {.confirm_removals = true}},
                      [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_slice(before, after); }),
       edge_informer(loop, deps.api, deps.random, {.resource = client::kConfigMaps, .namespace_ = "default", .selectors = {.label = "", .field = "metadata.name=edge-config"}},
                     [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_edge_config(before, after); }),
@@ -219,11 +219,13 @@ rt::Task<> Agent::State::restore() {
 // Where the last agent had read to, the watches go on: nothing is listed. What could not be read back is listed.
 void Agent::State::resume(const Checkpoint::Loaded& loaded, PodTable::Restored restored) {
   if (!checkpoint->restored().empty()) table.keeper_id_seen(loaded_keeper_id_max(loaded));
-  if (!loaded.lost.empty() || !checkpoint->restored().empty()) return;
-  const auto from = [&](client::Informer& informer, std::vector<kube::ObjectPtr> objects) {
-    if (const auto revision = journal.resume(loaded, informer.options().resource.resource)) informer.restore(std::move(objects), *revision);
+  const auto from = [&](client::Informer& informer, std::vector<kube::ObjectPtr> objects, bool whole = true) {
+    // Without a revision it lists, and what it knows already is ended only when the server was asked for it by name.
+    const bool resumes = whole && checkpoint->restored().empty();
+    const auto revision = resumes ? journal.resume(loaded, informer.options().resource.resource) : std::nullopt;
+    informer.restore(std::move(objects), revision.value_or(kube::Revision{}));
   };
-  if (restored.problems.empty()) from(pod_informer, std::move(restored.objects));
+  from(pod_informer, std::move(restored.objects), restored.problems.empty());
   from(service_informer, restored_services);
   from(slice_informer, restored_slices);
 }

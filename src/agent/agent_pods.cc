@@ -45,7 +45,9 @@ void Agent::State::carry_out(std::vector<Effect> effects) {
     } else if (auto* gone = std::get_if<effect::Gone>(&effect)) {
       status.forget(gone->uid);
     } else if (auto* unusable = std::get_if<effect::Unusable>(&effect)) {
-      LOG_WARN("a newer version of a pod is not usable: the former holds", {"pod", unusable->pod->name()}, {"reason", unusable->message});
+      const PodEntry* entry = find(unusable->pod->uid());
+      pod_informer.reject(unusable->pod, entry == nullptr ? nullptr : entry->core.object());
+      LOG_WARN("a version of a pod is not usable: the former holds", {"pod", unusable->pod->name()}, {"reason", unusable->message});
     }
   }
 }
@@ -81,14 +83,14 @@ std::vector<std::string> Agent::State::docker_configs(const PodEntry& entry) con
 
 void Agent::State::on_pulling(const std::string& uid, std::size_t container) {
   PodEntry* entry = find(uid);
-  if (entry == nullptr) return;
+  if (entry == nullptr || container >= entry->core.containers()) return;
   entry->core.on_image_pulling(container);
   mark(uid);
 }
 
 void Agent::State::on_image(const std::string& uid, std::size_t container, const ImageManager::Outcome& outcome) {
   PodEntry* entry = find(uid);
-  if (entry == nullptr) return;
+  if (entry == nullptr || container >= entry->core.containers()) return;
   if (outcome.image) entry->core.on_image_ready(container, *outcome.image, outcome.event_text, outcome.warning);
   else entry->core.on_image_failed(container, outcome.reason, outcome.image.error().what, now());
   mark(uid);

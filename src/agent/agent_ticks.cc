@@ -93,16 +93,9 @@ void Agent::State::tick_minute() {
     plans.push_back(&entry->core.plan());
     for (std::size_t i = 0; i < entry->core.containers(); ++i) keys.emplace(entry->core.image_key(i));
     const auto object = pod_informer.get(entry->core.object()->namespace_(), entry->core.object()->name());
-    if (!object || object->uid() != uid || !reporter.reachable() || status.waiting() > 0) continue;
-    const kube::JsonDoc doc = object->parse();
-    const kube::Json shown = doc.root()["status"];
-    bool ready = false;
-    for (kube::Json condition : shown["conditions"].items())
-      if (condition["type"].str() == "Ready") ready = condition["status"].str() == "True";
-    if (entry->core.ended() || (ready == entry->core.ready() && shown["podIP"].str() == entry->core.address())) continue;
+    if (!object || !reporter.reachable() || status.waiting() > 0 || !entry->core.repeat_if_otherwise(*object, now())) continue;
     drift.add();
     LOG_WARN("pod status at the API server differs: told again", {"pod", object->name()}, {"namespace", object->namespace_()});
-    entry->core.repeat_status();
     mark(uid);
   }
   references.keep_only(plans);

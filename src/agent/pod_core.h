@@ -135,7 +135,9 @@ class PodCore {
   void on_stopped(std::size_t container, Exit, Now);  // the answer to Stop, or that the keeper holds it no longer
   // Under memory pressure: the pod ends as Failed, reason Evicted.
   void evict(std::string message, Now);
-  void repeat_status() { posted_ = 0; }  // the server says something else: tell it again
+  // The server shows `shown` of this pod, and nothing is on its way to it. If that is not what was told (it was restored from a copy, it
+  // refused, it lost something), all is told again, the deletion too. True: something is to be told.
+  bool repeat_if_otherwise(const kube::Object& shown, Now);
 
   std::vector<Command> poll(Now, const References&);
   std::optional<Instant> deadline() const;  // when poll() must be called at the latest; nothing: only after an input
@@ -158,6 +160,7 @@ class PodCore {
   std::string status(Now) const;
   bool ready() const;
   bool ended() const;  // terminal, or on its way out
+  bool released() const { return released_; }  // it gave its address back
   bool vanished() const { return vanished_; }  // the API server has it no more; also after a restart
   std::string_view image_key(std::size_t container) const;
 

@@ -146,6 +146,33 @@ std::string PodCore::status(Now now) const {
   return copy.build_status(now);
 }
 
+namespace {
+
+// What of a status others act upon.
+std::string summary_of(Json status) {
+  std::string out = std::format("{} {}", status["phase"].str(), status["podIP"].str());
+  for (Json condition : status["conditions"].items())
+    if (condition["type"].str() == "Ready") out += std::format(" {}", condition["status"].str());
+  for (Json container : status["containerStatuses"].items())
+    out += std::format(" {}:{}:{}", container["name"].str(), container["restartCount"].i64(), container["image"].str());
+  return out;
+}
+
+}  // namespace
+
+bool PodCore::repeat_if_otherwise(const kube::Object& shown, Now now) {
+  if (shown.uid() != object_->uid() || vanished_ || plan_.finished || !start_time_) return false;
+  if (delete_sent_) {  // it was taken, and the pod is still there
+    delete_sent_ = false;
+    return true;
+  }
+  const kube::JsonDoc theirs = shown.parse();
+  const auto mine = kube::JsonDoc::parse(status(now));
+  if (!mine || summary_of(theirs.root()["status"]) == summary_of(mine->root()["status"])) return false;
+  posted_ = 0;
+  return true;
+}
+
 std::string PodCore::save() const {
   JsonEdit edit;
   MutJson root = edit.root();
@@ -153,6 +180,7 @@ std::string PodCore::save() const {
   if (start_time_) root.set("start", to_rfc3339_nano(*start_time_));
   if (!evicted_.empty()) root.set("evicted", evicted_);
   if (vanished_) root.set("vanished", true);
+  if (released_) root.set("released", true);
   const auto put_ended = [](MutJson out, const Ended& e) {
     out.set("code", e.code);
     out.set("signal", e.signal);
@@ -213,6 +241,7 @@ Result<PodCore> PodCore::restore(const Options& options, kube::ObjectPtr object,
   core.start_time_ = from_rfc3339(saved["start"].str());
   core.evicted_ = saved["evicted"].str();
   if (saved["vanished"].boolean()) core.on_vanished();
+  core.released_ = saved["released"].boolean();
   const auto get_ended = [&](Json j) {
     return Ended{.code = static_cast<int>(j["code"].i64()), .signal = static_cast<int>(j["signal"].i64()), .reason = std::string(j["reason"].str()),
                  .message = std::string(j["message"].str()), .started = from_rfc3339(j["started"].str()).value_or(now.wall),

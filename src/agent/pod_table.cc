@@ -71,7 +71,8 @@ std::optional<std::string> PodTable::take_over(const Checkpoint::Pod& pod, Now n
   auto core = PodCore::restore(options_.core, pod.object, std::move(*plan), doc->root(), now);
   if (!core) return failed(core.error().what);
   auto entry = std::make_unique<PodEntry>(std::move(*core));
-  if (!entry->core.address().empty()) {
+  // What has ended gave its address back, and another may have it since.
+  if (!entry->core.address().empty() && !entry->core.released()) {
     const auto address = os::Ipv4::parse(entry->core.address());
     if (!address || !addresses_.reserve(pod.object->uid(), *address)) return failed(std::format("its address {} is taken or not of this node's range", entry->core.address()));
   }
@@ -117,6 +118,16 @@ PodTable::Met PodTable::meet(const Held& held, bool forgetful) {
 
 void PodTable::on_pod(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
   const kube::Object& named = after ? *after : *before;
+  PodEntry* entry = after ? find(after->uid()) : nullptr;
+  std::optional<PodPlan> newer;
+  if (after) {
+    auto plan = usable(*after, entry);
+    if (!plan) {
+      effects_.emplace_back(effect::Unusable{after, plan.error().what});
+      return;
+    }
+    newer = std::move(*plan);
+  }
   seen_[{named.namespace_(), named.name()}] = after;
   if (before && (!after || after->uid() != before->uid())) {
     refused_.erase(before->uid());
@@ -127,15 +138,31 @@ void PodTable::on_pod(const kube::ObjectPtr& before, const kube::ObjectPtr& afte
     }
   }
   if (!after) return;
-  PodEntry* entry = find(after->uid());
-  if (entry == nullptr) return add(after);
-  auto plan = plan_pod(*after, options_.plan);
-  if (!plan) {
-    effects_.emplace_back(effect::Unusable{after, plan.error().what});
-    return;
+  if (entry != nullptr && !same_containers(*newer, entry->core.plan())) {  // nothing was begun: begin with this
+    forget(after->uid());
+    entry = nullptr;
   }
-  entry->core.on_desired(after, std::move(*plan));
+  if (entry == nullptr) return add(after);
+  entry->core.on_desired(after, std::move(*newer));
   mark(after->uid());
+}
+
+bool PodTable::same_containers(const PodPlan& a, const PodPlan& b) {
+  return std::ranges::equal(a.containers, b.containers, {}, &ContainerPlan::name, &ContainerPlan::name);
+}
+
+// A version that cannot be: no API server says so that is in its right mind, and on the disk it would cost us the pod at the next start.
+Result<std::optional<PodPlan>> PodTable::usable(const kube::Object& pod, const PodEntry* entry) const {
+  if (pod.node_name() != options_.core.node_name)
+    return Fail({Errc::Invalid, std::format("it is bound to the node \"{}\", and this is \"{}\"", pod.node_name(), options_.core.node_name)});
+  auto plan = plan_pod(pod, options_.plan);
+  if (entry == nullptr) return plan ? std::optional(std::move(*plan)) : std::nullopt;  // unknown so far: add() says what is wrong
+  if (!plan) return Fail(std::move(plan).error());
+  const PodPlan& present = entry->core.plan();
+  if (!same_containers(*plan, present) && !entry->core.address().empty())
+    return Fail({Errc::Invalid, "its containers are others than before"});
+  if (present.deleting && !plan->deleting) return Fail({Errc::Invalid, "it was deleted before, which nobody can take back"});
+  return std::optional(std::move(*plan));
 }
 
 // A pod that cannot be taken at all is told so, and goes when it is deleted.

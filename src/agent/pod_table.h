@@ -55,7 +55,7 @@ struct Want { std::string uid; };                                          // th
 struct Refused { kube::ObjectPtr pod; std::string reason, message; };      // tell the API server, once
 struct Finished { kube::ObjectPtr pod; };                                  // nothing of it is on this node: remove the object
 struct Gone { std::string uid; };                                          // the API server has it no more: nothing is to be told
-struct Unusable { kube::ObjectPtr pod; std::string message; };             // a newer version that cannot be used: the former holds
+struct Unusable { kube::ObjectPtr pod; std::string message; };             // a version that cannot be: the former holds, if there is one
 }  // namespace effect
 using Effect = std::variant<effect::Want, effect::Refused, effect::Finished, effect::Gone, effect::Unusable>;
 
@@ -142,6 +142,8 @@ class PodTable {
  private:
   void add(const kube::ObjectPtr&);
   void refuse(const kube::ObjectPtr&, std::string reason, std::string message);
+  static bool same_containers(const PodPlan&, const PodPlan&);
+  Result<std::optional<PodPlan>> usable(const kube::Object&, const PodEntry*) const;
   std::optional<std::string> take_over(const Checkpoint::Pod&, Now);
   bool waits(const PodEntry& e) const { return starts_held_ && !e.held_by_keeper && !e.core.ended(); }
   void ask(PodEntry&, Now, const References&, Round&, std::vector<Command>&);

@@ -178,6 +178,70 @@ TEST_F(PodTableTest, TheOldImageIsNotAdoptedAsTheNewOne) {
   EXPECT_EQ(table_->meet({.id = 99, .state = Held::State::Stopping}, true), PodTable::Met::Drop);
 }
 
+// Goal: what a broken server says of a pod costs it nothing, now or at the next start. Method: versions that cannot be, each followed by a
+// restart from the disk.
+TEST_F(PodTableTest, AVersionThatCannotBeIsNotTaken) {
+  table_->on_pod(nullptr, pod("a", 5));
+  serve("u-a");
+  table_->take_effects();
+  const auto with = [&](std::string_view from, std::string_view to) {
+    std::string json(*pod("a", 9)->json());
+    json.replace(json.find(from), from.size(), to);
+    return kube::Object::from_json(json).value();
+  };
+  const auto other_node = with("edge-1", "edge-2");
+  const auto no_containers = with(R"({"name":"app","image":"r.example/a:1"})", "");
+  const auto more = with(R"({"name":"app")", R"({"name":"x","image":"i"},{"name":"app")");
+  for (const auto& version : {other_node, no_containers, more}) {
+    table_->on_pod(pod("a", 5), version);
+    EXPECT_TRUE(std::holds_alternative<effect::Unusable>(table_->take_effects().at(0)));
+    round();
+    apply(table_->latest_objects());
+    const auto restored = restart();
+    EXPECT_THAT(restored.problems, IsEmpty());
+    EXPECT_THAT(names(restored.objects), ElementsAre("a@5"));
+  }
+  table_->on_pod(nullptr, kube::Object::from_json(R"({"apiVersion":"v1","kind":"Pod","metadata":{"name":"e","namespace":"d","uid":"u-e"},"spec":{"nodeName":"edge-2","containers":[{"name":"a","image":"i"}]}})").value());
+  EXPECT_EQ(table_->find("u-e"), nullptr) << "another node's pod is not run here";
+  const auto deleted = with(R"("uid":"u-a")", R"("uid":"u-a","deletionTimestamp":"2026-01-01T00:00:00Z","deletionGracePeriodSeconds":0)");
+  table_->on_pod(pod("a", 5), deleted);
+  table_->take_effects();
+  table_->on_pod(deleted, pod("a", 12));
+  EXPECT_TRUE(table_->find("u-a")->core.plan().deleting) << "a deletion is for good, also when the server was restored from before it";
+}
+
+// Goal: an ended pod that was not removed yet does not cost another its address. Method: one ends, gives its address back, another takes it
+// (as after a restart, when the pool begins anew); then both are on the disk.
+TEST_F(PodTableTest, WhatWasSaidWronglyOfAPodThatHasNotBegunIsReplaced) {
+  std::string json(*pod("a", 5)->json());
+  json.replace(json.find(R"({"name":"app")"), 13, R"({"name":"x","image":"i"},{"name":"app")");
+  table_->on_pod(nullptr, kube::Object::from_json(json).value());
+  round();
+  ASSERT_EQ(table_->find("u-a")->core.containers(), 2u);
+  table_->on_pod(pod("a", 5), pod("a", 6));
+  ASSERT_EQ(table_->find("u-a")->core.containers(), 1u);
+  serve("u-a");
+  EXPECT_THAT(restart().problems, IsEmpty());
+}
+
+TEST_F(PodTableTest, AnAddressThatWasGivenBackIsTheNextOnes) {
+  table_->on_pod(nullptr, pod("a", 5));
+  serve("u-a");
+  const std::string address = table_->find("u-a")->core.address();
+  table_->on_pod(pod("a", 5), kube::Object::from_json(std::string(*pod("a", 6)->json()).replace(pod("a", 6)->json()->find("\"uid\""), 5, R"("deletionTimestamp":"2026-01-01T00:00:00Z","deletionGracePeriodSeconds":0,"uid")")).value());
+  round();
+  table_->find("u-a")->core.on_stopped(0, {}, {wall_, now_});
+  table_->mark("u-a");
+  EXPECT_THAT(round(), Contains("u-a release"));
+  EXPECT_THAT(restart().problems, IsEmpty());
+  table_->on_pod(nullptr, pod("b", 8));
+  serve("u-b");
+  ASSERT_EQ(table_->find("u-b")->core.address(), address);
+  EXPECT_THAT(restart().problems, IsEmpty());
+  EXPECT_NE(table_->find("u-a"), nullptr);
+  EXPECT_NE(table_->find("u-b"), nullptr);
+}
+
 TEST_F(PodTableTest, HeldBackOnlyWhatTheKeeperHoldsIsLookedAt) {
   table_->on_pod(nullptr, pod("a", 5));
   table_->on_pod(nullptr, pod("b", 6));

@@ -38,6 +38,7 @@ rt::Task<> Informer::run() {
     const auto action = core_.poll(now());
     switch (action.act) {
       case InformerCore::Act::List: CO_TRY_OK(co_await list_once()); break;
+      case InformerCore::Act::Get: CO_TRY_OK(co_await get_once(action.object)); break;
       case InformerCore::Act::Watch: CO_TRY_OK(co_await watch_once(action.revision)); break;
       case InformerCore::Act::Sleep: CO_TRY_OK(co_await rt::sleep_for(action.until - now())); break;
       case InformerCore::Act::Wait: CHECK(false);  // one task: nothing is under way here
@@ -68,6 +69,17 @@ rt::Task<> Informer::list_once() {
   if (on_change_)
     for (const auto& change : *changes) on_change_(change.before, change.after);
   synced_.set();
+  co_return Result<>{};
+}
+
+// A list left it out.
+rt::Task<> Informer::get_once(ObjectPtr known) {
+  auto got = co_await client_.get(options_.resource, known->namespace_(), known->name());
+  if (!got && got.error().code == Errc::Cancelled) co_return Fail(std::move(got).error());
+  if (got) LOG_WARN("a list was wrong: it is made again", {"resource", options_.resource.resource}, {"left out", object_key(known->namespace_(), known->name())});
+  else if (got.error().code != Errc::NotFound) note("get", got.error());
+  const auto change = core_.on_got(got, now());
+  if (change && on_change_) on_change_(change->before, change->after);
   co_return Result<>{};
 }
 

@@ -37,6 +37,7 @@ class Informer {
 
   // Takes over what a checkpoint knows, without callbacks, and resumes from there. Only before start().
   void restore(std::vector<ObjectPtr> items, Revision revision) { core_.restore(std::move(items), revision); }
+  void reject(const ObjectPtr& wrong, const ObjectPtr& former) { core_.reject(wrong, former); }  // informer_core.h
   void start();
   rt::Task<> stop();
   // The line was lost, or may be: an open watch is given up and opened anew from the last revision, after the back-off's first
@@ -61,6 +62,7 @@ class Informer {
  private:
   rt::Task<> run();
   rt::Task<> list_once();
+  rt::Task<> get_once(ObjectPtr known);
   rt::Task<> watch_once(Revision from);
   rt::Task<> follow(Revision from, Duration timeout, std::shared_ptr<void> until_end);
   void note(std::string_view step, const Error&);

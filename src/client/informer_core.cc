@@ -22,13 +22,17 @@ std::string object_key(std::string_view namespace_, std::string_view name) {
 }
 
 InformerCore::Action InformerCore::poll(Instant now) {
-  if (state_ == State::Listing || state_ == State::Watching) return {Act::Wait};
+  if (state_ == State::Listing || state_ == State::Getting || state_ == State::Watching) return {Act::Wait};
   if (not_before_ && now < *not_before_) return {.act = Act::Sleep, .until = *not_before_};
   not_before_.reset();
   if (std::exchange(list_next_, false)) state_ = State::NeedList;
   if (state_ == State::NeedList) {
     state_ = State::Listing;
     return {Act::List};
+  }
+  if (state_ == State::NeedGet) {
+    state_ = State::Getting;
+    return {.act = Act::Get, .object = doubtful_.back()};
   }
   state_ = State::Watching;
   watch_began_ = now;
@@ -62,21 +66,57 @@ Result<std::vector<Change>> InformerCore::on_list(std::vector<kube::ObjectPtr> i
     item.reset();
   }
   std::vector<Change> out;
-  for (const auto& before : cache_)
-    if (!fresh.contains(before)) out.push_back({before, nullptr});
+  doubtful_.clear();
+  list_was_wrong_ = false;
+  for (const auto& before : cache_) {
+    if (fresh.contains(before)) continue;
+    if (options_.confirm_removals) doubtful_.push_back(before);
+    else out.push_back({before, nullptr});
+  }
   for (const auto& after : fresh) {
     const auto at = cache_.find(after);
     if (at == cache_.end()) out.push_back({nullptr, after});
     else if (differs(*at, after)) out.push_back({*at, after});
   }
+  for (const auto& before : doubtful_) kube::put(fresh, before);
   cache_ = std::move(fresh);
   digest_ = {};
   for (const auto& object : cache_) digest_.add(*object);
   revision_ = revision;
   synced_ = true;
   ++lists_;
-  state_ = State::NeedWatch;
+  state_ = doubtful_.empty() ? State::NeedWatch : State::NeedGet;
   return out;
+}
+
+void InformerCore::reject(const kube::ObjectPtr& wrong, const kube::ObjectPtr& former) {
+  const auto at = cache_.find(wrong);
+  if (at == cache_.end() || differs(*at, wrong)) return;
+  if (former) kube::put(cache_, held(former, nullptr));
+  else cache_.erase(at);
+}
+
+std::optional<Change> InformerCore::on_got(const Result<kube::ObjectPtr>& got, Instant now) {
+  CHECK(state_ == State::Getting);
+  if (!got && got.error().code != Errc::NotFound) {
+    fail(State::NeedGet, now);
+    return std::nullopt;
+  }
+  const kube::ObjectPtr before = std::move(doubtful_.back());
+  doubtful_.pop_back();
+  // Another of this name may be elsewhere: then a list has left it out rightly.
+  const bool gone = !got || (*got)->node_name() != before->node_name();
+  list_was_wrong_ = list_was_wrong_ || !gone;
+  if (!doubtful_.empty()) state_ = State::NeedGet;
+  else if (list_was_wrong_) fail(State::NeedList, now);
+  else state_ = State::NeedWatch;
+  const auto at = cache_.find(before);
+  if (gone) {
+    cache_.erase(at);
+    return Change{before, nullptr};
+  }
+  if (!differs(before, *got)) return std::nullopt;
+  return Change{before, *kube::put(cache_, held(*got, before))};
 }
 
 void InformerCore::on_list_failed(const Error& error, Instant now) {

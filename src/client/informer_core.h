@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What an informer does next, and what it knows: a pure core (no I/O, no clock). client/informer.h is its shell.
-//   poll(now) → List | Watch from a revision | Sleep until | Wait (something is under way)
+//   poll(now) → List | Get one object | Watch from a revision | Sleep until | Wait (something is under way)
 // Invariants: a change is reported only if the object really differs (another uid or another revision); the revision
 // never goes back, except by a list; after Gone (410) the next action is List; retries back off with jitter, and only an
-// event or bookmark that arrives resets the back-off.
+// event or bookmark that arrives resets the back-off; with confirm_removals nothing is gone because a list left it out: it is asked for
+// by its name first, and a list that was wrong about it is made again.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -37,15 +38,17 @@ class InformerCore {
     Duration backoff_min = 200ms, backoff_max = 30s;
     Duration denied_again = 5min;  // after a 403: only an administrator changes that
     std::size_t objects_max = 1'000'000;
+    bool confirm_removals = false;
     // What to hold in place of an object that came: the very same version, from somebody who has it in memory anyway. Null, or
     // an answer of null: it is held packed.
     std::function<kube::ObjectPtr(const kube::Object&)> share = {};
   };
-  enum class Act : std::uint8_t { List, Watch, Sleep, Wait };
+  enum class Act : std::uint8_t { List, Get, Watch, Sleep, Wait };
   struct Action {
     Act act{};
     kube::Revision revision{};  // Watch: from just after this
     Instant until{};            // Sleep
+    kube::ObjectPtr object{};   // Get: as it was last known
   };
 
   InformerCore(Options options, Random& random) : options_(std::move(options)), random_(random), backoff_(options_.backoff_min, options_.backoff_max) {}  // random must outlive this
@@ -56,6 +59,8 @@ class InformerCore {
   // Inputs. on_list returns the real differences, removals first. Exhausted: more than objects_max; counts as a failure.
   Result<std::vector<Change>> on_list(std::vector<kube::ObjectPtr> items, kube::Revision revision, Instant now);
   void on_list_failed(const Error&, Instant now);
+  // The object that Get named, as it is now. NotFound: it is gone.
+  std::optional<Change> on_got(const Result<kube::ObjectPtr>&, Instant now);
   std::optional<Change> on_event(const WatchEvent&);
   // The watch ended: by the server (no error), or by an error. Ended at once without an event: counts as a failure.
   void on_watch_ended(const std::optional<Error>&, Instant now);
@@ -66,13 +71,15 @@ class InformerCore {
   std::uint64_t relists() const { return lists_; }
   // What the cache holds, for comparison with the server's (kube/digest.h).
   std::uint64_t digest() const { return digest_.value(); }
+  // What came cannot be: `former` (null: nothing) stays known in its place, so that the same revision, said rightly, is a change.
+  void reject(const kube::ObjectPtr& wrong, const kube::ObjectPtr& former);
   // The cache has drifted from the server: once what is under way has ended, the next action is List.
   void list_next() { list_next_ = true; }
   // Starts from what a checkpoint knows: the next action is Watch from `revision`. Only before the first poll.
   void restore(std::vector<kube::ObjectPtr> items, kube::Revision revision);
 
  private:
-  enum class State : std::uint8_t { NeedList, Listing, NeedWatch, Watching };
+  enum class State : std::uint8_t { NeedList, Listing, NeedGet, Getting, NeedWatch, Watching };
   void fail(State next, Instant now, Errc = Errc::Unavailable);
   kube::ObjectPtr held(const kube::ObjectPtr& came, const kube::ObjectPtr& former);
   Options options_;
@@ -80,6 +87,8 @@ class InformerCore {
   State state_ = State::NeedList;
   Cache cache_;
   kube::Packer packer_;
+  std::vector<kube::ObjectPtr> doubtful_;  // a list left them out: the last is asked for next
+  bool list_was_wrong_ = false;
   kube::Revision revision_;
   kube::Digest digest_;
   bool synced_ = false, progress_ = false, list_next_ = false;

@@ -53,6 +53,41 @@ struct Core : ::testing::Test {
   }
 };
 
+TEST_F(Core, WhatIsRejectedIsAChangeWhenItIsSaidRightly) {
+  list({pod("a", 3)}, 9);
+  watch(9);
+  EXPECT_EQ(on(WatchEvent::Type::Modified, pod("a", 10, "uid-a")), "a@3>a@10");
+  core.reject(pod("a", 10), pod("a", 3));
+  EXPECT_EQ(on(WatchEvent::Type::Modified, pod("a", 10, "uid-a")), "a@3>a@10");
+  core.reject(pod("a", 3), nullptr);
+  EXPECT_EQ(core.cache().size(), 1u) << "it is not what is known any more";
+}
+
+// Goal: a list that leaves out what exists takes nothing away. Method: one list without two objects, of which one is really gone.
+TEST_F(Core, WhatAListLeavesOutIsAskedForByItsName) {
+  InformerCore careful({.backoff_min = 100ms, .backoff_max = 1s, .confirm_removals = true}, random);
+  careful.restore({pod("a", 3), pod("b", 4), pod("c", 5)}, kube::Revision{});
+  ASSERT_EQ(careful.poll(now).act, Act::List) << "restored without a revision: listed";
+  EXPECT_THAT(show(careful.on_list({pod("c", 6)}, kube::Revision(9), now).value()), ElementsAre("c@5>c@6"));
+  auto asked = careful.poll(now);
+  ASSERT_EQ(asked.act, Act::Get);
+  EXPECT_EQ(asked.object->name(), "b");
+  EXPECT_EQ(careful.poll(now).act, Act::Wait);
+  EXPECT_FALSE(careful.on_got(Fail(kLost), now)) << "not known: asked again, later";
+  EXPECT_EQ(careful.poll(now).act, Act::Sleep);
+  now += 1s;
+  ASSERT_EQ(careful.poll(now).object->name(), "b");
+  EXPECT_EQ(show(*careful.on_got(Fail({Errc::NotFound, "no"}), now)), "b@4>-");
+  ASSERT_EQ(careful.poll(now).object->name(), "a");
+  EXPECT_EQ(show(*careful.on_got(pod("a", 8), now)), "a@3>a@8");
+  EXPECT_EQ(careful.cache().size(), 2u);
+  EXPECT_EQ(careful.poll(now).act, Act::Sleep) << "the list was wrong: it is made again, not at once";
+  now += 1s;
+  EXPECT_EQ(careful.poll(now).act, Act::List);
+  EXPECT_THAT(careful.on_list({pod("a", 8), pod("c", 6)}, kube::Revision(10), now).value(), IsEmpty());
+  EXPECT_EQ(careful.poll(now).act, Act::Watch);
+}
+
 TEST_F(Core, ListsThenWatchesFromTheListsRevision) {
   EXPECT_FALSE(core.synced());
   EXPECT_THAT(list({pod("a", 3), pod("b", 5)}, 9), ElementsAre("->a@3", "->b@5"));

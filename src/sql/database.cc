@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sql/database.h"
 
-#include <fcntl.h>
 #include <sqlite3.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstdio>
 #include <format>
 #include <utility>
 
 #include "base/log.h"
+#include "sql/vfs_files.h"
 
 namespace skerry::sql {
 namespace {
@@ -38,21 +34,6 @@ Errc errc_of(int code) {
     default:
       return Errc::Internal;
   }
-}
-
-// fsync of a file by name, and of the folder that holds it.
-Result<> sync_path(const std::string& path) {
-  const auto sync = [](const std::string& name, int flags) -> Result<> {
-    const int fd = ::open(name.c_str(), flags | O_CLOEXEC);
-    if (fd < 0) return Fail(errno_error(errno, "open " + name));
-    const int failed = ::fsync(fd) == 0 ? 0 : errno;
-    ::close(fd);
-    if (failed != 0) return Fail(errno_error(failed, "fsync " + name));
-    return {};
-  };
-  TRY_OK(sync(path, O_RDONLY));
-  const auto slash = path.rfind('/');
-  return sync(slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash), O_RDONLY | O_DIRECTORY);
 }
 
 }  // namespace
@@ -86,6 +67,7 @@ Result<Database> Database::open(const std::string& path, Options options, Migrat
   if (raw == nullptr) return Fail({Errc::Exhausted, "no memory to open the database " + path});
   Database database(raw);
   database.path_ = path;
+  database.vfs_ = options.vfs;
   if (code != SQLITE_OK) return Fail(database.error(code, "open"));
   TRY_OK(database.configure(options));
   if (options.integrity_check == IntegrityCheck::Quick) TRY_OK(database.check_integrity());
@@ -98,7 +80,12 @@ Result<> Database::configure(const Options& options) {
   sqlite3_limit(db_.get(), SQLITE_LIMIT_ATTACHED, 0);
   // The lock is taken by the first read and kept: no second process, and no shared-memory file. auto_vacuum works only
   // before the first table exists.
-  TRY_OK(exec(std::format("PRAGMA locking_mode=EXCLUSIVE; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA cache_size=-{}; "
+  TRY_OK(exec("PRAGMA locking_mode=EXCLUSIVE"));
+  // Said again of a database that has it, it is a write: on a full disk nobody could open what is to be read.
+  constexpr std::int64_t kIncremental = 2;
+  TRY(const auto vacuum, pragma("PRAGMA auto_vacuum"));
+  if (vacuum != kIncremental) TRY_OK(exec("PRAGMA auto_vacuum=INCREMENTAL"));
+  TRY_OK(exec(std::format("PRAGMA cache_size=-{}; "
                           "PRAGMA synchronous={}; PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF; PRAGMA temp_store=MEMORY;",
                           options.cache_kib, options.synchronous == Synchronous::Full ? "FULL" : "NORMAL")));
   {
@@ -169,9 +156,10 @@ Result<> Database::transaction(const std::function<Result<>()>& body) {
 
 Result<> Database::backup_to(const std::string& path) {
   const std::string part = path + ".part";
-  ::unlink(part.c_str());
+  const VfsFiles files(vfs_);
+  files.remove(part);
   sqlite3* raw = nullptr;
-  const int code = sqlite3_open_v2(part.c_str(), &raw, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, "unix");
+  const int code = sqlite3_open_v2(part.c_str(), &raw, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, vfs_.empty() ? "unix" : vfs_.c_str());
   if (raw == nullptr) return Fail({Errc::Exhausted, "no memory to open the database " + part});
   {
     Database copy(raw);
@@ -183,29 +171,32 @@ Result<> Database::backup_to(const std::string& path) {
     const int finished = sqlite3_backup_finish(backup);
     if (stepped != SQLITE_DONE || finished != SQLITE_OK) return Fail(copy.error(finished != SQLITE_OK ? finished : stepped, "copy"));
     // The copy must be one file: out of WAL mode before it is renamed.
-    TRY_OK(copy.exec("PRAGMA journal_mode=DELETE;"));
+    TRY_OK(copy.exec("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=DELETE;"));
   }
-  TRY_OK(sync_path(part));
-  if (::rename(part.c_str(), path.c_str()) != 0) return Fail(errno_error(errno, "rename " + part + " to " + path));
-  return sync_path(path);
+  return files.move(part, path);
 }
 
 Result<Database::Opened> Database::open_or_restore(const std::string& path, const std::string& last_good, Options options,
                                                    Migrations migrations) {
-  auto first = open(path, options, migrations);
+  const VfsFiles files(options.vfs);
+  // Moved aside, and then the power went: an empty database would not say what was lost, and an old log would spoil a new file.
+  const bool interrupted = !files.exists(path) && files.exists(path + ".corrupt");
+  auto first = interrupted ? Result<Database>(Fail({Errc::Corrupt, std::format("the database {} is gone: its replacement was interrupted", path)})) : open(path, options, migrations);
   if (first) return Opened{std::move(*first)};
   if (first.error().code != Errc::Corrupt) return Fail(std::move(first).error());
   const std::string reason = first.error().what;
-  if (::rename(path.c_str(), (path + ".corrupt").c_str()) != 0) return Fail(errno_error(errno, "move aside " + path));
-  ::unlink((path + "-wal").c_str());
-  ::unlink((path + "-shm").c_str());
+  if (!interrupted) TRY_OK(files.move(path, path + ".corrupt"));
+  files.remove(path + "-wal");
+  files.remove(path + "-shm");
   bool copied = false;
-  struct stat there {};
-  if (::stat(last_good.c_str(), &there) == 0) {
+  if (files.exists(last_good)) {
     Options copy_options = options;
     copy_options.integrity_check = IntegrityCheck::Quick;
     auto source = open(last_good, copy_options, migrations);
-    copied = source && source->backup_to(path);
+    auto done = source ? source->backup_to(path) : Result<>(Fail(source.error()));
+    copied = done.has_value();
+    // A disk that takes nothing now is no reason to go on without what the copy has.
+    if (!copied && done.error().code != Errc::Corrupt) return Fail(std::move(done).error().with("restoring " + path));
     if (!copied) LOG_WARN("last good copy is not usable", {"path", last_good});
   }
   TRY(auto database, open(path, options, migrations));

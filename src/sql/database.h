@@ -71,7 +71,7 @@ class Database {
     void operator()(sqlite3*) const;
   };
   std::unique_ptr<sqlite3, Close> db_;
-  std::string path_;
+  std::string path_, vfs_;
 };
 
 struct Database::Opened {

@@ -98,6 +98,51 @@ TEST(Database, RestoresTheLastGoodCopyOfADamagedFile) {
   EXPECT_TRUE(std::filesystem::exists(folder / "a.db.corrupt"));
 }
 
+TEST(Database, OpensOnADiskThatTakesNothing) {
+  FaultyVfs disk("full-open");
+  Database::Options on_it;
+  on_it.vfs = disk.name();
+  {
+    auto db = Database::open("a.db", on_it, kSchema).value();
+    ASSERT_TRUE(put(db, "k", "v"));
+    disk.restart();  // kill -9: the log is left as it is
+  }
+  disk.fail_at(1, FaultyVfs::Fault::Sticky, FaultyVfs::Reason::DiskFull);
+  auto db = Database::open("a.db", on_it, kSchema);
+  ASSERT_TRUE(db) << db.error().what;
+  EXPECT_EQ(get(*db, "k").value_or("nothing"), "v");
+  EXPECT_EQ(put(*db, "k", "w").error().code, Errc::Exhausted);
+  disk.heal();
+  EXPECT_TRUE(put(*db, "k", "w"));
+}
+
+// Goal: the power may go in the middle of a restore. Method: on a disk that fails, break it at each step, cut the power, open again.
+TEST(Restore, APowerCutInItsMiddleLosesNothingOfTheGoodCopy) {
+  for (std::uint64_t n = 1;; ++n) {
+    FaultyVfs disk("restore-" + std::to_string(n));
+    Database::Options on_it;
+    on_it.vfs = disk.name();
+    {
+      auto a = Database::open("a.db", on_it, kSchema).value();
+      ASSERT_TRUE(put(a, "k", "v"));
+      const auto copied = a.backup_to("good.db");
+      ASSERT_TRUE(copied) << copied.error().what;
+    }
+    for (std::uint64_t i = 0; i < 64; ++i) disk.damage("a.db", 4096 + i);
+    disk.fail_at(n, FaultyVfs::Fault::Sticky);
+    const bool done = Database::open_or_restore("a.db", "good.db", on_it, kSchema).has_value() && !disk.has_failed();
+    disk.crash();
+    disk.restart();
+    auto opened = Database::open_or_restore("a.db", "good.db", on_it, kSchema);
+    ASSERT_TRUE(opened) << "operation " << n << ": " << opened.error().what;
+    EXPECT_EQ(get(opened->database, "k").value_or("nothing"), "v") << "operation " << n;
+    if (done) {
+      EXPECT_GT(n, 5u);
+      break;
+    }
+  }
+}
+
 TEST(Database, SaysThatADamagedFileWithoutAGoodCopyBecameAnEmptyOne) {
   Folder folder;
   std::ofstream(folder / "a.db") << "this is not a database at all, and there is no copy of the one that it was before";

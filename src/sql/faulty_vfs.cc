@@ -132,7 +132,18 @@ int io_check_lock(sqlite3_file*, int* out) {
   *out = 0;
   return SQLITE_OK;
 }
-int io_control(sqlite3_file*, int, void*) { return SQLITE_NOTFOUND; }
+int io_control(sqlite3_file* f, int operation, void* argument) {
+  if (operation != FaultyVfs::kRename) return SQLITE_NOTFOUND;
+  Handle& h = of(f);
+  const std::scoped_lock lock(h.state->mutex);
+  if (dead(h)) return SQLITE_IOERR;
+  if (const int code = h.state->judge(SQLITE_IOERR); code != SQLITE_OK) return code;
+  const std::string to(static_cast<const char*>(argument));
+  h.state->files[to] = *h.file;
+  h.state->files.erase(*h.path);
+  *h.path = to;
+  return SQLITE_OK;
+}
 int io_sector(sqlite3_file*) { return 4096; }
 int io_device(sqlite3_file*) { return SQLITE_IOCAP_POWERSAFE_OVERWRITE; }
 

@@ -15,6 +15,8 @@ namespace skerry::sql {
 
 class FaultyVfs {
  public:
+  // For xFileControl: the file gets the name that the argument points to, in one step (vfs_files.h).
+  static constexpr int kRename = 0x5f4b5201;
   enum class Fault : std::uint8_t { Once, Sticky };        // Sticky: everything fails from then on, until heal()
   enum class Reason : std::uint8_t { IoError, DiskFull };
   explicit FaultyVfs(const std::string& name);  // a name no other living VFS has
