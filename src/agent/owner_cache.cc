@@ -52,7 +52,7 @@ void OwnerCache::put_pod(const kube::Object& pod, Came came) {
   if (std::get<0>(key).empty() || controllers_.contains(pod.uid())) return;  // a controller does not change
   if (owners_.size() >= options_.owners_max && !owners_.contains(key)) return;
   const Instant soon = clock_.instant() + options_.settle;
-  want(key, uid, soon);
+  want(key, uid, clock_.instant());  // an unknown one at once: the line may go at any moment
   Owner& owner = owners_[key];
   ++owner.pods;
   if (came == Came::Now) owner.due = std::min(owner.due, soon);
@@ -81,7 +81,11 @@ void OwnerCache::refresh(const std::string& uid) {
 }
 
 void OwnerCache::forget_unused() {
-  if (!std::exchange(some_unused_, false)) return;
+  if (!some_unused_) return;
+  // While a ReplicaSet is still being asked for, nobody knows which Deployment it needs: in a rollout that is the one that is there.
+  for (const auto& [key, owner] : owners_)
+    if (owner.pods > 0 && !owner.object) return;
+  some_unused_ = false;
   std::set<Key> used;
   for (const auto& [key, owner] : owners_) {
     if (owner.pods == 0) continue;

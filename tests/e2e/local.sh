@@ -116,7 +116,7 @@ expect "$(k get pods | column 1)" "$(kl get pods | column 1)"
 expect "$(k get pods -o jsonpath='{.items[*].metadata.uid}')" "$(kl get pods -o jsonpath='{.items[*].metadata.uid}')"
 
 test_case "with the line: scale and restart are passed on"
-kl scale deployment edge-service --replicas=3 >"$CLUSTER_DIR/out" 2>&1
+kl scale deployment edge-service --replicas=3 >"$CLUSTER_DIR/out" 2>&1 || fail "$(cat "$CLUSTER_DIR/out")"
 expect_match 'deployment.apps/edge-service scaled' "$CLUSTER_DIR/out"
 replicas_are 3 || fail "the server has $(k get deployment edge-service -o jsonpath='{.spec.replicas}')"
 wait_until 30 ready_are 3 || fail "the third pod did not come"
@@ -128,6 +128,9 @@ k get deployment edge-service -o json | jq -e '.spec.template.metadata.annotatio
 k rollout status deployment/edge-service --timeout=60s >&2
 wait_until 60 exactly 2 || fail "$(kl get pods)"
 uids=$(kl get pods -o jsonpath='{.items[*].metadata.uid}')
+# What others write into the Node is read again when somebody asks for it, at most every 5 s.
+labelled() { kl get node edge-1 -o jsonpath='{.metadata.labels.node-type}' | grep -qx edge; }
+wait_until 15 labelled || fail "the node does not show its label"
 
 reads() {
   expect 2 "$(pods_here)"
@@ -162,6 +165,7 @@ test_case "with the line: get, describe, logs; what is refused, and why"
 reads
 
 test_case "the control plane is killed: the same"
+sleep 4 # a node that loses the line in the very second of a rollout does not know the new ReplicaSet yet
 kill_server
 wait_until 60 offline 1 || fail "the node did not notice"
 reads
@@ -170,7 +174,7 @@ watch=$!
 
 test_case "offline: scale up: stand-ins serve"
 sleep 1
-kl scale deployment edge-service --replicas=4 >"$CLUSTER_DIR/out" 2>&1
+kl scale deployment edge-service --replicas=4 >"$CLUSTER_DIR/out" 2>&1 || fail "$(cat "$CLUSTER_DIR/out")"
 expect_match 'scaled' "$CLUSTER_DIR/out"
 expect_match 'Warning: the control plane cannot be reached' "$CLUSTER_DIR/out"
 wait_until 60 exactly 4 || fail "$(kl get pods; kl get events)"
@@ -196,7 +200,7 @@ all_served 20
 
 test_case "offline: restart in place, one pod after the other"
 before=$(kl get pods -o json | jq '[.items[].status.containerStatuses[0].restartCount] | add')
-kl rollout restart deployment edge-service >"$CLUSTER_DIR/out" 2>&1
+kl rollout restart deployment edge-service >"$CLUSTER_DIR/out" 2>&1 || fail "$(cat "$CLUSTER_DIR/out")"
 expect_match 'restarted' "$CLUSTER_DIR/out"
 restarted() { [ "$(kl get pods -o json | jq '[.items[].status.containerStatuses[0].restartCount] | add')" = $((before + 4)) ]; }
 wait_until 60 restarted || fail "$(kl get pods)"
@@ -218,7 +222,7 @@ test_case "offline: scale down: the surplus is held, and the Service leaves it o
 away=$(grep -c 'API server away' "$CLUSTER_DIR/node.log")
 kill_server
 wait_until 60 offline $((away + 1)) || fail "the node did not notice"
-kl scale deployment edge-service --replicas=1 >"$CLUSTER_DIR/out" 2>&1
+kl scale deployment edge-service --replicas=1 >"$CLUSTER_DIR/out" 2>&1 || fail "$(cat "$CLUSTER_DIR/out")"
 wait_until 60 pods_here_are 1 || fail "$(kl get pods)"
 expect_text 'ScaledDown' "$(kl get pods)"
 wait_until 15 served || fail "the one that is left does not serve"

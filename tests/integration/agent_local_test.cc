@@ -39,7 +39,7 @@ class AgentLocal : public AgentNode {
   }
   void make_pod(const std::string& name) {
     must(run_on(loop_, admin_->create(client::kPods, "default", std::format(
-        R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{}","namespace":"default","labels":{{"app":"web"}},{}}},"spec":{{"nodeName":"edge-1","containers":[{{"name":"app","image":"{}"}}]}}}})",
+        R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{}","namespace":"default","labels":{{"app":"web"}},{}}},"spec":{{"nodeName":"edge-1","containers":[{{"name":"app","image":"{}","resources":{{"requests":{{"cpu":"100m","memory":"128Mi"}}}}}}]}}}})",
         name, owner("ReplicaSet", "web-1", set_), kImage))));
   }
   kube::ObjectPtr shown(std::string_view kind, std::string_view name) {
@@ -136,6 +136,7 @@ TEST_F(AgentLocal, HeldPodsStartAgainWhenTheServerHasAnotherNumber) {
   cut();
   ASSERT_EQ(scale(1).value(), LocalView::Changed::Here);
   ASSERT_TRUE(until([&] { return ready() == 1; }));
+  loop_.context().run_for(std::chrono::milliseconds(2500));  // until it is drained and its listener closed; call() lets nothing run
   ASSERT_TRUE(until([&] { return call(a).starts_with("connect") != call(b).starts_with("connect"); })) << "one refuses, one serves";
   must(run_on(loop_, admin_->patch(client::kDeployments, "default", "web", client::PatchType::Merge, R"({"spec":{"replicas":3}})")));
   line_->cut = false;
