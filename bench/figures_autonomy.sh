@@ -87,3 +87,21 @@ figure_offline_boot() {
   done
   row offline-boot "$(calc "$(median <"$out") / 1000")" "s, 100 pods" "OpenYurt (as published)" 60 "<" 3
 }
+
+# A day in simulated time: the node's cores under outages, crashes, reboots, full and failing disks (sim/scenarios/day.toml). A checker
+# that finds something, e.g. a pod run twice or a state lost, fails the run.
+figure_simulated_day() {
+  local seeds seed out=$BENCH_DIR/days away boot kept
+  seeds=$([ "$BENCH_QUICK" = 1 ] && echo 1 || echo 5)
+  for seed in $(seq "$seeds"); do
+    "$BENCH_BUILD/bin/skerry-sim" --day --seed "$seed" >>"$out" || die "the simulated day with seed $seed broke a promise: $(tail -n 1 "$out" | head -c 600)"
+  done
+  share() { jq -s "100 * ([.[].$1.answered] | add) / ([.[].$1.requests] | add)" "$out"; }
+  away=$(share control_plane_away)
+  boot=$(share with_every_boot)
+  kept=$(jq -s '100 * ([.[].acknowledged_state_kept] | min)' "$out")
+  note "simulated: $seeds days, $(jq -s '[.[].boots] | add' "$out") boots, $(jq -s '[.[].hours_without_control_plane] | add | round' "$out") hours without control plane"
+  row simulated-day "$away" "% while it is away" "the case" 99 ">=" 99.99
+  row simulated-day-boots "$boot" "%, every boot counted" "the case" 99.9 ">=" 99.9
+  row simulated-day-state "$kept" "% kept" "" "" ">=" 100
+}
