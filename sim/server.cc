@@ -346,7 +346,7 @@ void SimServer::compact() {
 
 void SimServer::take_backup() {
   world_.trace("server: backup taken");
-  backup_.emplace();
+  backup_ = Backup{};
   for (std::size_t i = 0; i < kResources; ++i) backup_->objects[i] = objects_[i];
   backup_->revision = revision_;
 }
