@@ -393,7 +393,7 @@ void SimNode::tick_minute() {
 
 void SimNode::write_slowly() {
   agent::Journal::Revisions revisions;
-  for (const auto& w : watches_) revisions.emplace_back(resource_name(w->resource), w->core.revision());
+  for (const auto& w : watches_) revisions.emplace_back(resource_name(w->resource), w->core.resumable());
   if (journal_.collect(table_.latest_objects(), revisions, deps_.world.now())) {
     work_ = true;
     kick();

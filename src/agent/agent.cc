@@ -23,6 +23,8 @@ wasm::NativeBuild native_build(const AgentOptions& o) {
   return {.compiler = o.compile_program, .folder = o.data_folder / "native", .options = {}, .memory_bytes_max = o.compile_memory_bytes_max, .cpu_time_max = std::chrono::seconds(120)};
 }
 
+constexpr std::string_view kForgetful = "forgetful";  // of the checkpoint's numbers: 1 from a damage until the server was asked
+
 // An older copy does not know which ids were given out since it was made: the next ones lie far beyond them.
 std::uint64_t loaded_keeper_id_max(const Checkpoint::Loaded& loaded) {
   constexpr std::uint64_t kAfterRestore = 1'000'000'000;
@@ -219,6 +221,9 @@ rt::Task<> Agent::State::restore() {
 // Where the last agent had read to, the watches go on: nothing is listed. What could not be read back is listed.
 void Agent::State::resume(const Checkpoint::Loaded& loaded, PodTable::Restored restored) {
   if (!checkpoint->restored().empty()) table.keeper_id_seen(loaded_keeper_id_max(loaded));
+  // What the keeper holds and the checkpoint does not know serves on until the server was asked, over further starts too.
+  forgetful = !checkpoint->restored().empty() || loaded.number(kForgetful) != 0 || !loaded.lost.empty() || !restored.problems.empty();
+  if (forgetful && loaded.number(kForgetful) == 0) journal.put_number(kForgetful, 1);
   const auto from = [&](client::Informer& informer, std::vector<kube::ObjectPtr> objects, bool whole = true) {
     // Without a revision it lists, and what it knows already is ended only when the server was asked for it by name.
     const bool resumes = whole && checkpoint->restored().empty();
@@ -234,7 +239,7 @@ void Agent::State::resume(const Checkpoint::Loaded& loaded, PodTable::Restored r
 void Agent::State::write_slowly(Instant t) {
   Journal::Revisions revisions;
   for (const client::Informer* informer : {&pod_informer, &service_informer, &slice_informer})
-    revisions.emplace_back(informer->options().resource.resource, informer->revision());
+    revisions.emplace_back(informer->options().resource.resource, informer->resumable());
   if (journal.collect(table.latest_objects(), revisions, t)) work.set();
 }
 
@@ -255,7 +260,7 @@ rt::Task<> Agent::State::meet_keeper() {
     const bool whole = pod.state != sandbox::PodState::Stopped && held.fds.size() >= 3;
     const PodTable::Held row{.id = pod.spec.id, .image_key = pod.spec.image, .awake = static_cast<std::uint32_t>(pod.workers.size()),
                              .state = !whole ? Row::Stopped : pod.state == sandbox::PodState::Stopping ? Row::Stopping : Row::Serving};
-    const auto met = table.meet(row, !checkpoint->restored().empty());
+    const auto met = table.meet(row, forgetful);
     if (met == PodTable::Met::Stranger) strangers.push_back(pod.spec.id);
     if (met == PodTable::Met::Drop) keeper->send(sandbox::DropPod{pod.spec.id});
     if (met != PodTable::Met::Adopted) continue;
@@ -337,6 +342,7 @@ rt::Task<> Agent::State::reconcile_after_list() {
   table.on_listed([this](std::string_view ns, std::string_view name) { return pod_informer.get(ns, name); });
   table.hold_starts(false);
   pods_listed = true;
+  if (std::exchange(forgetful, false)) journal.put_number(kForgetful, 0);
   CO_TRY_OK(co_await service_informer.synced().wait());
   CO_TRY_OK(co_await slice_informer.synced().wait());
   for (const auto& service : restored_services)
@@ -346,6 +352,9 @@ rt::Task<> Agent::State::reconcile_after_list() {
   if (deps.names != nullptr) deps.names->names().set_complete();
   restored_services.clear();
   restored_slices.clear();
+  // Taken away while no agent ran: an empty list is no change to an informer that knew nothing.
+  CO_TRY_OK(co_await edge_informer.synced().wait());
+  if (edge_informer.cache().empty()) on_edge_config(nullptr, nullptr);
   co_return Result<>{};
 }
 

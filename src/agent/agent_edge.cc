@@ -32,11 +32,11 @@ void Agent::State::restore_edge_config(const Checkpoint::Loaded& loaded) {
 
 void Agent::State::on_edge_config(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
   auto read = read_edge_config(after.get(), edge);
-  const kube::Object& named = after ? *after : *before;
+  const kube::Object* const named = after ? after.get() : before.get();  // null: there is none, and nobody saw it go
   for (const std::string& problem : read.problems) {
     if (std::ranges::find(edge_problems, problem) != edge_problems.end()) continue;
     LOG_WARN("edge-config has a wrong value", {"reason", problem});
-    events.post({.warning = true, .kind = "ConfigMap", .object = {.uid = named.uid(), .namespace_ = named.namespace_(), .name = named.name()}, .field_path = "",
+    events.post({.warning = true, .kind = "ConfigMap", .object = {.uid = named->uid(), .namespace_ = named->namespace_(), .name = named->name()}, .field_path = "",
                  .reason = "InvalidEdgeConfig", .message = std::format("Node {}: {}", options.node_name, problem)});
   }
   edge_problems = std::move(read.problems);

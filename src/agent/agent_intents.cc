@@ -269,6 +269,11 @@ rt::Task<> Agent::State::replay(Intent intent) {
   LOG_INFO("a change that was made at this node is told to the API server", {"deployment", intent.change.name}, {"from", intent.before}, {"to", intent.change.value});
   CO_TRY(auto sent, co_await send_upstream(intent.change, intent.before));
   if (sent.verdict == Verdict::Unanswered) LOG_INFO("not answered: told again later", {"deployment", intent.change.name}, {"reason", sent.text});
+  // A change that is being written now was planned on what the intents are: the verdict comes after it.
+  while (changing) {
+    may_change.reset();
+    CO_TRY_OK(co_await may_change.wait());
+  }
   intents.on_replayed(intent.id, sent.verdict, std::move(sent.text), deps.clock.instant());
   work.set();
   co_return Result<>{};

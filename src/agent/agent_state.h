@@ -172,7 +172,7 @@ struct Agent::State final : public NodeView, public LocalView {
   std::size_t node_essence = 0;  // of the Node on the disk
   std::vector<kube::ObjectPtr> restored_services, restored_slices;
   std::vector<std::uint64_t> strangers;  // keeper ids of an earlier agent's pods of which nothing is known here
-  bool awake_changed = false, pods_listed = false, was_reachable = false;
+  bool awake_changed = false, pods_listed = false, was_reachable = false, forgetful = false;
   std::vector<NodeImage> node_images;
   Instant slow_at{}, minute_at{}, collect_at{}, relieve_at{}, rotate_at{}, refilled_at{};
   MemoryRelief relief;

@@ -173,7 +173,7 @@ void IntentsCore::accept(Intent intent) {
   run.until.reset();
   run.restarting.clear();
   intents_[id] = std::move(intent);
-  if (id == replaying_) unsaved_.insert(id);  // the caller may have made it durable, or removed it, before that began
+  unsaved_.insert(id);  // an older Save of it, or its removal, may still wait for the disk and come behind the caller's write
 }
 
 void IntentsCore::finish(IntentId id) {

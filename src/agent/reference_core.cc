@@ -71,13 +71,14 @@ std::vector<ReferenceCore::Store> ReferenceCore::on_answer(const Key& key, Resul
     e.state = State::Present;
     e.object = std::move(*got);
     if (differs && stored(kind)) out.push_back({kind_name(kind), ns, name, e.object});
-  } else if (got.error().code == Errc::NotFound || got.error().code == Errc::Denied) {
+  } else if (got.error().code == Errc::NotFound || (got.error().code == Errc::Denied && !e.object)) {
     if (e.object) out.push_back({kind_name(kind), ns, name, nullptr});
     e.ever = true;
     e.state = State::Missing;
     e.object = nullptr;
   } else {
-    // The server is away: what was known serves; what was not known is waited for.
+    // The server is away, or denies what it gave before (its authorizer knows nothing yet after a start): what was known serves; what
+    // was not known is waited for.
     e.state = e.object ? State::Present : State::Unknown;
     if (e.ever && !e.object) e.state = State::Missing;
   }

@@ -90,5 +90,12 @@ TEST_F(ReferenceCoreTest, WhatMustNotBeOnTheDiskLeavesItAndComesBack) {
   EXPECT_EQ(on[0].object->revision(), kube::Revision(2));
 }
 
+TEST_F(ReferenceCoreTest, WhatIsKnownOutlivesADenial) {
+  core_.restore(map(1));
+  core_.want(plan(), t_);
+  EXPECT_THAT(core_.on_answer(core_.poll(t_).at(0), Fail({Errc::Denied, "no relationship found"}), t_), IsEmpty());
+  EXPECT_EQ(state(), State::Present);
+}
+
 }  // namespace
 }  // namespace skerry::agent

@@ -125,7 +125,8 @@ class NodeProcess {
                                          .tls = server_tls(credentials_),
                                          .connections_max = 512,
                                          .body_bytes_max = 4096});  // nothing that it serves has a body
-    if (options_.local_port != 0) TRY_OK(open_local());
+    if (options_.local_port != 0)
+      if (auto opened = open_local(); !opened) LOG_ERROR("this node does not answer kubectl on its loopback; it serves all the same", {"reason", opened.error()});
     return tell_identity();
   }
 
@@ -297,11 +298,10 @@ class NodeProcess {
       LOG_INFO("serving certificate renewed");
     }
     credentials_ = std::move(fresh);
-    if (local_started_) {
-      TRY(const auto local, make_local_credentials(DataLayout{options_.data_dir}.node(), options_.node_name, options_.local_port, clock_.now()));
-      TRY_OK(local_front_->set_tls(local_tls(local)));
-    }
-    return tell_identity();
+    TRY_OK(tell_identity());
+    if (!local_started_) return {};
+    TRY(const auto local, make_local_credentials(DataLayout{options_.data_dir}.node(), options_.node_name, options_.local_port, clock_.now()));
+    return local_front_->set_tls(local_tls(local));
   }
 
   rt::Loop& loop_;

@@ -57,6 +57,7 @@ class Informer {
   ObjectPtr get(std::string_view namespace_, std::string_view name) const;  // null: absent
   const Cache& cache() const { return core_.cache(); }
   Revision revision() const { return core_.revision(); }
+  Revision resumable() const { return core_.resumable(); }  // InformerCore's
   const Options& options() const { return options_; }
 
  private:

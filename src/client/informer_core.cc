@@ -92,13 +92,16 @@ Result<std::vector<Change>> InformerCore::on_list(std::vector<kube::ObjectPtr> i
 void InformerCore::reject(const kube::ObjectPtr& wrong, const kube::ObjectPtr& former) {
   const auto at = cache_.find(wrong);
   if (at == cache_.end() || differs(*at, wrong)) return;
+  digest_.remove(*wrong);
+  if (former) digest_.add(*former);
   if (former) kube::put(cache_, held(former, nullptr));
   else cache_.erase(at);
 }
 
 std::optional<Change> InformerCore::on_got(const Result<kube::ObjectPtr>& got, Instant now) {
   CHECK(state_ == State::Getting);
-  if (!got && got.error().code != Errc::NotFound) {
+  // Denied too: a node authorizer knows no way to what no longer exists, and the list has left it out.
+  if (!got && got.error().code != Errc::NotFound && got.error().code != Errc::Denied) {
     fail(State::NeedGet, now);
     return std::nullopt;
   }
@@ -112,10 +115,13 @@ std::optional<Change> InformerCore::on_got(const Result<kube::ObjectPtr>& got, I
   else state_ = State::NeedWatch;
   const auto at = cache_.find(before);
   if (gone) {
+    digest_.remove(*before);
     cache_.erase(at);
     return Change{before, nullptr};
   }
   if (!differs(before, *got)) return std::nullopt;
+  digest_.remove(*before);
+  digest_.add(**got);
   return Change{before, *kube::put(cache_, held(*got, before))};
 }
 

@@ -59,7 +59,7 @@ class InformerCore {
   // Inputs. on_list returns the real differences, removals first. Exhausted: more than objects_max; counts as a failure.
   Result<std::vector<Change>> on_list(std::vector<kube::ObjectPtr> items, kube::Revision revision, Instant now);
   void on_list_failed(const Error&, Instant now);
-  // The object that Get named, as it is now. NotFound: it is gone.
+  // The object that Get named, as it is now. NotFound, Denied: it is gone.
   std::optional<Change> on_got(const Result<kube::ObjectPtr>&, Instant now);
   std::optional<Change> on_event(const WatchEvent&);
   // The watch ended: by the server (no error), or by an error. Ended at once without an event: counts as a failure.
@@ -68,6 +68,8 @@ class InformerCore {
   bool synced() const { return synced_; }  // a first list was taken
   const Cache& cache() const { return cache_; }
   kube::Revision revision() const { return revision_; }
+  // From where another may resume who has the cache; 0: nowhere, because it is not known yet what of the last list is true.
+  kube::Revision resumable() const { return doubtful_.empty() && !list_was_wrong_ ? revision_ : kube::Revision{}; }
   std::uint64_t relists() const { return lists_; }
   // What the cache holds, for comparison with the server's (kube/digest.h).
   std::uint64_t digest() const { return digest_.value(); }

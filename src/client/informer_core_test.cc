@@ -68,7 +68,14 @@ TEST_F(Core, WhatAListLeavesOutIsAskedForByItsName) {
   InformerCore careful({.backoff_min = 100ms, .backoff_max = 1s, .confirm_removals = true}, random);
   careful.restore({pod("a", 3), pod("b", 4), pod("c", 5)}, kube::Revision{});
   ASSERT_EQ(careful.poll(now).act, Act::List) << "restored without a revision: listed";
+  const auto digest_holds = [&careful] {
+    kube::Digest sum;
+    for (const auto& object : careful.cache()) sum.add(*object);
+    return sum.value() == careful.digest();
+  };
   EXPECT_THAT(show(careful.on_list({pod("c", 6)}, kube::Revision(9), now).value()), ElementsAre("c@5>c@6"));
+  EXPECT_EQ(careful.resumable(), kube::Revision{}) << "nobody may resume behind what is not known yet";
+  EXPECT_TRUE(digest_holds());
   auto asked = careful.poll(now);
   ASSERT_EQ(asked.act, Act::Get);
   EXPECT_EQ(asked.object->name(), "b");
@@ -79,12 +86,27 @@ TEST_F(Core, WhatAListLeavesOutIsAskedForByItsName) {
   ASSERT_EQ(careful.poll(now).object->name(), "b");
   EXPECT_EQ(show(*careful.on_got(Fail({Errc::NotFound, "no"}), now)), "b@4>-");
   ASSERT_EQ(careful.poll(now).object->name(), "a");
+  EXPECT_TRUE(digest_holds());
   EXPECT_EQ(show(*careful.on_got(pod("a", 8), now)), "a@3>a@8");
+  EXPECT_TRUE(digest_holds());
+  EXPECT_EQ(careful.resumable(), kube::Revision{});
   EXPECT_EQ(careful.cache().size(), 2u);
   EXPECT_EQ(careful.poll(now).act, Act::Sleep) << "the list was wrong: it is made again, not at once";
   now += 1s;
   EXPECT_EQ(careful.poll(now).act, Act::List);
   EXPECT_THAT(careful.on_list({pod("a", 8), pod("c", 6)}, kube::Revision(10), now).value(), IsEmpty());
+  EXPECT_EQ(careful.resumable(), kube::Revision(10));
+  EXPECT_EQ(careful.poll(now).act, Act::Watch);
+  // A server whose authorizer denies what does not exist.
+  careful.on_watch_ended(Error{Errc::Gone, "too old"}, now);
+  now += 2s;
+  ASSERT_EQ(careful.poll(now).act, Act::List);
+  EXPECT_THAT(careful.on_list({pod("a", 8)}, kube::Revision(20), now).value(), IsEmpty());
+  ASSERT_EQ(careful.poll(now).object->name(), "c");
+  EXPECT_EQ(show(*careful.on_got(Fail({Errc::Denied, "no relationship found"}), now)), "c@6>-");
+  EXPECT_TRUE(digest_holds());
+  careful.reject(pod("a", 8), pod("a", 7));
+  EXPECT_TRUE(digest_holds());
   EXPECT_EQ(careful.poll(now).act, Act::Watch);
 }
 

@@ -327,6 +327,9 @@ TEST_F(AgentNode, ADamagedCheckpointStopsNothingWhileTheServerIsAway) {
   start_agent();
   EXPECT_EQ(agent_->summary().pods, 0u);
   EXPECT_THAT(call(ip), HasSubstr("200 OK"));
+  stop_agent(OnStop::KeepPods);
+  start_agent();
+  EXPECT_THAT(call(ip), HasSubstr("200 OK")) << "the next agent knows as little";
   line_->cut = false;
   ASSERT_TRUE(until([&] { return agent_->summary().ready == 1 && is_ready("web"); })) << field("web", "status");
   ASSERT_TRUE(until([&] { return call(field("web", "status.podIP")).contains("200 OK"); }));

@@ -170,8 +170,10 @@ TEST_F(EdgeConfigOfANode, AWrongValueIsAnEventAndTheOldOneStays) {
   start();
   settle();
   EXPECT_EQ(autonomy(), "false") << "the wrong value does not bring the default back";
+  stop_agent(OnStop::StopPods);
   ASSERT_TRUE(run_on(loop_, admin_->remove(client::kConfigMaps, "default", "edge-config")));
-  ASSERT_TRUE(until([&] { return autonomy().empty(); })) << autonomy();
+  start();
+  ASSERT_TRUE(until([&] { return autonomy().empty(); })) << "taken away while no agent ran: " << autonomy();
 }
 
 // Goal: with local_storage false nothing of what pods are given is on the node's disk; back to true it is again.
