@@ -39,7 +39,7 @@ alone_fault() {
     agent) line_kill_node && line_start_node ;;
     keeper) victim=$(alone_pid keeper) && kill -KILL "$victim" ;;
     template) victim=$(alone_pid template) && kill -KILL "$victim" ;;
-    sandbox) victim=$(alone_awake | head -n 1) && { [ -z "$victim" ] || kill -KILL "$victim"; } ;;
+    sandbox) victim=$(alone_awake) && { [ -z "$victim" ] || kill -KILL "${victim%%$'\n'*}"; } ;;
     none) ;;
   esac
 }

@@ -116,7 +116,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
     gauge("skerry_agent_local_changes_waiting", "Changes made at this node that the API server has not been told or not carried out yet", intents.intents().size());
     gauge("skerry_agent_stand_ins", "Pods that this node made by itself while the API server was away", static_cast<std::uint64_t>(std::ranges::count_if(entries, [](const auto& e) { return e.second->stand_in; })));
     gauge("skerry_agent_api_connected", "1: the API server is there", reporter.reachable() ? 1 : 0);
-    gauge("skerry_agent_checkpoint_bytes", "Size of the node's checkpoint", checkpoint ? static_cast<std::uint64_t>(checkpoint->bytes()) : 0);
+    gauge("skerry_agent_checkpoint_bytes", "Size of the node's checkpoint", checkpoint ? checkpoint->bytes() : 0);
     gauge("skerry_agent_statuses_waiting", "Pod statuses not yet taken by the API server", status.waiting());
     out.family("skerry_agent_keeper_starts_total", metrics::Type::Counter, "Keepers that this agent started");
     out.sample({}, keeper->starts());

@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::size_t kKeyBytes = 32, kNonceBytes = 12, kTagBytes = 16;
 constexpr char kSealVersion = 1;
+constexpr const char* kCopy = ".good";
 
 constexpr std::array<std::string_view, 2> kMigrations = {
     "CREATE TABLE pods (uid TEXT PRIMARY KEY, object TEXT NOT NULL, state TEXT NOT NULL) WITHOUT ROWID;"
@@ -107,19 +108,28 @@ std::int64_t Checkpoint::Loaded::number(std::string_view name, std::int64_t othe
 Result<Checkpoint> Checkpoint::open(const std::filesystem::path& folder, Random& random, sql::Database::Options options) {
   TRY_OK(os::make_folders(folder, 0700));
   TRY(auto key, NodeKey::open(folder / "node.key", random));
-  std::string copy = (folder / "agent.db.good").string();
-  TRY(auto opened, sql::Database::open_or_restore((folder / "agent.db").string(), copy, std::move(options), kMigrations));
+  std::string path = (folder / "agent.db").string();
+  TRY(auto opened, sql::Database::open_or_restore(path, path + kCopy, std::move(options), kMigrations));
   TRY_OK(opened.database.exec("PRAGMA secure_delete = ON"));  // what was removed is not to be found in free pages
-  Checkpoint out(std::move(opened.database), std::move(key), random, std::move(copy));
+  Checkpoint out(std::move(opened.database), std::move(key), random, std::move(path));
   if (opened.restored) out.restored_ = std::move(opened.reason);
   out.emptied_ = opened.emptied;
   return out;
 }
 
 Result<> Checkpoint::copy() {
-  auto done = database_.backup_to(copy_path_);
+  auto done = database_.backup_to(path_ + kCopy);
   if (!done) return Fail(std::move(done).error().with("copying the node's checkpoint"));
   return {};
+}
+
+std::uint64_t Checkpoint::bytes() const {
+  std::uint64_t out = 0;
+  for (const char* suffix : {"", "-wal"}) {
+    struct stat info {};
+    if (::stat((path_ + suffix).c_str(), &info) == 0) out += static_cast<std::uint64_t>(info.st_size);
+  }
+  return out;
 }
 
 Result<Checkpoint::Loaded> Checkpoint::load() {

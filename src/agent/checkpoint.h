@@ -4,7 +4,7 @@
 // before write() returns; the agent acts only on what was written (docs/wire/checkpoint.md).
 //
 // Secrets are never on disk in clear: AES-256-GCM under the node's key (DIR/node.key, mode 0600), bound to their name.
-// Blocking; one thread at a time (the agent's checkpoint pool).
+// Blocking; one thread at a time (the agent's checkpoint pool), but for bytes().
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -72,16 +72,17 @@ class Checkpoint {
   Result<> copy();
   const std::string& restored() const { return restored_; }  // empty, or why the database is not the one that was written last
   bool emptied() const { return emptied_; }                  // restored, and there was no good copy
-  std::int64_t bytes() const { return database_.bytes(); }
+  // What it takes on the disk. From any thread: it asks the file system, and nothing of the database.
+  std::uint64_t bytes() const;
 
  private:
-  Checkpoint(sql::Database database, NodeKey key, Random& random, std::string copy_path)
-      : database_(std::move(database)), key_(std::move(key)), random_(&random), copy_path_(std::move(copy_path)) {}
+  Checkpoint(sql::Database database, NodeKey key, Random& random, std::string path)
+      : database_(std::move(database)), key_(std::move(key)), random_(&random), path_(std::move(path)) {}
   Result<> apply(const Change&);
   sql::Database database_;
   NodeKey key_;
   Random* random_;
-  std::string copy_path_, restored_;
+  std::string path_, restored_;
   bool emptied_ = false;
 };
 

@@ -86,6 +86,7 @@ Result<std::vector<Change>> InformerCore::on_list(std::vector<kube::ObjectPtr> i
   synced_ = true;
   ++lists_;
   state_ = doubtful_.empty() ? State::NeedWatch : State::NeedGet;
+  if (doubtful_.empty()) denials_ = 0;
   return out;
 }
 
@@ -100,9 +101,14 @@ void InformerCore::reject(const kube::ObjectPtr& wrong, const kube::ObjectPtr& f
 
 std::optional<Change> InformerCore::on_got(const Result<kube::ObjectPtr>& got, Instant now) {
   CHECK(state_ == State::Getting);
-  // Denied too: a node authorizer knows no way to what no longer exists, and the list has left it out.
-  if (!got && got.error().code != Errc::NotFound && got.error().code != Errc::Denied) {
+  const bool denied = !got && got.error().code == Errc::Denied;
+  if (!got && !denied && got.error().code != Errc::NotFound) {
     fail(State::NeedGet, now);
+    return std::nullopt;
+  }
+  if (denied && denials_ < options_.denials_believed && ++denials_ < options_.denials_believed) {
+    state_ = State::NeedList;
+    not_before_ = now + Backoff(options_.doubt_again, options_.doubt_again).next(random_);
     return std::nullopt;
   }
   const kube::ObjectPtr before = std::move(doubtful_.back());
@@ -110,9 +116,15 @@ std::optional<Change> InformerCore::on_got(const Result<kube::ObjectPtr>& got, I
   // Another of this name may be elsewhere: then a list has left it out rightly.
   const bool gone = !got || (*got)->node_name() != before->node_name();
   list_was_wrong_ = list_was_wrong_ || !gone;
-  if (!doubtful_.empty()) state_ = State::NeedGet;
-  else if (list_was_wrong_) fail(State::NeedList, now);
-  else state_ = State::NeedWatch;
+  if (got) denials_ = 0;
+  if (!doubtful_.empty()) {
+    state_ = State::NeedGet;
+  } else if (list_was_wrong_) {
+    fail(State::NeedList, now);
+  } else {
+    state_ = State::NeedWatch;
+    denials_ = 0;
+  }
   const auto at = cache_.find(before);
   if (gone) {
     digest_.remove(*before);

@@ -4,7 +4,8 @@
 // Invariants: a change is reported only if the object really differs (another uid or another revision); the revision
 // never goes back, except by a list; after Gone (410) the next action is List; retries back off with jitter, and only an
 // event or bookmark that arrives resets the back-off; with confirm_removals nothing is gone because a list left it out: it is asked for
-// by its name first, and a list that was wrong about it is made again.
+// by its name first, and a list that was wrong about it is made again. Denied is half an answer, because a node authorizer knows no way
+// to what no longer exists, and one that has just started knows no way to anything: it counts when lists leave it out again and again.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -37,6 +38,8 @@ class InformerCore {
   struct Options {
     Duration backoff_min = 200ms, backoff_max = 30s;
     Duration denied_again = 5min;  // after a 403: only an administrator changes that
+    Duration doubt_again = 3s;     // from a Get that is denied to the next list
+    int denials_believed = 3;      // lists in a row that leave something out to which a Get is then denied, until it is gone
     std::size_t objects_max = 1'000'000;
     bool confirm_removals = false;
     // What to hold in place of an object that came: the very same version, from somebody who has it in memory anyway. Null, or
@@ -59,7 +62,7 @@ class InformerCore {
   // Inputs. on_list returns the real differences, removals first. Exhausted: more than objects_max; counts as a failure.
   Result<std::vector<Change>> on_list(std::vector<kube::ObjectPtr> items, kube::Revision revision, Instant now);
   void on_list_failed(const Error&, Instant now);
-  // The object that Get named, as it is now. NotFound, Denied: it is gone.
+  // The object that Get named, as it is now. NotFound: it is gone. Denied: another list decides.
   std::optional<Change> on_got(const Result<kube::ObjectPtr>&, Instant now);
   std::optional<Change> on_event(const WatchEvent&);
   // The watch ended: by the server (no error), or by an error. Ended at once without an event: counts as a failure.
@@ -91,6 +94,7 @@ class InformerCore {
   kube::Packer packer_;
   std::vector<kube::ObjectPtr> doubtful_;  // a list left them out: the last is asked for next
   bool list_was_wrong_ = false;
+  int denials_ = 0;  // in a row
   kube::Revision revision_;
   kube::Digest digest_;
   bool synced_ = false, progress_ = false, list_next_ = false;

@@ -13,6 +13,7 @@ test_case() {
 }
 fail() {
   say "FAILED in '$E2E_CASE', line ${BASH_LINENO[${2:-0}]}: $1"
+  [ ! -s "${CLUSTER_LOG:-}" ] || { say "the log's last lines:" && tail -n 60 "$CLUSTER_LOG" >&2; }
   exit 1
 }
 expect() { [ "$1" = "$2" ] || fail "expected '$1', got '$2'" 1; }
