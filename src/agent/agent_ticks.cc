@@ -11,7 +11,7 @@
 
 namespace skerry::agent {
 namespace {
-constexpr Duration kTick = 1s, kCollectPeriod = 5min, kCopyPeriod = 1h;
+constexpr Duration kTick = 1s, kCollectPeriod = 5min;
 constexpr std::uint32_t kTrimGraceMillis = 5000;
 // Reading a process costs about 20 µs: where many are awake, less often.
 constexpr Duration kLoadPeriod = 250ms, kLoadPeriodOfMany = 1s;
@@ -53,7 +53,7 @@ void Agent::State::tick(Instant t) {
   }
   if (t >= slow_at) {
     slow_at = t + options.slow_write_period;
-    write_slowly(t);
+    if (!journal.waiting()) write_slowly(t);
     tell_service_problems();
   }
   if (t >= relieve_at) {
@@ -70,7 +70,7 @@ void Agent::State::tick(Instant t) {
   }
   if (writes_of_objects != writes_copied && t >= copy_at && !copying) {
     copying = true;
-    copy_at = t + kCopyPeriod;
+    copy_at = t + Checkpoint::kCopyPeriod;
     tasks.spawn("copy of the checkpoint", copy_checkpoint());
   }
 }
