@@ -35,8 +35,10 @@ void Agent::State::tick(Instant t) {
   intents.on_line(reporter.reachable(), t);
   if (reporter.reachable() && !was_reachable) images.on_line_back();
   // The line is lost: the watches that hang on it would say nothing for minutes, and not end.
-  if (was_reachable && !reporter.reachable())
+  if (was_reachable && !reporter.reachable()) {
     for (client::Informer* informer : {&pod_informer, &service_informer, &slice_informer, &edge_informer}) informer->reconnect();
+    convergence.forget();
+  }
   was_reachable = reporter.reachable();
   if (images.changed()) {
     node_images.clear();
