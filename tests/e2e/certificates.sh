@@ -48,13 +48,14 @@ stop_node() {
   stop_pid "$node" 20 || fail "the node did not end"
   node=
 }
+at_time() { date -u -d "$1" +%Y%m%d%H%M%SZ; }
 # certificate NAME FROM TO : NAME.pem and NAME.key in the work folder, the node's by name, from then to then (what `date -d` takes).
 certificate() {
   local at="$CLUSTER_DIR/$1"
   openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/O=system:nodes/CN=system:node:edge-1" -keyout "$at.key" -out "$at.csr" 2>/dev/null
   printf 'basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=clientAuth\n' >"$at.ext"
   openssl x509 -req -in "$at.csr" -CA "$data/pki/ca.crt" -CAkey "$data/pki/ca.key" -extfile "$at.ext" -out "$at.pem" \
-    -not_before "$(date -u -d "$2" +%Y%m%d%H%M%SZ)" -not_after "$(date -u -d "$3" +%Y%m%d%H%M%SZ)" 2>/dev/null
+    -not_before "$(at_time "$2")" -not_after "$(at_time "$3")" 2>/dev/null
 }
 # give NAME : the operator's kubeconfig with that pair.
 give() {
@@ -70,12 +71,17 @@ ready_since() { # TIME : Ready, by a status later than that
   local said
   said=$(k get node edge-1 -o json | jq -r '.status.conditions[] | select(.type == "Ready") | .status + " " + .lastHeartbeatTime') && [ "${said%% *}" = True ] && [[ "${said#* }" > "$1" ]]
 }
+renewed_since() { [[ "$(k get lease -n kube-node-lease edge-1 -o jsonpath='{.spec.renewTime}')" > "$1" ]]; }
 holds_new() { grep -qx 'Key: new' "$edge/node/pki/client.pem" && [ "$(key_of "$edge/node/pki/client.pem")" != "$(key_of "$CLUSTER_DIR/$1.pem")" ]; }
 key_of() { openssl x509 -in "$1" -noout -pubkey | sha256sum; }
 requests() { k get csr -o json | jq '[.items[] | select(.spec.signerName == "kubernetes.io/kube-apiserver-client-kubelet")] | length'; }
 event() { k get events -A -o json | jq -r '.items[] | .reason + " " + .message' | grep -qE -- "$1"; }
 
-mkdir -m 700 "$edge"
+mkdir -m 700 "$edge" "$data" "$data/pki"
+# A server that has been there for a while: a certificate counts as ended only if its authority held in its last second.
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=skerry -addext keyUsage=critical,keyCertSign,cRLSign \
+  -not_before "$(at_time "400 days ago")" -not_after "$(at_time "3000 days")" -keyout "$data/pki/ca.key" -out "$data/pki/ca.crt" 2>/dev/null
+chmod 600 "$data/pki/ca.key"
 node_command "$edge" edge_node ""
 "$SKERRY" server --data-dir "$data" --listen "127.0.0.1:$api_port" "${ranges[@]}" >>"$CLUSTER_LOG" 2>&1 &
 server=$!
@@ -134,12 +140,13 @@ expect_match "this data folder belongs to machine $machine/.*and this is machine
 test_case "taken over there while the node is live: the server refuses the copy and names both; the node stays"
 "${elsewhere[@]}" "${copy_node[@]}" --accept-new-machine >"$CLUSTER_DIR/copied" 2>&1 &
 other=$!
-wait_until 20 event '^MachineConflict .*0123456789abcdef' || fail "no Event names the other machine: $(k get events -A); the copy's log: $(tail -n 5 "$CLUSTER_DIR/copied")"
+wait_until 20 event "^MachineConflict .*($machine.*0123456789abcdef|0123456789abcdef.*$machine)" || fail "no Event names the other machine: $(k get events -A); the copy's log: $(tail -n 5 "$CLUSTER_DIR/copied")"
 expect "$machine" "$(k get node edge-1 -o jsonpath='{.status.nodeInfo.machineID}')"
 stop_pid "$other" 20 || fail "the copy did not end"
 other=
 since=$(date -u +%Y-%m-%dT%H:%M:%SZ)
-wait_until 20 ready_since "$since" || wait_until 1 node_is_ready || fail "the node is not Ready beside its copy"
+wait_until 15 renewed_since "$since" || fail "the node does not renew its Lease after its copy was there"
+node_is_ready || fail "the node is not Ready after its copy was there: $(k get nodes)"
 expect "$machine" "$(k get node edge-1 -o jsonpath='{.status.nodeInfo.machineID}')"
 
 passed
