@@ -112,7 +112,7 @@ line_power_cut() {
 }
 # What the node's control groups hold is the node's too, also where its parent is gone.
 line_machine_pids() {
-  { line_node_pids && find /sys/fs/cgroup -path "*/$CLUSTER_ID/*" -name cgroup.procs -exec cat {} + 2>/dev/null || true; } | sort -nu
+  { line_node_pids; find /sys/fs/cgroup -path "*/$CLUSTER_ID/*" -name cgroup.procs -exec cat {} + 2>/dev/null || true; } | sort -nu
 }
 line_reboot() {
   line_power_cut

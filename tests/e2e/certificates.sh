@@ -34,11 +34,10 @@ finish() {
 }
 trap finish EXIT
 
-# node_command FOLDER NAME MARK : an array of that name, the node of that folder with ports and names of its own; what it makes in the kernel goes with it.
+# node_command FOLDER MARK : sets `command`: the node of that folder, with ports and names of its own; what it makes in the kernel goes with it.
 node_command() {
-  local -n command=$2
   command=("$SKERRY" node --data-dir "$1" --kubeconfig "$1/given.kubeconfig" --node-name edge-1 --node-address 127.0.0.1 --port "$(free_port)" --local-port 0
-    --pod-namespace "$CLUSTER_ID$3" --cgroup "$CLUSTER_ID$3" --lease-period 5s --on-exit stop "${ranges[@]}")
+    --pod-namespace "$CLUSTER_ID$2" --cgroup "$CLUSTER_ID$2" --lease-period 5s --on-exit stop "${ranges[@]}")
 }
 start_node() {
   "${edge_node[@]}" >>"$CLUSTER_LOG" 2>&1 &
@@ -82,7 +81,8 @@ mkdir -m 700 "$edge" "$data" "$data/pki"
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=skerry -addext keyUsage=critical,keyCertSign,cRLSign \
   -not_before "$(at_time "400 days ago")" -not_after "$(at_time "3000 days")" -keyout "$data/pki/ca.key" -out "$data/pki/ca.crt" 2>/dev/null
 chmod 600 "$data/pki/ca.key"
-node_command "$edge" edge_node ""
+node_command "$edge" ""
+edge_node=("${command[@]}")
 "$SKERRY" server --data-dir "$data" --listen "127.0.0.1:$api_port" "${ranges[@]}" >>"$CLUSTER_LOG" 2>&1 &
 server=$!
 wait_until 30 k get --raw /readyz || fail "the server did not become ready"
@@ -129,16 +129,17 @@ test_case "a copy of the data folder on another machine: refused before a key is
 machine=$(cat /etc/machine-id)
 copy=$CLUSTER_DIR/copy
 cp -a "$edge" "$copy"
-node_command "$copy" copy_node 2
+node_command "$copy" 2
 echo 0123456789abcdef0123456789abcdef >"$CLUSTER_DIR/machine-id"
+# shellcheck disable=SC2016
 elsewhere=(unshare --mount --propagation private bash -c 'mount --bind "$0" /etc/machine-id && exec "$@"' "$CLUSTER_DIR/machine-id")
 rc=0
-timeout 20 "${elsewhere[@]}" "${copy_node[@]}" >"$CLUSTER_DIR/copied" 2>&1 || rc=$?
+timeout 20 "${elsewhere[@]}" "${command[@]}" >"$CLUSTER_DIR/copied" 2>&1 || rc=$?
 expect 1 "$rc"
 expect_match "this data folder belongs to machine $machine/.*and this is machine 0123456789abcdef0123456789abcdef" "$CLUSTER_DIR/copied"
 
 test_case "taken over there while the node is live: the server refuses the copy and names both; the node stays"
-"${elsewhere[@]}" "${copy_node[@]}" --accept-new-machine >"$CLUSTER_DIR/copied" 2>&1 &
+"${elsewhere[@]}" "${command[@]}" --accept-new-machine >"$CLUSTER_DIR/copied" 2>&1 &
 other=$!
 wait_until 20 event "^MachineConflict .*($machine.*0123456789abcdef|0123456789abcdef.*$machine)" || fail "no Event names the other machine: $(k get events -A); the copy's log: $(tail -n 5 "$CLUSTER_DIR/copied")"
 expect "$machine" "$(k get node edge-1 -o jsonpath='{.status.nodeInfo.machineID}')"

@@ -234,7 +234,7 @@ asked_once() { # NAME OF REGISTRY, REPOSITORY, TAG, STATUS, BEFORE, SINCE_MS
   local times may=$((1 + ($(now_ms) - $6) / 7500))
   times=$(($(asked "$1" "$2" "$3" "$4") - $5))
   say "   $crowd pods, $times requests for $2:$3 answered $4 in $(($(now_ms) - $6)) ms"
-  [ "$times" -ge 1 ] && [ "$times" -le $may ] || fail "$crowd pods want $2:$3, and it was asked for $times times instead of $may: $(grep "/v2/$2/manifests/$3 " "$work/$1.log" | tail -n 5)" 1
+  ((times >= 1 && times <= may)) || fail "$crowd pods want $2:$3, and it was asked for $times times instead of $may: $(grep "/v2/$2/manifests/$3 " "$work/$1.log" | tail -n 5)" 1
 }
 printf '{"auths":{"%s":{"auth":"%s"}}}' "$secure" "$(printf al:right | base64)" >"$work/auth.json"
 image push "$plain/hello:1" "$secure/kept:1" --registries "$work/secure.yaml" --auth-file "$work/auth.json" >/dev/null
