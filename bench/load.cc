@@ -7,6 +7,7 @@
 //   open    --rate requests a second, whatever the answers do. A latency counts from the moment at which the request
 //           was due, so that a server which stalls is not flattered by a generator that waits for it.
 //
+// With --close every request of the last two has a connection of its own.
 // A request fails when it is refused, cut, not answered in --timeout, or not answered with --expect; none is sent
 // twice, so a server that closes a kept connection under a request is seen. Prints one JSON object; exit 1 if more than
 // --errors-max failed. One thread, one epoll; blocking connects in cold mode alone.
