@@ -5,6 +5,7 @@
 # shellcheck shell=bash disable=SC2034
 
 LINE_PODS=100
+LINE_IDLE_10=640 # seconds: what a node writes every ten minutes is in that window
 
 # idle_line NODE_OPTION… : a line whose node has idle pods, all Ready. What ran before is ended.
 idle_line() {
@@ -65,10 +66,13 @@ line_wire() { # PERIOD SECONDS LIMIT
   row "node-wire-$1" "$(calc "$(a_day "$IDLE_BYTES" "$IDLE_SECONDS") + 24 * $hour / 1000")" "MB a day, from $IDLE_SECONDS s" "" "" "<" "$3"
 }
 figure_node_wire_60() { line_wire 60 600 2; }
-figure_node_wire_10() { line_wire 10 300 15; }
+figure_node_wire_10() { line_wire 10 $LINE_IDLE_10 15; }
 
+# What an idle node writes are the watches' revisions, once in ten minutes. A whole copy of its checkpoint, at most hourly, needs an object that changed.
 figure_node_disk() {
-  line_idle 10 300
+  line_idle 10 $LINE_IDLE_10
+  note "idle: $IDLE_WRITTEN bytes written in $IDLE_SECONDS s; the checkpoint's copy, which is not made meanwhile, has $(stat -c %s "$CLUSTER_DIR/data/node/agent.db.good" 2>/dev/null || echo 'no') bytes"
+  [ "$BENCH_QUICK" = 1 ] || [ "$IDLE_WRITTEN" -gt 0 ] || die "the node wrote nothing in $IDLE_SECONDS s, so its revisions, due every ten minutes, were missed"
   row node-disk "$(a_day "$IDLE_WRITTEN" "$IDLE_SECONDS")" "MB a day, from $IDLE_SECONDS s" "skerry server, meanwhile" "$(a_day "$IDLE_SERVER_WRITTEN" "$IDLE_SECONDS")" "<" 50
 }
 

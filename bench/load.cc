@@ -7,6 +7,7 @@
 //   open    --rate requests a second, whatever the answers do. A latency counts from the moment at which the request
 //           was due, so that a server which stalls is not flattered by a generator that waits for it.
 //
+// With --close every request of the last two has a connection of its own.
 // A request fails when it is refused, cut, not answered in --timeout, or not answered with --expect; none is sent
 // twice, so a server that closes a kept connection under a request is seen. Prints one JSON object; exit 1 if more than
 // --errors-max failed. One thread, one epoll; blocking connects in cold mode alone.
@@ -52,6 +53,7 @@ struct Options {
   double seconds = 5, rate = 100, spacing_ms = 0, timeout_ms = 5000, warm_seconds = 0;
   int expect = 200;
   std::uint64_t errors_max = 0;
+  bool close = false;
 };
 
 [[noreturn]] void die(const std::string& text) {
@@ -248,7 +250,7 @@ class Generator {
  public:
   Generator(const Options& options, const std::vector<sockaddr_in>& addresses, Totals& totals)
       : options_(options), addresses_(addresses), totals_(totals), epoll_(epoll_create1(EPOLL_CLOEXEC)) {
-    for (const auto& target : options.targets) requests_.push_back(build_request(options, target, true));
+    for (const auto& target : options.targets) requests_.push_back(build_request(options, target, !options.close));
     for (std::size_t i = 0; i < options.connections; i++) {
       connections_.push_back(std::make_unique<Connection>());
       connections_.back()->target = i % addresses.size();
@@ -309,7 +311,11 @@ class Generator {
         totals_.fail(&Totals::timeouts,
                      "a request was still waiting for a free connection at the end; use more --connections");
     }
-    for (auto& connection : connections_) drop(*connection);
+    for (auto& connection : connections_) {
+      if (connection->busy && connection->due >= measure_from_ && connection->due < end_)
+        totals_.fail(&Totals::timeouts, "no answer until the end");
+      drop(*connection);
+    }
     if (timer_ >= 0) close(timer_);
     return std::chrono::duration<double>(std::min(Steady::now(), end_) - measure_from_).count();
   }
@@ -415,6 +421,8 @@ class Generator {
                     std::format("status {} instead of {}", c.response.status(), options_.expect));
     }
     const Point now = Steady::now();
+    if (now - c.due > to_duration(options_.timeout_ms / 1000))
+      return finish(c, &Totals::timeouts, "no answer in time");
     if (c.due >= measure_from_ && c.due < end_) totals_.latencies.add(now - c.due);
     const bool keep = c.response.keep_alive();
     c.response.next();
@@ -505,6 +513,7 @@ int main(int argc, char** argv) {
   app.add_option("--content-type", options.content_type)->capture_default_str();
   app.add_option("--expect", options.expect, "The status that is right")->capture_default_str();
   app.add_option("--connections", options.connections)->check(CLI::Range(1, 20000))->capture_default_str();
+  app.add_flag("--close", options.close, "closed, open: a connection of its own for every request");
   app.add_option("--rate", options.rate, "open: requests a second")->check(CLI::Range(0.1, 1e6))->capture_default_str();
   app.add_option("--seconds", options.seconds)->check(CLI::Range(0.1, 86400.0))->capture_default_str();
   app.add_option("--warm-seconds", options.warm_seconds, "Load before it that is not counted")->capture_default_str();

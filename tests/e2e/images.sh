@@ -31,7 +31,7 @@ start_registry() {
   local name=$1 port=$2
   cat >"$work/$name.yml" <<YAML
 version: 0.1
-log: {level: error, accesslog: {disabled: true}}
+log: {level: error}
 storage: {filesystem: {rootdirectory: $work/$name}, delete: {enabled: true}}
 http:
   addr: 127.0.0.1:$port
@@ -216,6 +216,43 @@ ready open
 pod never "$plain/again:2" Never
 wait_until 20 waits never ErrImageNeverPull || fail "pod never shows $(k get pod never -o json | jq -c .status)"
 k delete pod closed never --wait=false >/dev/null
+
+# Goal: one attempt an image, never a pod. Method: the registries' own access logs, which say every request and its answer.
+test_case "an image that is not there, or not for us, is asked for once, whatever number of pods want it; when it comes, it is fetched once"
+# asked NAME REPOSITORY TAG [STATUS] : how often its manifest was asked of that registry.
+asked() { grep -cE "\"(GET|HEAD) /v2/$2/manifests/$3 HTTP/[0-9.]+\" ${4:-[0-9]+} " "$work/$1.log" || true; }
+crowd=20
+want() { # NAME IMAGE : pods that want it, at once
+  local n
+  for n in $(seq $crowd); do
+    printf 'apiVersion: v1\nkind: Pod\nmetadata: {name: %s%s, labels: {app: %s}}\nspec: {runtimeClassName: wasmedge, terminationGracePeriodSeconds: 1, containers: [{name: main, image: "%s", imagePullPolicy: IfNotPresent}]}\n---\n' "$1" "$n" "$1" "$2"
+  done | k apply -f - >/dev/null
+}
+all_wait() { [ "$(k get pods -l "app=$1" -o json | jq '[.items[].status.containerStatuses[0].state.waiting.reason | select(. == "ErrImagePull" or . == "ImagePullBackOff")] | length')" = $crowd ]; }
+# A failure holds for 7.5 s at least. Attempts are counted by what the registry answered.
+asked_once() { # NAME OF REGISTRY, REPOSITORY, TAG, STATUS, BEFORE, SINCE_MS
+  local times may=$((1 + ($(now_ms) - $6) / 7500))
+  times=$(($(asked "$1" "$2" "$3" "$4") - $5))
+  say "   $crowd pods, $times requests for $2:$3 answered $4 in $(($(now_ms) - $6)) ms"
+  ((times >= 1 && times <= may)) || fail "$crowd pods want $2:$3, and it was asked for $times times instead of $may: $(grep "/v2/$2/manifests/$3 " "$work/$1.log" | tail -n 5)" 1
+}
+printf '{"auths":{"%s":{"auth":"%s"}}}' "$secure" "$(printf al:right | base64)" >"$work/auth.json"
+image push "$plain/hello:1" "$secure/kept:1" --registries "$work/secure.yaml" --auth-file "$work/auth.json" >/dev/null
+before=$(asked secure kept 1 401)
+since=$(now_ms)
+want denied "$secure/kept:1"
+wait_until 30 all_wait denied || fail "$(k get pods -l app=denied)"
+asked_once secure kept 1 401 "$before" "$since"
+k delete pods -l app=denied --wait=false >/dev/null
+since=$(now_ms)
+want wanted "$plain/hello:wanted"
+wait_until 30 all_wait wanted || fail "$(k get pods -l app=wanted)"
+asked_once plain hello wanted 404 0 "$since"
+(cd "$build/guest" && oras push --plain-http "$plain/hello:wanted" hello.wasm:application/wasm) >/dev/null
+pushed=$(asked plain hello wanted 200)
+k wait --for=condition=Ready pod -l app=wanted --timeout=60s >/dev/null || fail "the pods do not start when the image is there: $(k get pods -l app=wanted)"
+expect 1 $(($(asked plain hello wanted 200) - pushed))
+k delete pods -l app=wanted --wait=false >/dev/null
 
 test_case "a registry that is away stops nothing that is here"
 asked_before=$(k get events -o json | jq '[.items[] | select(.reason == "RegistryUnavailable")] | length')

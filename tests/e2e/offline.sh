@@ -24,14 +24,39 @@ trap finish EXIT
 
 pods=100
 # What must not change: of each pod its uid, address, container and restarts.
-identities() { k get pods -o json | jq -r '.items[] | [.metadata.name, .metadata.uid, .status.podIP, (.status.containerStatuses[0] | .containerID, .restartCount)] | @tsv' | sort; }
-same_pods() { identities | diff "$work/before" - >"$work/diff" || fail "pods are not what they were: $(head -n 6 "$work/diff")" 1; }
-all_ready() { [ "$(node_metric skerry_agent_pods_ready)" = "${1:-$pods}" ]; }
+identities() { k get pods -l app=edge-service -o json | jq -r '.items[] | [.metadata.name, .metadata.uid, .status.podIP, (.status.containerStatuses[0] | .containerID, .restartCount)] | @tsv' | sort; }
+same_pods() { identities | diff "$work/before" - >"$work/diff" || fail "pods are not what they were (name, uid, address, container, restarts): $(head -n 12 "$work/diff"; of_pods)" 1; }
+# of_pods : what is known of the pods that the file `diff` names.
+of_pods() {
+  local pod
+  for pod in $(awk '/^[<>]/ { print $2 }' "$work/diff" | sort -u | head -n 3); do
+    k get pod "$pod" -o json 2>&1 | jq -c '{pod: .metadata.name, phase: .status.phase, container: .status.containerStatuses[0]}' || true
+    grep -F "$pod" "$CLUSTER_LOG" | tail -n 8 || true
+  done
+}
+restarts() { identities | awk '{ sum += $5 } END { print sum + 0 }'; }
+restarts_are() { [ "$(restarts)" = "$1" ]; }
+# busy_sandbox : the one that holds the most sockets; one that serves nobody holds one, to its keeper.
+busy_sandbox() {
+  local pid
+  for pid in $(line_node_pids); do
+    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != skerry-slot ] || echo "$(find "/proc/$pid/fd" -lname 'socket:*' 2>/dev/null | wc -l) $pid"
+  done | sort -n | awk 'END { if ($1 > 2) print $2 }'
+}
+# environment : of the pod that shows it, as it is answered now.
+environment() { on_node curl -sS --fail --max-time 5 "http://$shown/" | tr '\0' '\n' >"$work/environment" || fail "the pod that shows its environment does not answer" 1; }
+has_values() {
+  environment
+  expect_match '^level=high$' "$work/environment"
+  expect_match '^word=hunter2$' "$work/environment"
+  expect_match '^one=hunter2$' "$work/environment"
+}
+all_ready() { [ "$(node_metric skerry_agent_pods_ready)" = $((${1:-$pods} + 1)) ]; } # and the one that shows its environment
 connected() { [ "$(node_metric skerry_agent_api_connected)" = 1 ]; }
 disconnected() { [ "$(node_metric skerry_agent_api_connected)" = 0 ]; }
 node_unknown() { k get node edge -o jsonpath='{.status.conditions[?(@.type=="Ready")].status}' | grep -q Unknown; }
-pod_count() { [ "$(k get pods -o name | wc -l)" = "$1" ]; }
-running() { [ "$(k get pods -o json | jq '[.items[] | select(.metadata.deletionTimestamp == null) | .status.conditions[] | select(.type == "Ready" and .status == "True")] | length')" = "$1" ]; }
+pod_count() { [ "$(k get pods -l app=edge-service -o name | wc -l)" = "$1" ]; }
+running() { [ "$(k get pods -l app=edge-service -o json | jq '[.items[] | select(.metadata.deletionTimestamp == null) | .status.conditions[] | select(.type == "Ready" and .status == "True")] | length')" = "$1" ]; }
 # Drift needs two comparisons: it is looked for after four of each of the three resources.
 compared() { [ "$(node_metric skerry_agent_digests_compared_total)" -ge $((compared_before + 12)) ]; }
 no_drift() {
@@ -74,7 +99,34 @@ k apply -f "$work/manifests" >&2
 k rollout status deployment/edge-service --timeout=120s >&2
 service=$(k get service edge-service -o jsonpath='{.spec.clusterIP}')
 dns=$(awk '$1 == "nameserver" { print $2 }' "$CLUSTER_DIR/data/node/resolv.conf")
-k get pods -o jsonpath='{range .items[*]}{.status.podIP}:8080{"\n"}{end}' >"$work/targets"
+k get pods -l app=edge-service -o jsonpath='{range .items[*]}{.status.podIP}:8080{"\n"}{end}' >"$work/targets"
+wat2wasm "$SKERRY_TOP/tests/e2e/testdata/environment.wat" -o "$work/environment.wasm"
+"$SKERRY" image add "$work/environment.wasm" registry.example.com/environment:1 --data-dir "$CLUSTER_DIR/data" >&2
+k apply -f - >&2 <<'YAML'
+apiVersion: v1
+kind: Pod
+metadata: {name: shown}
+spec:
+  runtimeClassName: wasmedge
+  containers:
+  - name: main
+    image: registry.example.com/environment:1
+    ports: [{containerPort: 8080}]
+    env: [{name: one, valueFrom: {secretKeyRef: {name: password, key: word}}}]
+    envFrom: [{configMapRef: {name: settings}}, {secretRef: {name: password}}]
+YAML
+k wait --for=condition=Ready pod/shown --timeout=60s >&2
+shown=$(k get pod shown -o jsonpath='{.status.podIP}'):8080
+has_values
+
+test_case "a sandbox is killed under load: that container was restarted once, and it stays known"
+load_start 8
+sleep 2
+victim=$(busy_sandbox)
+[ -n "$victim" ] || fail "no sandbox is at work: $(line_node_pids | xargs ps -o pid,comm,args -p)"
+kill -KILL "$victim"
+load_end
+wait_until 30 restarts_are 1 || fail "$(restarts) restarts are told instead of 1; the load: $(cat "$work/load")"
 identities >"$work/before"
 expect $pods "$(wc -l <"$work/before")"
 sleep 6 # what the watches told is on the disk
@@ -93,7 +145,7 @@ expect 0 "$failures"
 answers_cold
 name_is edge-service.default.svc.cluster.local "$service" || fail "the Service's name is not answered while the line is cut"
 expect 0 "$(k get pods -o json | jq '[.items[] | select(.metadata.deletionTimestamp != null)] | length')"
-expect $pods "$(k get pods -o name | wc -l)"
+pod_count $pods || fail "$(k get pods -l app=edge-service)"
 
 test_case "the line returns: nothing was restarted"
 line_mend
@@ -113,10 +165,19 @@ answers_cold
 say "   all $pods pods answer $(($(now_ms) - started)) ms after the start of the process"
 on_node curl -sS --fail --max-time 5 --data-binary @"$SKERRY_TOP/guest/examples/edge-service/readings.json" "http://$service/" >"$work/answer" || fail "the Service does not answer after the boot"
 name_is edge-service.default.svc.cluster.local "$service" || fail "names are not answered after the boot"
+has_values
+restarts_here() { on_node kubectl --kubeconfig "$CLUSTER_DIR/data/node/local.kubeconfig" --cache-dir "$CLUSTER_DIR/kube-cache" get pods -l app=edge-service -o json | jq '[.items[].status.containerStatuses[0].restartCount] | add'; }
+expect 1 "$(restarts_here)"
+
+test_case "the Secret that the pods have again came from the disk, where it is not in clear"
+for text in hunter2 "$(printf hunter2 | base64)"; do
+  ! grep -raqF "$text" "$CLUSTER_DIR/data/node" || fail "'$text' is in $(grep -ralF "$text" "$CLUSTER_DIR/data/node" | tr '\n' ' ')"
+done
+grep -aqF '"level":"high"' "$CLUSTER_DIR"/data/node/agent.db* || fail "the ConfigMap is not found in the same way, so the search says nothing"
 
 test_case "what was done meanwhile is carried out on return; the rest is as it was"
 lists=$(lists_of_nodes)
-gone=$(head -n 1 "$work/before" | cut -f 1)
+gone=$(awk '$5 == 0 { print $1; exit }' "$work/before")
 k delete pod "$gone" --wait=false >&2
 k scale deployment/edge-service --replicas=$((pods + 2)) >&2
 line_mend
