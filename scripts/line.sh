@@ -91,17 +91,8 @@ line_kill_node() { # the agent alone
 
 # line_power_cut : kill -9 of everything on the node's machine, and nothing of it is left in the kernel.
 line_power_cut() {
-  local left='' known
-  # At once: all are stopped before any is killed, so that nobody sees another's end and starts it again.
-  while known=$left && left=$(line_machine_pids) && [ "$left" != "$known" ]; do
-    # shellcheck disable=SC2086
-    kill -STOP $left 2>/dev/null || true
-  done
-  while left=$(line_machine_pids) && [ -n "$left" ]; do
-    # shellcheck disable=SC2086
-    kill -KILL $left 2>/dev/null || true
-    wait "$LINE_NODE_PID" 2>/dev/null || true
-  done
+  kill_at_once line_machine_pids
+  wait "$LINE_NODE_PID" 2>/dev/null || true
   [ ! -e "/run/skerry/$CLUSTER_ID" ] || { umount "/run/skerry/$CLUSTER_ID" && rm -f "/run/skerry/$CLUSTER_ID"; }
   ip -n "$LINE_SERVER" link del line # both ends: sockets that still wait for answers may keep the namespace for a minute
   ip netns del "$LINE_NODE"
@@ -110,10 +101,7 @@ line_power_cut() {
   line_lay
   [ $LINE_IS_CUT = 0 ] || line_cut
 }
-# What the node's control groups hold is the node's too, also where its parent is gone.
-line_machine_pids() {
-  { line_node_pids; find /sys/fs/cgroup -path "*/$CLUSTER_ID/*" -name cgroup.procs -exec cat {} + 2>/dev/null || true; } | sort -nu
-}
+line_machine_pids() { { line_node_pids; cgroup_pids; } | sort -nu; }
 line_reboot() {
   line_power_cut
   line_start_node

@@ -11,7 +11,6 @@ ServiceProxy::ServiceProxy(rt::Loop& loop, rt::BlockingPool& pool, Options optio
     : pool_(pool), options_(std::move(options)), rules_(options_.rules), work_(loop), tasks_(loop) {}
 
 void ServiceProxy::start() {
-  changed();  // an empty table is a table too: it refuses what has no endpoint
   tasks_.spawn("service proxy", run());
 }
 

@@ -29,7 +29,7 @@ class ServiceProxy {
   };
   ServiceProxy(rt::Loop&, rt::BlockingPool&, Options);
 
-  void start();
+  void start();  // until the first changed() the table of an earlier process serves
   rt::Task<> stop();
   // Takes the table away, on the calling thread: for uninstalling. Call after stop().
   Result<> remove();

@@ -132,16 +132,16 @@ Result<> Database::migrate(Migrations migrations) {
 class Database::Inside {
  public:
   explicit Inside(const Database& db) : thread_(*db.inside_) { thread_ = std::this_thread::get_id(); }
-  ~Inside() { thread_ = std::thread::id(); }
+  ~Inside() { thread_ = ThreadId(); }
   Inside(const Inside&) = delete;
   Inside& operator=(const Inside&) = delete;
   static void check(const Database& db) {
-    const std::thread::id thread = *db.inside_;
-    CHECK(thread == std::thread::id() || thread == std::this_thread::get_id());
+    const ThreadId thread = *db.inside_;
+    CHECK(thread == ThreadId() || thread == std::this_thread::get_id());
   }
 
  private:
-  std::atomic<std::thread::id>& thread_;
+  std::atomic<ThreadId>& thread_;
 };
 
 Result<Statement> Database::prepare(std::string_view sql) {

@@ -73,9 +73,10 @@ class Database {
   struct Close {
     void operator()(sqlite3*) const;
   };
+  using ThreadId = decltype(std::this_thread::get_id());
   class Inside;
   std::unique_ptr<sqlite3, Close> db_;
-  std::unique_ptr<std::atomic<std::thread::id>> inside_ = std::make_unique<std::atomic<std::thread::id>>();  // of a transaction or copy
+  std::unique_ptr<std::atomic<ThreadId>> inside_ = std::make_unique<std::atomic<ThreadId>>();  // of a transaction or copy
   std::string path_, vfs_;
 };
 
