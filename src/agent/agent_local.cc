@@ -22,17 +22,15 @@ kube::ObjectPtr Agent::State::shown_pod(const PodEntry& entry) const {
 
 std::vector<kube::ObjectPtr> Agent::State::objects() const {
   std::vector<kube::ObjectPtr> out;
-  reporter.want_node();
   if (auto node = reporter.node()) out.push_back(std::move(node));
   if (auto lease = reporter.lease()) out.push_back(std::move(lease));
   for (const auto& [uid, entry] : entries) out.push_back(shown_pod(*entry));
   // Those that were refused have no entry: the server has been told why.
   for (const kube::ObjectPtr& pod : pod_informer.cache())
     if (!entries.contains(pod->uid())) out.push_back(pod);
-  for (const auto* informer : {&service_informer, &slice_informer})
-    for (const kube::ObjectPtr& object : informer->cache()) out.push_back(object);
-  for (const auto* restored : {&restored_services, &restored_slices})  // emptied once the informers know more
-    for (const kube::ObjectPtr& object : *restored) out.push_back(object);
+  for (const kube::ObjectPtr& object : service_informer.cache()) out.push_back(object);
+  for (const kube::ObjectPtr& object : slice_informer.cache()) out.push_back(local_slices.shown(object));
+  for (const auto& [key, slice] : local_slices.own()) out.push_back(slice);
   references.for_each_open([&](const kube::ObjectPtr& object) { out.push_back(object); });
   for (const kube::ObjectPtr& owner : owners.all()) out.push_back(owner->kind() == "Deployment" ? shown_deployment(owner) : owner);
   for (kube::ObjectPtr& event : events.recent()) out.push_back(std::move(event));

@@ -22,7 +22,7 @@ class OwnerCache {
  public:
   struct Options {
     // Bytes on the wire are few: one that is known is got again when pods of it come or go, or its time has come.
-    Duration fresh_for = std::chrono::hours(6), again = 30s;  // after a failure
+    Duration fresh_for = std::chrono::hours(6), again = 30s, denied_for = 10min;  // again: after a failure
     Duration settle = 2s;                                     // pods come in bursts: their owners are asked once
     std::size_t in_flight_max = 2, owners_max = 2000;
   };
@@ -60,6 +60,7 @@ class OwnerCache {
     std::string above_uid{};
     Instant due{};
     bool in_flight = false;
+    bool answered = false;          // the server said that it is gone, or not to be read
   };
   static std::pair<Key, std::string> controller_of(const kube::Object&);
   static void set_object(Owner&, kube::ObjectPtr);
