@@ -54,7 +54,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
       node_api({.organizations = options.api_organizations, .users = options.api_users}, *this, logs, registry, deps.clock),
       reporter(loop, deps.api, deps.clock, deps.random, options, [this] { return node_images; }, [this] { return machine_now(); }),
       status(loop, deps.api, deps.clock, deps.random, {}),
-      events(loop, deps.api, deps.clock, deps.random, {.node = options.node_name}),
+      events(loop, deps.api, deps.clock, deps.random, {.node = options.node_name, .local_uids = std::string(kStandInUid)}),
       references(loop, deps.api, deps.clock, {}, [this] { for (auto& [uid, entry] : entries) { entry->core.on_references_changed(); mark(uid); } },
                  [this](std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr object) { store_object(kind, ns, name, std::move(object)); }),
       owners(loop, deps.api, deps.clock, {}, [this](std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr object) { store_object(kind, ns, name, std::move(object)); }),

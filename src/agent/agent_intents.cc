@@ -62,6 +62,12 @@ std::string random_word(Random& random, std::size_t length, std::string_view let
 
 }  // namespace
 
+void set_value(kube::MutJson deployment, const LocalChange& c) {
+  kube::MutJson spec = deployment.object("spec");
+  if (c.field == LocalChange::Field::Replicas) spec.set("replicas", parse_int<std::int64_t>(c.value).value_or(0));
+  else spec.object("template").object("metadata").object("annotations").set(kRestartedAt, c.value);
+}
+
 // --- facts ------------------------------------------------------------------------------------------------------------------
 
 std::vector<IntentPod> Agent::State::intent_pods_of(const kube::Object& deployment) const {
@@ -236,10 +242,8 @@ rt::Task<Agent::State::Sent> Agent::State::send_upstream(LocalChange c, std::opt
     if (before && there != *before) co_return Sent{Verdict::Lost, there};
     kube::JsonEdit patch;
     patch.root().object("metadata").set("resourceVersion", std::to_string((*got)->revision().value()));
-    const bool scale = c.field == LocalChange::Field::Replicas;
-    if (scale) patch.root().object("spec").set("replicas", parse_int<std::int64_t>(c.value).value_or(0));
-    else patch.root().object("spec").object("template").object("metadata").object("annotations").set(kRestartedAt, c.value);
-    auto done = co_await deps.api.raw("PATCH", client::kDeployments.url(c.namespace_, c.name, scale ? "scale" : ""), patch.dump(), "application/merge-patch+json");
+    set_value(patch.root(), c);
+    auto done = co_await deps.api.raw("PATCH", client::kDeployments.url(c.namespace_, c.name, c.field == LocalChange::Field::Replicas ? "scale" : ""), patch.dump(), "application/merge-patch+json");
     if (done) co_return Sent{Verdict::Held, {}};
     if (done.error().code != Errc::Conflict) co_return judged(done.error());
   }
@@ -286,8 +290,13 @@ rt::Task<LocalView::Changed> Agent::State::change(LocalChange c) {
   // What waits still comes first: then the new value joins it, and is told with it.
   if (reporter.reachable() && intents.waiting(c.uid, c.field) == nullptr) {
     CO_TRY(const Sent sent, co_await send_upstream(c, std::nullopt));
+    if (sent.verdict == Verdict::Held) {
+      auto edit = kube::JsonEdit::copy(deployment->parse().root());
+      set_value(edit.root(), c);
+      if (auto changed = kube::Object::from_json(edit.dump())) owners.changed(std::move(*changed));
+      co_return Changed::Upstream;
+    }
     owners.refresh(c.uid);
-    if (sent.verdict == Verdict::Held) co_return Changed::Upstream;
     if (sent.verdict == Verdict::Gone) co_return Fail({Errc::NotFound, std::format("the control plane does not have Deployment {}/{} any more", c.namespace_, c.name)});
     if (sent.verdict == Verdict::Refused)
       co_return Fail({Errc::Denied, std::format("the control plane does not let this node change it: {}; deploy/kubernetes/local-api-rbac.yaml allows it, or change it there", sent.text)});

@@ -44,8 +44,8 @@ kube::ObjectPtr Agent::State::shown_deployment(const kube::ObjectPtr& object) co
   if (reporter.reachable() && replicas == nullptr && restart == nullptr) return object;
   auto edit = kube::JsonEdit::copy(object->parse().root());
   kube::MutJson root = edit.root(), spec = root.object("spec"), counts = root.object("status");
-  if (replicas != nullptr) spec.set("replicas", parse_int<std::int64_t>(replicas->change.value).value_or(0));
-  if (restart != nullptr) spec.object("template").object("metadata").object("annotations").set("kubectl.kubernetes.io/restartedAt", restart->change.value);
+  for (const Intent* waiting : {replicas, restart})
+    if (waiting != nullptr) set_value(root, waiting->change);
   // Elsewhere: what the server counted last, without the pods that it had here then.
   std::int64_t here = 0, ready = 0, servers = 0, servers_ready = 0;
   for (const std::string& uid : owners.pods_of(*object)) {

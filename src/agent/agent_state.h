@@ -190,6 +190,8 @@ struct Agent::State final : public NodeView, public LocalView {
   metrics::Histogram& cold_start;
 };
 
+void set_value(kube::MutJson deployment, const LocalChange&);  // the one field that it changes
+
 // A container as the keeper is told of it.
 sandbox::PodSpec spec_of(std::uint64_t id, std::string image_key, const ContainerPlan&);
 

@@ -81,6 +81,14 @@ void OwnerCache::refresh(const std::string& uid) {
     if (owner.uid == uid) owner.due = clock_.instant();
 }
 
+void OwnerCache::changed(kube::ObjectPtr object) {
+  const auto known = owners_.find({object->kind(), object->namespace_(), object->name()});
+  if (known == owners_.end() || known->second.uid != object->uid()) return;
+  stored_(object->kind(), object->namespace_(), object->name(), object);
+  refresh(object->uid());
+  set_object(known->second, std::move(object));
+}
+
 void OwnerCache::forget_unused() {
   if (!some_unused_) return;
   // While a ReplicaSet is still being asked for, nobody knows which Deployment it needs: in a rollout that is the one that is there.

@@ -40,7 +40,8 @@ class OwnerCache {
   // Asks for what is due, unless the server is away; forgets what owns nothing any more.
   enum class Line : std::uint8_t { There, Away };
   void tick(Instant now, Line);
-  void refresh(const std::string& uid);  // of an owner: it was changed, from here
+  void refresh(const std::string& uid);  // of an owner: it is asked for again
+  void changed(kube::ObjectPtr);  // one was changed from here, and must look like this by now: it is asked for again all the same
 
   kube::ObjectPtr find(std::string_view kind, std::string_view ns, std::string_view name) const;  // null: not known
   std::vector<kube::ObjectPtr> all() const;

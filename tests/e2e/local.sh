@@ -176,7 +176,7 @@ test_case "offline: scale up: stand-ins serve"
 sleep 1
 kl scale deployment edge-service --replicas=4 >"$CLUSTER_DIR/out" 2>&1 || fail "$(cat "$CLUSTER_DIR/out")"
 expect_match 'scaled' "$CLUSTER_DIR/out"
-expect_match 'Warning: the control plane cannot be reached' "$CLUSTER_DIR/out"
+expect_match 'Warning: the control plane has not taken it yet' "$CLUSTER_DIR/out"
 wait_until 60 exactly 4 || fail "$(kl get pods; kl get events)"
 expect 2 "$(standins)"
 expect_text 'edge-service +4/4' "$(kl get deployments)"

@@ -67,7 +67,7 @@ class AgentLocal : public AgentNode {
   Result<LocalView::Changed> scale(int n) { return change(LocalChange::Field::Replicas, std::to_string(n)); }
   void cut() {
     line_->cut = true;
-    ASSERT_TRUE(until([&] { return !agent_->local_view().connected(); }));
+    ASSERT_TRUE(until([&] { return !agent_->summary().connected; }));
   }
   std::string replicas() {
     const auto doc = get(client::kDeployments, "default", "web")->parse();
