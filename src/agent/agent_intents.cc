@@ -285,7 +285,7 @@ rt::Task<LocalView::Changed> Agent::State::change(LocalChange c) {
   } const turn(*this);
   const kube::ObjectPtr deployment = owners.find("Deployment", c.namespace_, c.name);
   if (!deployment || deployment->uid() != c.uid || owners.pods_of(*deployment).empty())
-    co_return Fail({Errc::NotFound, owners.denied() ? std::format("this node may not read which Deployments own its pods: apply deploy/kubernetes/local-api-rbac.yaml at the control plane, or change {} there", c.name)
+    co_return Fail({Errc::NotFound, owners.denied() ? std::format("this node may not read which Deployments own its pods: apply deploy/kubernetes/local-api-policy.yaml, then local-api-rbac.yaml, at the control plane, or change {} there", c.name)
                                                     : std::format("no pod of Deployment {}/{} is on this node: change it at the control plane", c.namespace_, c.name)});
   // What waits still comes first: then the new value joins it, and is told with it.
   if (reporter.reachable() && intents.waiting(c.uid, c.field) == nullptr) {
@@ -299,7 +299,7 @@ rt::Task<LocalView::Changed> Agent::State::change(LocalChange c) {
     owners.refresh(c.uid);
     if (sent.verdict == Verdict::Gone) co_return Fail({Errc::NotFound, std::format("the control plane does not have Deployment {}/{} any more", c.namespace_, c.name)});
     if (sent.verdict == Verdict::Refused)
-      co_return Fail({Errc::Denied, std::format("the control plane does not let this node change it: {}; deploy/kubernetes/local-api-rbac.yaml allows it, or change it there", sent.text)});
+      co_return Fail({Errc::Denied, std::format("the control plane does not let this node change it: {}; deploy/kubernetes/local-api-policy.yaml and local-api-rbac.yaml allow it, or change it there", sent.text)});
     LOG_INFO("the line broke while a change was passed on: it is done here", {"deployment", c.name}, {"reason", sent.text});
   }
   co_return co_await change_here(std::move(c), deployment);

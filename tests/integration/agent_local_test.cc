@@ -96,6 +96,82 @@ TEST_F(AgentLocal, ShowsWhatItKnowsWhileItIsAlone) {
   EXPECT_TRUE(started);
 }
 
+// Goal: who looks at the node costs no bytes on the wire. Method: a look every tenth of a second for three and a half.
+TEST_F(AgentLocal, ShowingAsksTheServerNothing) {
+  EXPECT_FALSE(until([] { return false; }, 2500ms));  // the owners' second reading
+  line_->requests.clear();
+  for (int i = 0; i < 35; ++i) {
+    EXPECT_NE(shown("Node", "edge-1"), nullptr);
+    EXPECT_FALSE(until([] { return false; }, 100ms));
+  }
+  EXPECT_THAT(line_->requests, Not(Contains(HasSubstr("GET"))));
+}
+
+// Goal: while the node is alone a pod that crashes again and again is in back-off as ever, and costs the Service nothing; back on its
+// feet it is offered again. Method: two pods, a real Service; the sandbox of one dies twice; connections go on all the while.
+TEST_F(AgentLocal, APodInBackOffIsLeftOutOfItsServiceWhileItIsAlone) {
+  NEEDS(fs::exists("/usr/sbin/nft"), "nft is not installed");
+  stop_agent(OnStop::StopPods);
+  rt::BlockingPool nft({.name = "nft"});
+  net::ServiceProxy proxy(loop_, nft, {.rules = {.node = "edge-1", .pods = pods_.pods, .services = pods_.services}});
+  proxy.start();
+  services_ = &proxy;
+  start();
+  ASSERT_TRUE(until([&] { return ready() == 2; }));
+  const std::string a = field("web-1-a", "status.podIP"), b = field("web-1-b", "status.podIP");
+  const std::string ip = must(run_on(loop_, admin_->create(client::kServices, "default", R"({"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"default"},
+    "spec":{"selector":{"app":"web"},"ports":[{"name":"http","port":80,"targetPort":8080}]}})")))->parse().root()["spec"]["clusterIP"].dump();
+  const std::string service = ip.substr(1, ip.size() - 2);
+  const auto endpoint = [&](const std::string& pod, const std::string& address) {
+    return std::format(R"({{"addresses":["{}"],"conditions":{{"ready":true,"serving":true,"terminating":false}},"nodeName":"edge-1","targetRef":{{"kind":"Pod","name":"{}","namespace":"default","uid":"{}"}}}})",
+                       address, pod, field(pod, "metadata.uid"));
+  };
+  must(run_on(loop_, admin_->create(client::kEndpointSlices, "default", std::format(
+      R"({{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","metadata":{{"name":"web-x","namespace":"default","labels":{{"kubernetes.io/service-name":"web"}}}},)"
+      R"("addressType":"IPv4","ports":[{{"name":"http","port":8080,"protocol":"TCP"}}],"endpoints":[{},{}]}})", endpoint("web-1-a", a), endpoint("web-1-b", b)))));
+  ASSERT_TRUE(until([&] { return call(service, "/", 80).contains("200 OK"); }));
+  const auto leads_to = [&] {
+    std::set<std::string> out;
+    for (const auto& route : proxy.rules().routes())
+      for (const auto& [address, port] : route.pods) out.insert(address.str());
+    return out;
+  };
+  const auto shown_ready = [&](const std::string& address) {
+    const auto doc = shown("EndpointSlice", "web-x")->parse();
+    for (const kube::Json one : doc.root()["endpoints"].items())
+      if (one["addresses"][std::size_t{0}].str() == address) return one["conditions"]["ready"].boolean();
+    return false;
+  };
+  cut();
+  for (const char* count : {"1", "2"}) {
+    ASSERT_TRUE(until([&] { return call(a).contains("200 OK"); }));
+    EXPECT_FALSE(until([] { return false; }, 1100ms));
+    ASSERT_TRUE(kill_sandboxes());
+    if (*count == '1') {
+      ASSERT_TRUE(until([&] { return restarts("web-1-a") == count; }));
+    } else {
+      ASSERT_TRUE(until([&] { return shown_field("Pod", "web-1-a", "status.containerStatuses").contains("CrashLoopBackOff"); })) << shown_field("Pod", "web-1-a", "status");
+    }
+  }
+  ASSERT_TRUE(until([&] { return leads_to() == std::set{b}; }));
+  EXPECT_FALSE(until([] { return false; }, 300ms));  // the kernel's rules
+  for (int i = 0; i < 12; ++i) EXPECT_THAT(call(service, "/", 80), HasSubstr("200 OK"));
+  EXPECT_FALSE(shown_ready(a));
+  EXPECT_TRUE(shown_ready(b));
+  bool said = false;
+  for (const auto& object : agent_->local_view().objects())
+    said = said || (object->kind() == "Event" && object->parse().root()["reason"].str() == "BackOff" && object->parse().root()["involvedObject"]["name"].str() == "web-1-a");
+  EXPECT_TRUE(said);
+  ASSERT_TRUE(until([&] { return restarts("web-1-a") == "2" && shown_ready(a); })) << "ten seconds later it starts again";
+  EXPECT_THAT(call(a), HasSubstr("200 OK"));
+  EXPECT_THAT(field("web-1-a", "status.containerStatuses"), HasSubstr("\"restartCount\":0")) << "the server knows nothing of it yet";
+  line_->cut = false;
+  ASSERT_TRUE(until([&] { return field("web-1-a", "status.containerStatuses").contains("\"restartCount\":2"); }));
+  stop_agent(OnStop::StopPods);
+  services_ = nullptr;
+  EXPECT_TRUE(run_on(loop_, proxy.stop()));
+}
+
 TEST_F(AgentLocal, PassesAChangeOnWhileTheLineIsThere) {
   EXPECT_EQ(scale(5).value(), LocalView::Changed::Upstream);
   EXPECT_EQ(replicas(), "5");
