@@ -28,19 +28,19 @@ class AgentLocal : public AgentNode {
     ASSERT_TRUE(until([&] { return is_ready("web-1-a") && is_ready("web-1-b"); }));
     ASSERT_TRUE(until([&] { return shown("Deployment", "web") != nullptr; })) << "its owners were not got";
   }
-  void start() {
+  void start(std::function<MachineFacts()> machine = nullptr) {
     start_agent([](AgentOptions& o) {
-      o.slow_write_period = 50ms;
+      o.slow_write_period = o.relief_period = 50ms;
       o.lease_period = 1s;
-    });
+    }, std::move(machine));
   }
   static std::string owner(std::string_view kind, std::string_view name, std::string_view uid) {
     return std::format(R"("ownerReferences":[{{"apiVersion":"apps/v1","kind":"{}","name":"{}","uid":"{}","controller":true}}])", kind, name, uid);
   }
-  void make_pod(const std::string& name) {
+  void make_pod(const std::string& name, std::string_view annotations = "") {
     must(run_on(loop_, admin_->create(client::kPods, "default", std::format(
-        R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{}","namespace":"default","labels":{{"app":"web"}},{}}},"spec":{{"nodeName":"edge-1","containers":[{{"name":"app","image":"{}","resources":{{"requests":{{"cpu":"100m","memory":"128Mi"}}}}}}]}}}})",
-        name, owner("ReplicaSet", "web-1", set_), kImage))));
+        R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{}","namespace":"default","labels":{{"app":"web"}},"annotations":{{{}}},{}}},"spec":{{"nodeName":"edge-1","containers":[{{"name":"app","image":"{}","resources":{{"requests":{{"cpu":"100m","memory":"128Mi"}}}}}}]}}}})",
+        name, annotations, owner("ReplicaSet", "web-1", set_), kImage))));
   }
   kube::ObjectPtr shown(std::string_view kind, std::string_view name) {
     for (const auto& object : agent_->local_view().objects())
@@ -205,6 +205,39 @@ TEST_F(AgentLocal, StandInsServeOutliveARebootAndGoWhenTheServersPodsAreThere) {
   make_pod("web-1-d");
   ASSERT_TRUE(until([&] { return pods(true).empty(); }));
   EXPECT_EQ(pods(false).size(), 4u);
+}
+
+// Goal: a stand-in that the node ends for want of memory is removed, and made again when there may be memory again, not at once.
+// Method: readings of a machine that stalls until it is gone; it is the only pod awake, and may not be idle.
+TEST_F(AgentLocal, AnEvictedStandInIsRemovedAndMadeAgainLater) {
+  stop_agent(OnStop::StopPods);
+  bool short_of_memory = false;
+  start([&] {
+    MachineFacts facts = read_machine("/");
+    facts.memory_bytes = 8LL << 30;
+    facts.memory_available_bytes = short_of_memory ? 600LL << 20 : 4LL << 30;
+    facts.memory_pressure_10s = short_of_memory ? 60 : 0;
+    return facts;
+  });
+  EXPECT_FALSE(until([] { return false; }, 1100ms));  // the youngest, by whole seconds, is the one that is copied
+  make_pod("web-1-c", R"("skerry.dev/idle-after":"never")");
+  ASSERT_TRUE(until([&] { return ready() == 3 && shown_field("Deployment", "web", "metadata.name") == "web"; }));
+  ASSERT_TRUE(until([&] { return is_ready("web-1-c"); }));
+  EXPECT_FALSE(until([] { return false; }, 2500ms));
+  cut();
+  ASSERT_EQ(scale(3).value(), LocalView::Changed::Here);
+  ASSERT_TRUE(until([&] { return ready() == 4; }));
+  const std::string first = pods(true).at(0);
+  EXPECT_THAT(call(shown_field("Pod", first, "status.podIP")), HasSubstr("200 OK"));
+  ASSERT_TRUE(until([&] { return agent_->summary().awake == 1; }));
+  short_of_memory = true;
+  ASSERT_TRUE(until([&] { return metric("skerry_agent_evictions_total") == "1"; }));
+  short_of_memory = false;
+  ASSERT_TRUE(until([&] { return pods(true).empty(); }));
+  EXPECT_FALSE(until([&] { return !pods(true).empty(); }, 3s)) << "not at once";
+  ASSERT_TRUE(until([&] { return ready() == 4; }));
+  EXPECT_THAT(pods(true), Not(Contains(first)));
+  EXPECT_EQ(pods(true).size(), 1u);
 }
 
 TEST_F(AgentLocal, HeldPodsStartAgainWhenTheServerHasAnotherNumber) {
