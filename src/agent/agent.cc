@@ -196,10 +196,6 @@ rt::Task<> Agent::State::restore() {
     }
     else if (object->kind() != "Pod") references.restore(object);
   }
-  for (const auto& service : restored.services) put_service(*service);
-  for (const auto& slice : restored.slices) put_slice({slice->namespace_(), slice->name()}, local_slices.put(slice));
-  services_changed = false;  // what cannot be served of them was said before this start
-  if (deps.names != nullptr && !restored.services.empty()) deps.names->names().set_complete();
   restore_edge_config(opened.loaded);
   restored.pods = table.restore(opened.loaded, now());
   for (const std::string& problem : restored.pods.problems) LOG_WARN("pod not restored", {"reason", problem});
@@ -229,6 +225,10 @@ void Agent::State::resume(const Checkpoint::Loaded& loaded, Restored restored) {
   from(pod_informer, std::move(restored.pods.objects), restored.pods.problems.empty());
   from(service_informer, std::move(restored.services));
   from(slice_informer, std::move(restored.slices));
+  for (const auto& service : service_informer.cache()) put_service(*service);
+  for (const auto& slice : slice_informer.cache()) put_slice({slice->namespace_(), slice->name()}, local_slices.put(slice));
+  services_changed = false;  // what cannot be served of them was said before this start
+  if (deps.names != nullptr && !service_informer.cache().empty()) deps.names->names().set_complete();
 }
 
 // What changed lately, and how far the watches have read: in one transaction.
