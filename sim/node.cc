@@ -98,16 +98,15 @@ bool SimNode::restore() {
   for (const std::string& problem : restored.problems) deps_.world.violation("durability", "not restored: " + problem);
   for (const std::string& lost : loaded->lost) deps_.world.violation("durability", "lost: " + lost);
   carry_out(table_.take_effects());
-  // Ids that were given out since a good copy was made are not given again.
-  if (!checkpoint_->restored().empty()) table_.keeper_id_seen(static_cast<std::uint64_t>(std::max<std::int64_t>(loaded->number("next-keeper-id", 1), 1)) + 1'000'000'000);
   resume(*loaded, std::move(restored));
   hooks_.restored(table_, !checkpoint_->restored().empty(), watch(Resource::Pods).core.revision().value() != 0);
   return true;
 }
 
 void SimNode::resume(const agent::Checkpoint::Loaded& loaded, agent::PodTable::Restored restored) {
+  journal_.start(loaded, restored.problems.empty());
   const auto from = [&](Resource r, std::vector<kube::ObjectPtr> objects, bool whole) {
-    const auto revision = whole && checkpoint_->restored().empty() ? journal_.resume(loaded, std::string(resource_name(r))) : std::nullopt;
+    const auto revision = whole ? journal_.resume(loaded, std::string(resource_name(r))) : std::nullopt;
     if (options_.canary != Canary::ListsAreBelieved || revision) watch(r).core.restore(std::move(objects), revision.value_or(kube::Revision{}));
   };
   from(Resource::Pods, std::move(restored.objects), restored.problems.empty());
@@ -123,7 +122,7 @@ void SimNode::meet_keeper() {
     const bool stopped = pod.row.state == sandbox::PodState::Stopped;
     const agent::PodTable::Held row{.id = pod.row.spec.id, .image_key = pod.row.spec.image, .awake = static_cast<std::uint32_t>(pod.row.workers.size()),
                                     .state = stopped ? Row::Stopped : pod.row.state == sandbox::PodState::Stopping ? Row::Stopping : Row::Serving};
-    const auto met = table_.meet(row, !checkpoint_->restored().empty());
+    const auto met = table_.meet(row, journal_.forgetful());
     if (met == agent::PodTable::Met::Stranger) strangers_.push_back(row.id);
     if (met == agent::PodTable::Met::Drop) to_keeper(sandbox::DropPod{row.id});
     if (met != agent::PodTable::Met::Adopted) continue;
@@ -290,6 +289,7 @@ void SimNode::reconcile() {
   if (watch(Resource::Pods).synced && !reconciled_) {
     reconciled_ = true;
     for (const std::uint64_t id : std::exchange(strangers_, {})) to_keeper(sandbox::DropPod{id});
+    journal_.on_asked();
     table_.on_listed([this](std::string_view ns, std::string_view name) { return cached(Resource::Pods, {std::string(ns), std::string(name)}); });
   }
   if (!reconciled_ || !watch(Resource::Services).synced || !watch(Resource::Slices).synced) return;
@@ -331,10 +331,9 @@ void SimNode::on_slice(const kube::ObjectPtr& before, const kube::ObjectPtr& aft
 
 void SimNode::renew_lease() {
   deps_.net.call<void>(life_, [&server = deps_.server] { return server.renew_lease(); }, [this](Result<> done) {
-    const bool line = done || (done.error().code != Errc::Unavailable && done.error().code != Errc::Timeout);
     reachable_ = done.has_value();
     // The line is gone: connections that are open will not say so.
-    if (!line)
+    if (!done)
       for (auto& w : watches_)
         if (w->open && w->synced) end_watch(*w, Error(Errc::Unavailable, "the line was lost"));
     if (done) lease_backoff_.reset();
@@ -364,11 +363,12 @@ void SimNode::tick() {
   }
   if (t >= slow_at_) {
     slow_at_ = t + options_.slow_write_period;
-    write_slowly();
+    if (!journal_.waiting()) write_slowly();
   }
-  if (t >= copy_at_ && !pumping_) {  // as Agent::State::copy_checkpoint()
-    copy_at_ = t + 24h;
-    if (auto done = checkpoint_->copy(); !done) deps_.world.trace("agent: no good copy: " + done.error().what);
+  if (writes_of_objects_ != writes_copied_ && t >= copy_at_ && !pumping_) {  // as Agent::State::copy_checkpoint()
+    copy_at_ = t + agent::Checkpoint::kCopyPeriod;
+    if (auto done = checkpoint_->copy()) writes_copied_ = writes_of_objects_;
+    else deps_.world.trace("agent: no good copy: " + done.error().what);
   }
   if (t >= minute_at_) {
     minute_at_ = t + 1min;
@@ -480,55 +480,65 @@ void SimNode::kick() {
 void SimNode::pump() {
   work_ = false;
   if (awake_changed_) update_awake();
-  round_ = table_.round(now(), references_);
-  if (round_.forgets) write_slowly();
-  auto batch = std::make_shared<std::vector<agent::Change>>(journal_.take());
-  std::ranges::move(round_.write, std::back_inserter(*batch));
-  if (options_.canary == Canary::RevisionBeforeObjects && !batch->empty()) {
+  auto round = table_.round(now(), references_);
+  if (round.forgets) write_slowly();
+  journal_.put(std::move(round.write));
+  std::ranges::move(round.todo, std::back_inserter(todo_));
+  if (options_.canary == Canary::ActBeforeDurable) execute(std::exchange(todo_, {}));
+  auto batch = deps_.world.now() >= disk_again_ ? journal_.take() : nullptr;
+  if (!batch) return finish_round();
+  if (options_.canary == Canary::RevisionBeforeObjects) {
     // What is written first is how far the watches have read; the rest comes with the next write.
-    auto numbers = std::make_shared<std::vector<agent::Change>>();
+    std::vector<agent::Change> numbers;
     for (const auto& w : watches_)
       if (w->core.revision().value() != 0)
-        numbers->push_back(agent::change::PutNumber{"revision/" + std::string(resource_name(w->resource)), static_cast<std::int64_t>(w->core.revision().value())});
-    (void)checkpoint_->write(*numbers);
+        numbers.push_back(agent::change::PutNumber{"revision/" + std::string(resource_name(w->resource)), static_cast<std::int64_t>(w->core.revision().value())});
+    (void)checkpoint_->write(numbers);
   }
-  if (options_.canary == Canary::ForgetsKeeperIds)
-    std::erase_if(*batch, [](const agent::Change& c) { return std::holds_alternative<agent::change::PutNumber>(c) && std::get<agent::change::PutNumber>(c).name == "next-keeper-id"; });
-  if (options_.canary == Canary::ActBeforeDurable) execute_round();
-  if (batch->empty()) {
-    finish_round();
-    return;
+  if (options_.canary == Canary::ForgetsKeeperIds) {
+    auto without = *batch;
+    std::erase_if(without, [](const agent::Change& c) { return std::holds_alternative<agent::change::PutNumber>(c) && std::get<agent::change::PutNumber>(c).name == "next-keeper-id"; });
+    batch = std::make_shared<const std::vector<agent::Change>>(std::move(without));
   }
-  write(std::move(batch), 200ms);
+  write(std::move(batch));
 }
 
-// As make_durable(): nothing new is begun while the disk refuses.
-void SimNode::write(std::shared_ptr<std::vector<agent::Change>> batch, Duration pause) {
-  deps_.world.after(deps_.disk.delay, life_, [this, batch, pause] {
+// As write_checkpoint().
+void SimNode::write(agent::Journal::Batch batch) {
+  deps_.world.after(deps_.disk.delay, life_, [this, batch] {
     const auto done = checkpoint_->write(*batch);
     if (!done && deps_.disk.broken() && !deps_.disk.full()) {
       hooks_.died_in_write();
       return;
     }
-    if (done) return finish_round();
-    deps_.world.trace("agent: the checkpoint cannot be written: " + done.error().what);
-    deps_.world.after(pause, life_, [this, batch, pause] { write(batch, std::min<Duration>(pause * 2, 5s)); });
+    if (done) {
+      journal_.on_written();
+      table_.on_durable();
+      if (std::ranges::any_of(*batch, [](const agent::Change& c) { return !std::holds_alternative<agent::change::PutNumber>(c); })) ++writes_of_objects_;
+      disk_again_ = Instant{};
+      disk_backoff_.reset();
+    } else {
+      deps_.world.trace("agent: the checkpoint cannot be written: " + done.error().what);
+      disk_again_ = deps_.world.now() + disk_backoff_.next(deps_.world.random());
+    }
+    finish_round();
   });
 }
 
-void SimNode::execute_round() {
-  for (auto& [uid, commands] : std::exchange(round_, {}).todo) {
+void SimNode::execute(std::vector<agent::PodTable::Todo> todo) {
+  for (auto& [uid, commands] : todo) {
     for (agent::Command& command : commands) execute(uid, command);
     if (const auto* entry = find(uid)) hooks_.settled(uid, entry->core.ready(), entry->core.address());
   }
 }
 
 void SimNode::finish_round() {
-  execute_round();
+  execute(journal_.waiting() ? table_.take_ahead(todo_) : std::exchange(todo_, {}));
   tell_statuses();
   pumping_ = false;
   if (work_ || table_.marked()) return kick();
-  const auto deadline = table_.deadline();
+  auto deadline = table_.deadline();
+  if (journal_.waiting() && (!deadline || disk_again_ < *deadline)) deadline = disk_again_;
   if (!deadline || (armed_ && *armed_ <= *deadline && *armed_ > deps_.world.now())) return;
   armed_ = *deadline;
   deps_.world.after(std::max<Duration>(*deadline - deps_.world.now(), 1ms), life_, [this] { kick(); });

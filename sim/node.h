@@ -127,8 +127,8 @@ class SimNode {
   // pods
   void kick();
   void pump();
-  void write(std::shared_ptr<std::vector<agent::Change>>, Duration pause);
-  void execute_round();
+  void write(agent::Journal::Batch);
+  void execute(std::vector<agent::PodTable::Todo>);
   void finish_round();
   void carry_out(std::vector<agent::Effect>);
   void execute(const std::string& uid, agent::Command&);
@@ -163,12 +163,15 @@ class SimNode {
   };
   std::map<std::uint64_t, Container> containers_;
   std::set<std::string> images_put_;
-  agent::PodTable::Round round_;
+  std::vector<agent::PodTable::Todo> todo_;
+  Instant disk_again_{};
+  Backoff disk_backoff_{200ms, 5s};
   bool running_ = false, pumping_ = false, work_ = false, awake_changed_ = false, reachable_ = false, was_reachable_ = false, reconciled_ = false;
   bool rules_due_ = false;
   std::uint64_t keeper_generation_ = 0, drift_ = 0;
   Backoff lease_backoff_{1s, 30s};
   Instant slow_at_{}, minute_at_{}, copy_at_{}, refilled_at_{};
+  std::uint64_t writes_of_objects_ = 0, writes_copied_ = 0;
   std::optional<Instant> armed_, status_armed_;
 };
 

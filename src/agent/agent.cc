@@ -23,14 +23,6 @@ wasm::NativeBuild native_build(const AgentOptions& o) {
   return {.compiler = o.compile_program, .folder = o.data_folder / "native", .options = {}, .memory_bytes_max = o.compile_memory_bytes_max, .cpu_time_max = std::chrono::seconds(120)};
 }
 
-constexpr std::string_view kForgetful = "forgetful";  // of the checkpoint's numbers: 1 from a damage until the server was asked
-
-// An older copy does not know which ids were given out since it was made: the next ones lie far beyond them.
-std::uint64_t loaded_keeper_id_max(const Checkpoint::Loaded& loaded) {
-  constexpr std::uint64_t kAfterRestore = 1'000'000'000;
-  return static_cast<std::uint64_t>(std::max<std::int64_t>(loaded.number("next-keeper-id", 1), 1)) + kAfterRestore;
-}
-
 void raise_descriptor_limit() {
   struct rlimit limit {};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
@@ -212,14 +204,10 @@ rt::Task<> Agent::State::restore() {
 
 // Where the last agent had read to, the watches go on: nothing is listed. What could not be read back is listed.
 void Agent::State::resume(const Checkpoint::Loaded& loaded, Restored restored) {
-  if (!checkpoint->restored().empty()) table.keeper_id_seen(loaded_keeper_id_max(loaded));
-  // What the keeper holds and the checkpoint does not know serves on until the server was asked, over further starts too.
-  forgetful = !checkpoint->restored().empty() || loaded.number(kForgetful) != 0 || !loaded.lost.empty() || !restored.pods.problems.empty();
-  if (forgetful && loaded.number(kForgetful) == 0) journal.put_number(kForgetful, 1);
+  journal.start(loaded, restored.pods.problems.empty());
   const auto from = [&](client::Informer& informer, std::vector<kube::ObjectPtr> objects, bool whole = true) {
     // Without a revision it lists, and what it knows already is ended only when the server was asked for it by name.
-    const bool resumes = whole && checkpoint->restored().empty();
-    const auto revision = resumes ? journal.resume(loaded, informer.options().resource.resource) : std::nullopt;
+    const auto revision = whole ? journal.resume(loaded, informer.options().resource.resource) : std::nullopt;
     informer.restore(std::move(objects), revision.value_or(kube::Revision{}));
   };
   from(pod_informer, std::move(restored.pods.objects), restored.pods.problems.empty());
@@ -256,7 +244,7 @@ rt::Task<> Agent::State::meet_keeper() {
     const bool whole = pod.state != sandbox::PodState::Stopped && held.fds.size() >= 3;
     const PodTable::Held row{.id = pod.spec.id, .image_key = pod.spec.image, .awake = static_cast<std::uint32_t>(pod.workers.size()),
                              .state = !whole ? Row::Stopped : pod.state == sandbox::PodState::Stopping ? Row::Stopping : Row::Serving};
-    const auto met = table.meet(row, forgetful);
+    const auto met = table.meet(row, journal.forgetful());
     if (met == PodTable::Met::Stranger) strangers.push_back(pod.spec.id);
     if (met == PodTable::Met::Drop) keeper->send(sandbox::DropPod{pod.spec.id});
     if (met != PodTable::Met::Adopted) continue;
@@ -338,7 +326,7 @@ rt::Task<> Agent::State::reconcile_after_list() {
   table.on_listed([this](std::string_view ns, std::string_view name) { return pod_informer.get(ns, name); });
   table.hold_starts(false);
   pods_listed = true;
-  if (std::exchange(forgetful, false)) journal.put_number(kForgetful, 0);
+  journal.on_asked();
   CO_TRY_OK(co_await service_informer.synced().wait());
   CO_TRY_OK(co_await slice_informer.synced().wait());
   if (deps.names != nullptr) deps.names->names().set_complete();

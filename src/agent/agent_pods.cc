@@ -199,52 +199,60 @@ std::optional<Instant> earlier(std::optional<Instant> a, std::optional<Instant> 
 
 // --- decisions and their execution ----------------------------------------------------------------------------------------
 
-// Durable before acted upon. Nothing new is begun while the disk refuses; what serves goes on serving.
-rt::Task<> Agent::State::make_durable(std::shared_ptr<const std::vector<Change>> batch) {
-  for (Duration pause = 200ms;; pause = std::min<Duration>(pause * 2, 5s)) {
-    auto done = co_await disk->run<void>([this, batch]() -> Result<> { return checkpoint->write(*batch); });
-    const bool said = !disk_trouble.empty();
-    disk_trouble = done ? "" : done.error().what;
-    if (done) checkpoint_writes.add();
-    if (done && std::ranges::any_of(*batch, [](const Change& c) { return !std::holds_alternative<change::PutNumber>(c); })) ++writes_of_objects;
-    if (said == !done) {  // nothing new
-      if (done) co_return Result<>{};
-    } else {
-      if (done) LOG_INFO("the checkpoint can be written again: what waited is begun", {"changes", batch->size()});
-      else LOG_ERROR("the checkpoint cannot be written: nothing new is started; make room on the disk", {"folder", options.data_folder.string()}, {"reason", disk_trouble});
-      events.post({.warning = !done, .kind = "Node", .object = {.uid = options.node_name, .namespace_ = "", .name = options.node_name}, .field_path = "",
-                   .reason = done ? "CheckpointWritable" : "CheckpointNotWritable",
-                   .message = done ? "The node's checkpoint can be written again" : "Nothing new is started, what runs goes on: " + disk_trouble});
-      reporter.status().set_disk_trouble(done ? "" : "the node's checkpoint cannot be written: " + disk_trouble);
-      reporter.touch();
-      if (done) co_return Result<>{};
-    }
-    CO_TRY_OK(co_await rt::sleep_for(pause));
+// One try; where it fails the next is due at disk_again. The refusal and its end are told once.
+rt::Task<> Agent::State::write_checkpoint(Journal::Batch batch) {
+  auto done = co_await disk->run<void>([this, batch]() -> Result<> { return checkpoint->write(*batch); });
+  const bool refused = !disk_trouble.empty();
+  disk_trouble = done ? "" : done.error().what;
+  if (done) {
+    journal.on_written();
+    table.on_durable();
+    disk_again = Instant{};
+    disk_backoff.reset();
+    checkpoint_writes.add();
+    if (std::ranges::any_of(*batch, [](const Change& c) { return !std::holds_alternative<change::PutNumber>(c); })) ++writes_of_objects;
+  } else {
+    disk_again = deps.clock.instant() + disk_backoff.next(deps.random);
   }
+  if (refused != done.has_value()) co_return Result<>{};  // nothing new
+  if (done) LOG_INFO("the checkpoint can be written again: what waited is begun", {"changes", batch->size()});
+  else if (done.error().code == Errc::Corrupt)
+    LOG_ERROR("the checkpoint is damaged: no new pod is started, what is here goes on; look at the disk, and start this process again: it takes the last good copy", {"folder", options.data_folder.string()}, {"reason", disk_trouble});
+  else LOG_ERROR("the checkpoint cannot be written: no new pod is started, what is here goes on; make room on the disk", {"folder", options.data_folder.string()}, {"reason", disk_trouble});
+  events.post({.warning = !done, .kind = "Node", .object = {.uid = options.node_name, .namespace_ = "", .name = options.node_name}, .field_path = "",
+               .reason = done ? "CheckpointWritable" : "CheckpointNotWritable",
+               .message = done ? "The node's checkpoint can be written again" : "No new pod is started, what is here goes on: " + disk_trouble});
+  reporter.status().set_disk_trouble(done ? "" : "the node's checkpoint cannot be written: " + disk_trouble);
+  reporter.touch();
+  co_return Result<>{};
 }
 
+// Durable before acted upon. Nothing new is begun while the disk refuses; what is on it already is started and stopped all the same.
 rt::Task<> Agent::State::pump() {
+  std::vector<PodTable::Todo> todo;
+  std::vector<Act> acts;
   for (;;) {
     if (!work.is_set() && !table.marked()) {
-      if (const auto deadline = earlier(table.deadline(), intents.deadline())) {
-        CO_TRY_OK(co_await work.wait_for(std::clamp<Duration>(*deadline - deps.clock.instant(), 1ms, 60s)));
+      if (const auto until = earlier(table.deadline(), journal.waiting() ? disk_again : intents.deadline())) {
+        CO_TRY_OK(co_await work.wait_for(std::clamp<Duration>(*until - deps.clock.instant(), 1ms, 60s)));
       } else {
         CO_TRY_OK(co_await work.wait());
       }
     }
     work.reset();
     if (awake_changed) update_awake();
-    auto acts = poll_intents();
+    if (!journal.waiting()) acts = poll_intents();
     auto round = table.round(now(), references);
     if (round.forgets) write_slowly(deps.clock.instant());
-    std::vector<Change> write = journal.take();
-    std::ranges::move(round.write, std::back_inserter(write));
-    if (!write.empty()) {
-      CO_TRY_OK(co_await make_durable(std::make_shared<const std::vector<Change>>(std::move(write))));
-    }
-    for (auto& [uid, commands] : round.todo)
+    journal.put(std::move(round.write));
+    std::ranges::move(round.todo, std::back_inserter(todo));
+    if (deps.clock.instant() >= disk_again)
+      if (auto batch = journal.take()) CO_TRY_OK(co_await write_checkpoint(std::move(batch)));
+    for (auto& [uid, commands] : journal.waiting() ? table.take_ahead(todo) : std::exchange(todo, {}))
       for (Command& command : commands) execute(uid, command);
-    for (Act& one : acts) carry_out(one);
+    // While the disk refuses, only what says nothing new about an intent.
+    if (!journal.waiting() || std::ranges::none_of(acts, [](const Act& one) { return std::holds_alternative<act::Save>(one); }))
+      for (Act& one : std::exchange(acts, {})) carry_out(one);
     update_local_endpoints();
   }
 }

@@ -32,6 +32,7 @@
 #include "agent/owner_cache.h"
 #include "agent/pod_table.h"
 #include "agent/reference_cache.h"
+#include "base/backoff.h"
 #include "client/informer.h"
 #include "metrics/registry.h"
 #include "net/name_server.h"
@@ -95,7 +96,7 @@ struct Agent::State final : public NodeView, public LocalView {
   void refill();
   void mark(const std::string& uid) { table.mark(uid); }
   rt::Task<> pump();
-  rt::Task<> make_durable(std::shared_ptr<const std::vector<Change>>);
+  rt::Task<> write_checkpoint(Journal::Batch);
   void execute(const std::string& uid, Command&);
   Result<> put(PodEntry&, command::Put&);
   void send_put(ContainerRuntime&);
@@ -152,6 +153,8 @@ struct Agent::State final : public NodeView, public LocalView {
   bool copying = false;
   Instant copy_at{};
   std::string disk_trouble;  // why the checkpoint cannot be written, or empty
+  Instant disk_again{};      // then: when it is tried again
+  Backoff disk_backoff{200ms, 5s};
   rt::Event work, some_awake, may_change;
   bool changing = false;  // one change of change() at a time; may_change is set when it ends
   PodTable table;
@@ -173,7 +176,7 @@ struct Agent::State final : public NodeView, public LocalView {
   Journal journal;  // for the next write; Services and slices: every few seconds
   std::size_t node_essence = 0;  // of the Node on the disk
   std::vector<std::uint64_t> strangers;  // keeper ids of an earlier agent's pods of which nothing is known here
-  bool awake_changed = false, pods_listed = false, was_reachable = false, forgetful = false;
+  bool awake_changed = false, pods_listed = false, was_reachable = false;
   std::vector<NodeImage> node_images;
   Instant slow_at{}, minute_at{}, collect_at{}, relieve_at{}, rotate_at{}, refilled_at{};
   MemoryRelief relief;

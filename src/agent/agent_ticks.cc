@@ -11,7 +11,7 @@
 
 namespace skerry::agent {
 namespace {
-constexpr Duration kTick = 1s, kCollectPeriod = 5min, kCopyPeriod = 1h;
+constexpr Duration kTick = 1s, kCollectPeriod = 5min;
 constexpr std::uint32_t kTrimGraceMillis = 5000;
 // Reading a process costs about 20 µs: where many are awake, less often.
 constexpr Duration kLoadPeriod = 250ms, kLoadPeriodOfMany = 1s;
@@ -35,8 +35,10 @@ void Agent::State::tick(Instant t) {
   intents.on_line(reporter.reachable(), t);
   if (reporter.reachable() && !was_reachable) images.on_line_back();
   // The line is lost: the watches that hang on it would say nothing for minutes, and not end.
-  if (was_reachable && !reporter.reachable())
+  if (was_reachable && !reporter.reachable()) {
     for (client::Informer* informer : {&pod_informer, &service_informer, &slice_informer, &edge_informer}) informer->reconnect();
+    convergence.forget();
+  }
   was_reachable = reporter.reachable();
   if (images.changed()) {
     node_images.clear();
@@ -53,7 +55,7 @@ void Agent::State::tick(Instant t) {
   }
   if (t >= slow_at) {
     slow_at = t + options.slow_write_period;
-    write_slowly(t);
+    if (!journal.waiting()) write_slowly(t);
     tell_service_problems();
   }
   if (t >= relieve_at) {
@@ -70,7 +72,7 @@ void Agent::State::tick(Instant t) {
   }
   if (writes_of_objects != writes_copied && t >= copy_at && !copying) {
     copying = true;
-    copy_at = t + kCopyPeriod;
+    copy_at = t + Checkpoint::kCopyPeriod;
     tasks.spawn("copy of the checkpoint", copy_checkpoint());
   }
 }

@@ -129,17 +129,17 @@ rt::Task<> EventWriter::send(EventText event) {
     patch.root().set("count", known->count);
     patch.root().set("lastTimestamp", to_rfc3339(known->last));
     auto done = co_await api_.patch_quietly(client::kEvents, namespace_, name, client::PatchType::Merge, patch.dump());
-    if (done || done.error().code != Errc::NotFound) {
-      if (!done) co_return Fail(std::move(done).error());
-      co_return Result<>{};
-    }
+    if (done) co_return Result<>{};
+    if (done.error().code != Errc::NotFound) co_return Fail(std::move(done).error());
     known = again();  // it expired: say it anew
     if (known == said_.end()) co_return Result<>{};
     known->delivered = false;
     known->count = 1;
     known->first = known->last;
   }
-  CO_TRY_OK(co_await api_.create_quietly(client::kEvents, namespace_, json_of(*known)));
+  const auto made = co_await api_.create_quietly(client::kEvents, namespace_, json_of(*known));
+  // There already: only the answer to an earlier try was lost. The next repetition is counted up.
+  if (!made && made.error().code != Errc::AlreadyExists) co_return Fail(made.error());
   if (known = again(); known != said_.end()) known->delivered = true;
   co_return Result<>{};
 }

@@ -134,6 +134,7 @@ std::uint64_t Checkpoint::bytes() const {
 
 Result<Checkpoint::Loaded> Checkpoint::load() {
   Loaded out;
+  out.older = !restored_.empty();
   {
     TRY(auto read, database_.prepare("SELECT uid, object, state FROM pods ORDER BY uid"));
     for (;;) {

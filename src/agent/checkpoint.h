@@ -48,6 +48,7 @@ using Change = std::variant<change::PutPod, change::PutPodState, change::RemoveP
 
 class Checkpoint {
  public:
+  static constexpr Duration kCopyPeriod = std::chrono::hours(1);  // between good copies, if something was written
   struct Pod {
     kube::ObjectPtr object;
     std::string state;
@@ -57,6 +58,7 @@ class Checkpoint {
     std::vector<kube::ObjectPtr> objects;
     std::vector<std::pair<std::uint64_t, std::string>> intents;  // by id
     std::vector<std::string> lost;  // what could not be read, each with its reason: they come again from the API server
+    bool older = false;             // of the last good copy, or of nothing: what was written since is not in it
     std::int64_t number(std::string_view name, std::int64_t otherwise = 0) const;
     std::vector<std::pair<std::string, std::int64_t>> numbers;
   };

@@ -4,7 +4,6 @@
 namespace skerry::agent {
 
 Convergence::Verdict Convergence::compare(std::string_view resource, std::uint64_t own, std::uint64_t servers) {
-  ++comparisons_;
   const auto at = last_.find(resource);
   if (own == servers) {
     if (at != last_.end()) last_.erase(at);

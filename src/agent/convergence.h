@@ -22,10 +22,8 @@ class Convergence {
   enum class Verdict : std::uint8_t { Same, Differs, Drift };
   // After Drift the resource is to be listed; the comparison begins anew.
   Verdict compare(std::string_view resource, std::uint64_t own, std::uint64_t servers);
-  // The line was lost, or the resource is being listed: what was compared before says nothing.
+  // The line was lost: what was compared before says nothing.
   void forget() { last_.clear(); }
-
-  std::uint64_t comparisons() const { return comparisons_; }
 
  private:
   struct Last {
@@ -34,7 +32,6 @@ class Convergence {
   };
   Options options_;
   std::map<std::string, Last, std::less<>> last_;  // of those that differed
-  std::uint64_t comparisons_ = 0;
 };
 
 }  // namespace skerry::agent

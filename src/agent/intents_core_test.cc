@@ -6,11 +6,9 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <filesystem>
 #include <format>
-#include <fstream>
-#include <sstream>
+
+#include "tests/golden.h"
 
 namespace skerry::agent {
 namespace {
@@ -97,14 +95,7 @@ class IntentsCoreTest : public ::testing::Test {
     for (const auto& [id, json] : disk_) core_.restore(Intent::restore(id, json).value(), now_);
     for (Pod& p : pods_) p.held = false;  // a core does not keep it
   }
-  void expect_golden(const std::string& name) {
-    const std::filesystem::path path = std::filesystem::path(SKERRY_SOURCE_DIR) / "src/agent/testdata" / (name + ".txt");
-    if (std::getenv("UPDATE_GOLDEN") != nullptr) std::ofstream(path) << trace_;
-    std::ifstream in(path);
-    std::stringstream text;
-    text << in.rdbuf();
-    EXPECT_EQ(text.str(), trace_) << "golden " << path;
-  }
+  void expect_golden(const std::string& name) { tests::expect_golden("src/agent/testdata/" + name + ".txt", trace_); }
 
   IntentsCore core_{{}};
   std::vector<Pod> pods_;

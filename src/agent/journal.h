@@ -3,10 +3,11 @@
 // before what was seen up to it, so that a watch which resumes behind it misses nothing.
 // A pure core: no I/O, no clock. Owner: agent::Agent, on its loop; the simulation drives it too.
 //
-//   put(), put_slowly() ──▶ collect() every few seconds, and when a pod leaves the disk ──▶ take(): one transaction
+//   put(), put_slowly() ──▶ collect() every few seconds, and when a pod leaves the disk ──▶ take(): one transaction ──▶ on_written()
 #pragma once
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -33,14 +34,26 @@ class Journal {
   void put_slowly(std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr);
   // `pods`: PodTable::latest_objects(). All of it goes into one write with the revisions. True: there is something to write.
   bool collect(std::vector<Change> pods, const Revisions&, Instant now);
-  // For the next write, which must be durable before anything that follows from it is done.
-  std::vector<Change> take() { return std::exchange(changes_, {}); }
+  void put(std::vector<Change>);
+  // What is to be written, which must be durable before anything that follows from it is done; null: nothing. Until on_written() it is
+  // the same again with what came since: the disk refused, and of everything the last word is enough.
+  using Batch = std::shared_ptr<const std::vector<Change>>;
+  Batch take();
+  void on_written() { taken_ = nullptr; }
+  bool waiting() const { return taken_ != nullptr; }  // something was taken and is not written
 
   // Where the watch of a resource goes on after a start; nothing: it lists. For pods, only if the table took all of them over.
   std::optional<kube::Revision> resume(const Checkpoint::Loaded&, const std::string& resource);
+  // Something of the checkpoint was lost, at this start (`whole`: the table took over all that it knows) or at an earlier one: until the
+  // API server was asked, what the keeper holds and nobody knows serves on (PodTable::meet). Kept over further starts.
+  void start(const Checkpoint::Loaded&, bool whole);
+  bool forgetful() const { return forgetful_; }
+  void on_asked();  // the API server, what there is
 
  private:
   std::vector<Change> changes_;
+  Batch taken_;
+  bool forgetful_ = false;
   std::map<std::tuple<std::string, std::string, std::string>, kube::ObjectPtr> slow_;
   std::map<std::string, std::uint64_t> saved_;  // revisions, by resource
   Instant revisions_at_{};

@@ -204,7 +204,7 @@ class FakeServer final : public http::Transport {
     const int code = codes.empty() ? 200 : codes.front();
     if (!codes.empty()) codes.pop_front();
     if (code == 0) co_return Fail({Errc::Unavailable, "away"});
-    if (code != 200) co_return http::make_response(code, "application/json", std::format(R"({{"kind":"Status","status":"Failure","code":{},"message":"no"}})", code));
+    if (code != 200) co_return http::make_response(code, "application/json", std::format(R"({{"kind":"Status","status":"Failure","code":{},"reason":"{}","message":"no"}})", code, code == 409 ? "AlreadyExists" : ""));
     co_return http::make_response(200, "application/json", R"({"kind":"Pod","metadata":{"name":"web","namespace":"default","uid":"u-1","resourceVersion":"9"}})");
   }
   std::vector<std::string> asked;
@@ -278,6 +278,16 @@ TEST_F(WriterTest, CountsARepeatedEvent) {
   EXPECT_THAT(server_.asked[0], HasSubstr("POST /api/v1/namespaces/default/events"));
   EXPECT_THAT(server_.asked[1], HasSubstr("PATCH /api/v1/namespaces/default/events/web."));
   EXPECT_THAT(server_.asked[1], HasSubstr(R"("count":2)"));
+  // Made, but the answer was lost.
+  server_.codes = {500, 409};
+  const EventText other{.warning = true, .kind = "Pod", .object = kWeb, .field_path = "", .reason = "BackOff", .message = "and again"};
+  for (std::size_t n = 3; n <= 5; ++n) {
+    writer.post(other);
+    settle(n);
+  }
+  ASSERT_EQ(server_.asked.size(), 5u);
+  EXPECT_THAT(server_.asked[3], HasSubstr("POST /api/v1/namespaces/default/events"));
+  EXPECT_THAT(server_.asked[4], HasSubstr(R"("count":3)"));
   EXPECT_TRUE(run_on(loop_, writer.stop()));
 }
 

@@ -5,13 +5,11 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <filesystem>
 #include <format>
-#include <fstream>
 #include <map>
-#include <sstream>
 
 #include "base/text.h"
+#include "tests/golden.h"
 
 namespace skerry::agent {
 namespace {
@@ -88,14 +86,7 @@ class PodCoreTest : public ::testing::Test {
     for (std::size_t i = 0; i < core_->containers(); ++i) core_->on_placed(i, now());
     poll();
   }
-  void expect_golden(const std::string& name) {
-    const std::filesystem::path path = std::filesystem::path(SKERRY_SOURCE_DIR) / "src/agent/testdata" / (name + ".txt");
-    if (std::getenv("UPDATE_GOLDEN") != nullptr) std::ofstream(path) << trace_;
-    std::ifstream in(path);
-    std::stringstream text;
-    text << in.rdbuf();
-    EXPECT_EQ(text.str(), trace_) << "golden " << path;
-  }
+  void expect_golden(const std::string& name) { tests::expect_golden("src/agent/testdata/" + name + ".txt", trace_); }
   std::string last_status() const {
     const auto at = trace_.rfind("  status ");
     return at == std::string::npos ? "" : trace_.substr(at + 9, trace_.find('\n', at) - at - 9);

@@ -183,7 +183,7 @@ Result<std::optional<Refusal>> judge_container(Json container, std::size_t index
   out.name = container["name"].str();
   out.image = container["image"].str();
   if (out.name.empty() || out.image.empty())
-    return Fail({Errc::Invalid, std::format("container {} has no {}", index, out.name.empty() ? "name" : "image")});
+    return Fail({Errc::Corrupt, std::format("container {} has no {}", index, out.name.empty() ? "name" : "image")});
   const std::string where = "container " + out.name;
   const std::string_view pull = container["imagePullPolicy"].str("IfNotPresent");
   out.pull = pull == "Always" ? PullPolicy::Always : pull == "Never" ? PullPolicy::Never : PullPolicy::IfNotPresent;
@@ -258,7 +258,7 @@ Result<PodPlan> plan_pod(const kube::Object& object, const PlanOptions& options)
   judge(judge_security(spec["securityContext"], "pod"));
   const Json containers = spec["containers"];
   if (containers.size() == 0 || containers.size() > kContainersMax)
-    return Fail({Errc::Invalid, std::format("pod {}/{}: {} containers; between 1 and {} are possible", object.namespace_(), object.name(),
+    return Fail({containers.size() == 0 ? Errc::Corrupt : Errc::Invalid, std::format("pod {}/{}: {} containers; between 1 and {} are possible", object.namespace_(), object.name(),
                                             containers.size(), kContainersMax)});
   std::size_t index = 0;
   for (Json container : containers.items()) {

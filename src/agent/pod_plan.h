@@ -62,7 +62,8 @@ struct PlanOptions {
   std::uint16_t workers_max = 8;
 };
 
-// Invalid: not a Pod that could be run or refused at all (no uid, no containers, not JSON of the right form).
+// Invalid: a Pod that this node cannot read (no usable uid, a quantity that is none, too many containers). Corrupt: what no API server
+// accepts (no container, one without a name or image): somebody talks nonsense.
 Result<PodPlan> plan_pod(const kube::Object&, const PlanOptions&);
 
 }  // namespace skerry::agent

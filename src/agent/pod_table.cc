@@ -3,10 +3,15 @@
 
 #include <algorithm>
 #include <format>
+#include <ranges>
 
 #include "base/check.h"
 
 namespace skerry::agent {
+namespace {
+// An older copy does not know which ids were given out since it was made: the next ones lie far beyond them.
+constexpr std::uint64_t kGivenOutSince = 1'000'000'000;
+}  // namespace
 
 std::size_t essence_of(const kube::Object& object) {
   const kube::JsonDoc doc = object.parse();
@@ -78,6 +83,7 @@ std::optional<std::string> PodTable::take_over(const Checkpoint::Pod& pod, Now n
   }
   entry->saved = std::hash<std::string>{}(pod.state);
   entry->essence = essence_of(*pod.object);
+  entry->durable = !entry->core.address().empty();
   for (std::size_t i = 0; i < entry->core.containers(); ++i) {
     by_keeper_id_[entry->core.keeper_id(i).value()] = {entry.get(), i};
     keeper_id_seen(entry->core.keeper_id(i).value());
@@ -90,6 +96,7 @@ PodTable::Restored PodTable::restore(const Checkpoint::Loaded& loaded, Now now) 
   Restored out;
   next_keeper_id_ = static_cast<std::uint64_t>(std::max<std::int64_t>(loaded.number("next-keeper-id", 1), 1));
   saved_keeper_id_ = next_keeper_id_;
+  if (loaded.older) next_keeper_id_ += kGivenOutSince;
   for (const Checkpoint::Pod& pod : loaded.pods) {
     if (auto problem = take_over(pod, now)) out.problems.push_back(std::move(*problem));
     else if (const PodEntry* entry = find(pod.object->uid()); !entry->core.vanished() && !entry->stand_in) out.objects.push_back(pod.object);
@@ -156,8 +163,8 @@ Result<std::optional<PodPlan>> PodTable::usable(const kube::Object& pod, const P
   if (pod.node_name() != options_.core.node_name)
     return Fail({Errc::Invalid, std::format("it is bound to the node \"{}\", and this is \"{}\"", pod.node_name(), options_.core.node_name)});
   auto plan = plan_pod(pod, options_.plan);
+  if (!plan && (entry != nullptr || plan.error().code == Errc::Corrupt)) return Fail(std::move(plan).error());
   if (entry == nullptr) return plan ? std::optional(std::move(*plan)) : std::nullopt;  // unknown so far: add() says what is wrong
-  if (!plan) return Fail(std::move(plan).error());
   const PodPlan& present = entry->core.plan();
   if (!same_containers(*plan, present) && !entry->core.address().empty())
     return Fail({Errc::Invalid, "its containers are others than before"});
@@ -254,6 +261,7 @@ void PodTable::ask(PodEntry& entry, Now now, const References& references, Round
   else if (saved != entry.saved) out.write.push_back(change::PutPodState{uid, std::move(state)});
   entry.essence = essence;
   entry.saved = saved;
+  if (!entry.durable && !entry.core.address().empty()) writing_.push_back(uid);
 }
 
 PodTable::Round PodTable::round(Now now, const References& references) {
@@ -265,12 +273,40 @@ PodTable::Round PodTable::round(Now now, const References& references) {
     if (entry == nullptr || waits(*entry)) continue;
     std::vector<Command> commands;
     ask(*entry, now, references, out, commands);
-    if (!commands.empty()) out.todo.emplace_back(uid, std::move(commands));
+    if (!commands.empty()) out.todo.push_back({uid, std::move(commands)});
   }
   if (next_keeper_id_ != saved_keeper_id_) {
     saved_keeper_id_ = next_keeper_id_;
     out.write.push_back(change::PutNumber{"next-keeper-id", static_cast<std::int64_t>(next_keeper_id_)});
   }
+  return out;
+}
+
+void PodTable::on_durable() {
+  for (const std::string& uid : std::exchange(writing_, {}))
+    if (PodEntry* entry = find(uid)) entry->durable = true;
+}
+
+std::vector<PodTable::Todo> PodTable::take_ahead(std::vector<Todo>& todo) const {
+  const auto waits = [](const Command& c) {
+    return std::holds_alternative<command::PostStatus>(c) || std::holds_alternative<command::Release>(c) || std::holds_alternative<command::Delete>(c) ||
+           std::holds_alternative<command::Forget>(c);
+  };
+  std::vector<Todo> out, left;
+  std::unordered_set<std::string> told;  // newest first
+  for (Todo& one : std::exchange(todo, {}) | std::views::reverse) {
+    const PodEntry* entry = find(one.uid);
+    Todo ahead{one.uid, {}}, later{one.uid, {}};
+    for (Command& c : one.commands) {
+      if (entry != nullptr && entry->durable && !waits(c)) ahead.commands.push_back(std::move(c));
+      else if (!std::holds_alternative<command::PostStatus>(c) || told.insert(one.uid).second) later.commands.push_back(std::move(c));
+    }
+    if (!ahead.commands.empty()) out.push_back(std::move(ahead));
+    if (!later.commands.empty()) left.push_back(std::move(later));
+  }
+  std::ranges::reverse(out);
+  std::ranges::reverse(left);
+  todo = std::move(left);
   return out;
 }
 

@@ -45,6 +45,7 @@ struct PodEntry {
   std::vector<ContainerRuntime> containers;
   bool stand_in = false;        // the API server does not know it: it is told nothing of it
   bool held_by_keeper = false;  // it was adopted: it runs whatever starts are held back
+  bool durable = false;         // its address and keeper ids are on the disk
   std::size_t saved = 0;        // hash of the state on the disk
   std::size_t essence = 0;      // hash of what matters of the object on the disk
 };
@@ -111,14 +112,24 @@ class PodTable {
   // While held back only pods that the keeper holds are looked at: nothing is started from the checkpoint alone.
   void hold_starts(bool);
 
+  struct Todo {
+    std::string uid;
+    std::vector<Command> commands;
+  };
   struct Round {
-    std::vector<Change> write;  // all of it durable before any of `todo`
-    std::vector<std::pair<std::string, std::vector<Command>>> todo;
+    std::vector<Change> write;  // all of it durable before any of `todo`, but for take_ahead()
+    std::vector<Todo> todo;
     // A pod leaves the disk: how far the watch has read is to be written with it, or a resumed watch would bring it back.
     bool forgets = false;
   };
   // Asks every marked pod, and those whose time has come.
   Round round(Now, const References&);
+  // What all rounds so far wanted written is on the disk.
+  void on_durable();
+  // While the disk refuses, the containers of a pod whose address and keeper ids it has already are started, served and stopped all the
+  // same: takes those commands out of `todo`. What is left tells others of it, or gives something back. Of a pod's statuses only the
+  // last is left.
+  std::vector<Todo> take_ahead(std::vector<Todo>& todo) const;
   // Called before a pod is asked, e.g. to tell it that no Service sends it connections any more.
   void before_asking(std::function<void(PodEntry&)> f) { before_asking_ = std::move(f); }
 
@@ -158,6 +169,7 @@ class PodTable {
   std::map<std::string, std::pair<std::string, std::string>> refused_;  // pods that cannot even be planned: uid → reason, message
   std::map<std::pair<std::string, std::string>, kube::ObjectPtr> seen_;  // namespace, name → newest version; null: gone
   std::vector<Effect> effects_;
+  std::vector<std::string> writing_;  // pods of rounds that are not durable yet
   std::uint64_t next_keeper_id_ = 1, saved_keeper_id_ = 0;
   bool starts_held_ = false;
 };

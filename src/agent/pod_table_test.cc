@@ -14,6 +14,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
+using ::testing::UnorderedElementsAre;
 
 class NoReferences final : public References {
  public:
@@ -57,13 +58,20 @@ class PodTableTest : public ::testing::Test {
   std::vector<std::string> round() {
     auto done = table_->round({wall_, now_}, references_);
     apply(done.write);
+    table_->on_durable();
     forgets_ = done.forgets;
-    std::vector<std::string> out;
+    const auto out = words(done.todo);
     for (auto& [uid, commands] : done.todo)
+      for (const Command& c : commands)
+        if (std::holds_alternative<command::Forget>(c)) table_->forget(uid);
+    return out;
+  }
+  static std::vector<std::string> words(const std::vector<PodTable::Todo>& todo) {
+    std::vector<std::string> out;
+    for (const auto& [uid, commands] : todo)
       for (const Command& c : commands) {
         const std::string text = describe(c);
         out.push_back(uid + " " + text.substr(0, text.find(' ')));
-        if (std::holds_alternative<command::Forget>(c)) table_->forget(uid);
       }
     return out;
   }
@@ -297,6 +305,45 @@ TEST_F(PodTableTest, AfterTheFirstListWhatItDoesNotNameIsOver) {
   table_->on_listed([](std::string_view, std::string_view name) { return name == "a" ? pod("a", 5) : pod("b", 9, "", "another"); });
   EXPECT_FALSE(table_->find("u-a")->core.vanished());
   EXPECT_TRUE(table_->find("u-b")->core.vanished());
+}
+
+TEST_F(PodTableTest, ANewPodThatNoApiServerAcceptsIsAskedForAgainAndNotRefused) {
+  const auto nonsense = kube::Object::from_json(R"({"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","namespace":"d","uid":"u-a","resourceVersion":"3"},"spec":{"nodeName":"edge-1","containers":[]}})").value();
+  table_->on_pod(nullptr, nonsense);
+  const auto effects = table_->take_effects();
+  ASSERT_THAT(effects, SizeIs(1));
+  EXPECT_TRUE(std::holds_alternative<effect::Unusable>(effects[0]));
+  table_->on_pod(nullptr, pod("a", 3));
+  EXPECT_NE(table_->find("u-a"), nullptr);
+}
+
+// The power was cut, and the disk is full: what is on it is served again, and nobody is told what is not on it.
+TEST_F(PodTableTest, WhileTheDiskRefusesOnlyPodsThatAreOnItAreStarted) {
+  table_->on_pod(nullptr, pod("a", 3));
+  serve("u-a");
+  restart();
+  table_->mark_all();
+  table_->on_pod(nullptr, pod("b", 4));
+  std::vector<PodTable::Todo> waiting;
+  const auto refused = [&] {
+    auto round = table_->round({wall_, now_}, references_);
+    std::ranges::move(round.todo, std::back_inserter(waiting));
+    return words(table_->take_ahead(waiting));
+  };
+  EXPECT_THAT(refused(), ElementsAre("u-a prepare-image"));
+  EXPECT_THAT(words(waiting), UnorderedElementsAre("u-a status", "u-b prepare-image", "u-b status"));
+  PodEntry& a = *table_->find("u-a");
+  a.core.on_image_ready(0, std::make_shared<const PreparedImage>(PreparedImage{.image_id = "i", .key = "k"}), "");
+  table_->mark("u-a");
+  EXPECT_THAT(refused(), ElementsAre("u-a open-listener"));
+  a.core.on_listening(0);
+  table_->mark("u-a");
+  EXPECT_THAT(refused(), ElementsAre("u-a put"));
+  a.core.on_placed(0, {wall_, now_});
+  table_->mark("u-a");
+  EXPECT_THAT(refused(), ElementsAre("u-a event"));
+  EXPECT_TRUE(a.core.ready());
+  EXPECT_THAT(words(waiting), UnorderedElementsAre("u-a status", "u-b prepare-image", "u-b status")) << "of the statuses the last is enough";
 }
 
 }  // namespace

@@ -83,7 +83,7 @@ void StatusCore::on_answer(std::uint64_t id, const std::optional<Error>& error, 
 
 void StatusCore::failed(Entry& e, const Error& error, Instant now) {
   ++counters_.failures;
-  if (error.code == Errc::Unavailable || error.code == Errc::Timeout) {
+  if (error.code == Errc::Unavailable || error.code == Errc::Timeout || error.code == Errc::Unauthenticated) {
     not_before_ = now + away_.next(random_);  // this status keeps its turn
     return;
   }

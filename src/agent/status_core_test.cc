@@ -56,7 +56,11 @@ TEST_F(StatusCoreTest, AServerThatIsAwayIsAskedByOnePodOnly) {
   auto one = poll();
   ASSERT_THAT(one, SizeIs(1));
   answer(one[0]);
-  ASSERT_THAT(poll(), SizeIs(1)) << "it is back: the others follow";
+  auto other = poll();
+  ASSERT_THAT(other, SizeIs(1)) << "it is back: the others follow";
+  core_.post(kA, "2", kNow, t_);
+  answer(other[0], Errc::Unauthenticated);
+  EXPECT_THAT(poll(), IsEmpty()) << "a certificate that is not taken is no trouble of one pod";
 }
 
 TEST_F(StatusCoreTest, WhatFailedIsSentAgainUnlessThereIsANewerOne) {

@@ -142,7 +142,10 @@ class NodeProcess {
     CO_TRY_OK(front_->start());
     front_started_ = true;
     start_local();
-    tasks_.spawn("certificates", renew_certificates([this] { return take_up_certificates(); }));
+    tasks_.spawn("certificates", renew_certificates([this] {
+                   renew_local();
+                   return take_up_certificates();
+                 }));
     LOG_INFO("skerry is ready", {"node", options_.node_name}, {"address", options_.node_address}, {"port", front_->port()});
     co_return Result<>{};
   }
@@ -298,10 +301,14 @@ class NodeProcess {
       LOG_INFO("serving certificate renewed");
     }
     credentials_ = std::move(fresh);
-    TRY_OK(tell_identity());
-    if (!local_started_) return {};
-    TRY(const auto local, make_local_credentials(DataLayout{options_.data_dir}.node(), options_.node_name, options_.local_port, clock_.now()));
-    return local_front_->set_tls(local_tls(local));
+    return tell_identity();
+  }
+  // The loopback's own, which nobody else signs: made anew before they end.
+  void renew_local() {
+    if (!local_started_) return;
+    auto local = make_local_credentials(DataLayout{options_.data_dir}.node(), options_.node_name, options_.local_port, clock_.now());
+    const auto renewed = local ? local_front_->set_tls(local_tls(*local)) : Result<>(Fail(local.error()));
+    if (!renewed) LOG_WARN("the certificates of kubectl on this node's loopback are not renewed: tried again with the next round", {"reason", renewed.error()});
   }
 
   rt::Loop& loop_;

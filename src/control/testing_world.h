@@ -3,11 +3,8 @@
 #pragma once
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <format>
-#include <fstream>
 #include <map>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -15,6 +12,7 @@
 #include "base/text.h"
 #include "control/action.h"
 #include "control/views.h"
+#include "tests/golden.h"
 
 namespace skerry::control::testing {
 
@@ -132,16 +130,6 @@ inline std::string trace(const Plan& plan) {
   return text;
 }
 
-inline void expect_golden(const std::string& name, const std::string& text) {
-  const std::string path = std::string(SKERRY_SOURCE_DIR) + "/src/control/testdata/" + name;
-  if (std::getenv("UPDATE_GOLDEN") != nullptr) {
-    std::ofstream(path) << text;
-    return;
-  }
-  std::ifstream file(path);
-  std::stringstream expected;
-  expected << file.rdbuf();
-  EXPECT_EQ(text, expected.str()) << path;
-}
+inline void expect_golden(const std::string& name, const std::string& text) { tests::expect_golden("src/control/testdata/" + name, text); }
 
 }  // namespace skerry::control::testing

@@ -4,12 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <format>
-#include <fstream>
-#include <sstream>
 
 #include "net/testing_objects.h"
+#include "tests/golden.h"
 
 namespace skerry::net {
 namespace {
@@ -21,18 +19,7 @@ using testing::slice;
 
 ServiceRules::Options options() { return {.node = "edge-1"}; }
 
-// One batch against testdata/NAME; UPDATE_GOLDEN=1 rewrites.
-void expect_golden(const std::string& name, const std::string& text) {
-  const std::string path = std::string(SKERRY_SOURCE_DIR) + "/src/net/testdata/" + name;
-  if (std::getenv("UPDATE_GOLDEN") != nullptr) {
-    std::ofstream(path) << text;
-    return;
-  }
-  std::ifstream file(path);
-  std::stringstream expected;
-  expected << file.rdbuf();
-  EXPECT_EQ(text, expected.str()) << path;
-}
+void expect_golden(const std::string& name, const std::string& text) { tests::expect_golden("src/net/testdata/" + name, text); }  // one batch
 
 TEST(ServiceRules, MakesTheWholeTableFirst) {
   ServiceRules rules(options());

@@ -6,6 +6,7 @@
 #include <format>
 #include <utility>
 
+#include "base/check.h"
 #include "base/log.h"
 #include "sql/vfs_files.h"
 
@@ -127,7 +128,24 @@ Result<> Database::migrate(Migrations migrations) {
   });
 }
 
+// Where a thread is, and nobody else may be.
+class Database::Inside {
+ public:
+  explicit Inside(const Database& db) : thread_(*db.inside_) { thread_ = std::this_thread::get_id(); }
+  ~Inside() { thread_ = std::thread::id(); }
+  Inside(const Inside&) = delete;
+  Inside& operator=(const Inside&) = delete;
+  static void check(const Database& db) {
+    const std::thread::id thread = *db.inside_;
+    CHECK(thread == std::thread::id() || thread == std::this_thread::get_id());
+  }
+
+ private:
+  std::atomic<std::thread::id>& thread_;
+};
+
 Result<Statement> Database::prepare(std::string_view sql) {
+  Inside::check(*this);
   sqlite3_stmt* raw = nullptr;
   const char* rest = nullptr;
   const int code = sqlite3_prepare_v3(db_.get(), sql.data(), static_cast<int>(sql.size()), SQLITE_PREPARE_PERSISTENT, &raw, &rest);
@@ -137,6 +155,7 @@ Result<Statement> Database::prepare(std::string_view sql) {
 }
 
 Result<> Database::exec(std::string_view sql) {
+  Inside::check(*this);
   const std::string text(sql);
   const int code = sqlite3_exec(db_.get(), text.c_str(), nullptr, nullptr, nullptr);
   if (code != SQLITE_OK) return Fail(error(code, sql));
@@ -144,6 +163,7 @@ Result<> Database::exec(std::string_view sql) {
 }
 
 Result<> Database::transaction(const std::function<Result<>()>& body) {
+  const Inside inside(*this);
   TRY_OK(exec("BEGIN IMMEDIATE"));
   Result<> done = body();
   if (done) done = exec("COMMIT");
@@ -155,6 +175,7 @@ Result<> Database::transaction(const std::function<Result<>()>& body) {
 }
 
 Result<> Database::backup_to(const std::string& path) {
+  const Inside inside(*this);
   const std::string part = path + ".part";
   const VfsFiles files(vfs_);
   files.remove(part);

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // SQLite behind one class: WAL, synchronous FULL, exclusive to this process, checked when it is opened. What commit()
 // acknowledged survives kill -9 and power loss.
-// A Database and its Statements belong to one thread at a time (the caller's writer thread); nothing here locks.
+// A Database and its Statements belong to one thread at a time (the caller's writer thread); nothing here locks. Another thread that
+// asks while a transaction or a copy is under way ends the process: it would spoil the file.
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <thread>
 
 #include "base/error.h"
 #include "base/time.h"
@@ -70,7 +73,9 @@ class Database {
   struct Close {
     void operator()(sqlite3*) const;
   };
+  class Inside;
   std::unique_ptr<sqlite3, Close> db_;
+  std::unique_ptr<std::atomic<std::thread::id>> inside_ = std::make_unique<std::atomic<std::thread::id>>();  // of a transaction or copy
   std::string path_, vfs_;
 };
 

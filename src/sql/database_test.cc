@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "sql/faulty_vfs.h"
 
@@ -65,6 +66,19 @@ TEST(Database, RollsBackWhatTheBodyRefuses) {
   });
   EXPECT_EQ(done.error().code, Errc::Invalid);
   EXPECT_EQ(get(db, "k").error().code, Errc::NotFound);
+}
+
+TEST(DatabaseDeathTest, AnotherThreadInTheMiddleOfATransactionEndsTheProcess) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto two_threads = [] {
+    Folder folder;
+    auto db = Database::open(folder / "a.db", {}, kSchema).value();
+    (void)db.transaction([&]() -> Result<> {
+      std::thread([&] { (void)db.bytes(); }).join();
+      return {};
+    });
+  };
+  EXPECT_DEATH(two_threads(), "this_thread");
 }
 
 TEST(Database, RefusesASecondOpenerWithTheRemedy) {

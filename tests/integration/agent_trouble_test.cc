@@ -249,6 +249,14 @@ TEST_F(AgentTrouble, GoesOnWithAFullDiskAndRecovers) {
       ASSERT_TRUE(until([&] { return agent_->summary().awake == 0; }));
     }
     EXPECT_EQ(field("late", "status.podIP"), "") << "nothing is begun that would be forgotten";
+    // The power goes, and comes back without line and without room: what is on the disk serves.
+    line_->cut = true;
+    stop_agent(OnStop::StopPods);
+    start_agent(quick);
+    ASSERT_TRUE(until([&] { return agent_->summary().ready == 1; }));
+    EXPECT_THAT(call(ip), HasSubstr("200 OK"));
+    EXPECT_EQ(ask_node("/healthz").status, 503);
+    line_->cut = false;
   }
   ASSERT_TRUE(fs::remove(node / "filler"));
   ASSERT_TRUE(until([&] { return is_ready("late"); })) << field("late", "status");
