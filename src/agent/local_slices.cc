@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <utility>
 
 #include "kube/json.h"
 
@@ -96,7 +97,7 @@ kube::ObjectPtr LocalSlices::corrected(const kube::ObjectPtr& slice) const {
 }
 
 kube::ObjectPtr LocalSlices::put(const kube::ObjectPtr& slice) {
-  others_changed_ = true;
+  slices_changed_ = true;
   Slice out{.servers = slice, .shown = slice, .pods = {}};
   const kube::JsonDoc doc = slice->parse();
   for (const kube::Json endpoint : doc.root()["endpoints"].items()) {
@@ -114,7 +115,7 @@ kube::ObjectPtr LocalSlices::put(const kube::ObjectPtr& slice) {
 }
 
 void LocalSlices::remove(const Key& key) {
-  others_changed_ = true;
+  slices_changed_ = true;
   slices_.erase(key);
 }
 
@@ -125,10 +126,11 @@ kube::ObjectPtr LocalSlices::shown(const kube::ObjectPtr& slice) const {
 
 std::vector<LocalSlices::Change> LocalSlices::update(std::vector<Pod> pods, Line line) {
   std::vector<Change> out;
-  if (pods == pods_ && line == line_ && !others_changed_) return out;
+  if (pods == pods_ && line == line_ && !services_changed_ && !slices_changed_) return out;
   pods_ = std::move(pods);
   line_ = line;
-  others_changed_ = false;
+  slices_changed_ = false;
+  const bool all = std::exchange(services_changed_, false);  // publishNotReadyAddresses
   std::map<std::string, Known, std::less<>> known;
   for (const Pod& pod : pods_) {
     const bool surely_not = pod.state == State::NotReady || pod.state == State::Gone;
@@ -149,7 +151,7 @@ std::vector<LocalSlices::Change> LocalSlices::update(std::vector<Pod> pods, Line
   for (const auto& [uid, one] : known_)
     if (!one.address.empty()) by_address_[one.address] = uid;
   for (auto& [key, slice] : slices_) {
-    if (std::ranges::none_of(slice.pods, [&](const std::string& pod) { return changed.contains(pod); })) continue;
+    if (!all && std::ranges::none_of(slice.pods, [&](const std::string& pod) { return changed.contains(pod); })) continue;
     auto shown = corrected(slice.servers);
     if (shown == slice.shown || *shown->json() == *slice.shown->json()) continue;
     slice.shown = std::move(shown);

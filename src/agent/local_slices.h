@@ -44,7 +44,7 @@ class LocalSlices {
   // The server's word about a slice; answers what is to be shown of it.
   kube::ObjectPtr put(const kube::ObjectPtr& slice);
   void remove(const Key&);
-  void services_changed() { others_changed_ = true; }
+  void services_changed() { services_changed_ = true; }
   // The node's pods as they are; answers the slices that are to be shown otherwise than before. Cheap while nothing has changed.
   enum class Line : std::uint8_t { There, Away };
   std::vector<Change> update(std::vector<Pod>, Line);
@@ -66,7 +66,6 @@ class LocalSlices {
   kube::ObjectPtr corrected(const kube::ObjectPtr&) const;
   bool publishes_not_ready(const kube::Object& slice) const;
   kube::ObjectPtr own_slice(const kube::Object& service, const std::vector<const Pod*>&) const;
-  void learn();
   void update_own(std::vector<Change>&);
 
   std::string node_;
@@ -77,7 +76,7 @@ class LocalSlices {
   std::map<std::string, Known, std::less<>> known_;             // by uid
   std::map<std::string, std::string, std::less<>> by_address_;  // uids
   std::map<Key, kube::ObjectPtr> own_;
-  bool others_changed_ = false;  // Services or the server's slices
+  bool services_changed_ = false, slices_changed_ = false;  // at the server, since the last update()
 };
 
 }  // namespace skerry::agent

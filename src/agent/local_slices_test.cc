@@ -90,6 +90,8 @@ TEST_F(LocalSlicesTest, PublishNotReadyAddressesIsObeyedButForWhatIsGone) {
   service("s", R"("clusterIP":"None","publishNotReadyAddresses":true,"selector":{"app":"a"})");
   slices_.put(slice(endpoint("a", 3) + "," + endpoint("b", 4)));
   EXPECT_THAT(update({pod("a", 3, State::NotReady), pod("b", 4, State::Gone)}, Line::Away), ElementsAre("s-1 3:ready-serving 4:"));
+  service("s");
+  EXPECT_THAT(update({pod("a", 3, State::NotReady), pod("b", 4, State::Gone)}, Line::Away), ElementsAre("s-1 3: 4:")) << "it is obeyed no longer than it is said";
 }
 
 TEST_F(LocalSlicesTest, APodThatTheServerIsEndingIsNotReadyWhateverItSaysHere) {
