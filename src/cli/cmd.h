@@ -15,6 +15,7 @@ int cmd_image_remove(const ImageRemoveOptions&);
 int cmd_image_pull(const ImagePullOptions&);
 int cmd_image_push(const ImagePushOptions&);
 int cmd_image_inspect(const ImageInspectOptions&);
+int cmd_image_pin(const ImagePinOptions&);
 
 // "skerry: <sentence>" on standard error, and kExitFailed.
 int fail(const Error&);

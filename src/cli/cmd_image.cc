@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// `skerry image add|ls|rm`: works on the image store on disk, which the agent shares; needs no running node.
+// `skerry image add|ls|pin|unpin|rm`: works on the image store on disk, which the agent shares; needs no running node.
 #include <algorithm>
 #include <cstdio>
 #include <format>
@@ -65,7 +65,7 @@ Result<> list(const ImageListOptions& o) {
     TRY(images, store.list());
   }
   if (images.empty()) std::fprintf(stderr, "no images in %s; add one with: skerry image add FILE REFERENCE\n", folder.c_str());
-  if (!o.json) std::printf("%-56s %-14s %10s  %-17s %s\n", "REFERENCE", "DIGEST", "SIZE", "KIND", "ADDED");
+  if (!o.json) std::printf("%-56s %-14s %10s  %-17s %-6s  %s\n", "REFERENCE", "DIGEST", "SIZE", "KIND", "KEPT", "ADDED");
   for (const auto& image : images) {
     const auto reference = image.reference.text();
     if (o.json) {
@@ -76,22 +76,36 @@ Result<> list(const ImageListOptions& o) {
       root.set("size", static_cast<std::int64_t>(image.size));
       root.set("kind", image.kind);
       root.set("source", image.source);
+      root.set("pinned", image.pinned);
       root.set("added", to_rfc3339(image.added));
       std::printf("%s\n", line.dump().c_str());
       continue;
     }
     const auto hash = image.digest.substr(image.digest.find(':') + 1, 12);
-    std::printf("%-56s %-14s %10llu  %-17s %s\n", reference.c_str(), hash.c_str(), static_cast<unsigned long long>(image.size), image.kind.c_str(),
+    // Why it stays when no pod uses it and the disk is full.
+    const char* const kept = image.sideloaded() ? "added" : image.pinned ? "pinned" : "-";
+    std::printf("%-56s %-14s %10llu  %-17s %-6s  %s\n", reference.c_str(), hash.c_str(), static_cast<unsigned long long>(image.size), image.kind.c_str(), kept,
                 to_rfc3339(image.added).c_str());
   }
   return {};
 }
 
+// Of a data folder that has one: whoever changes it makes none.
+Result<oci::ImageStore> present_store(const DataLayout& layout) {
+  if (!std::filesystem::exists(layout.images())) return Fail({Errc::NotFound, std::format("there are no images in {}; is --data-dir right?", layout.images().string())});
+  return oci::ImageStore::open(layout.images());
+}
+
+Result<> pin(const ImagePinOptions& o) {
+  TRY(auto store, present_store(DataLayout{o.data_dir}));
+  TRY_OK(store.pin(o.reference, o.pinned));
+  std::printf("%s %s\n", o.pinned ? "pinned" : "unpinned", o.reference.c_str());
+  return {};
+}
+
 Result<> remove(const ImageRemoveOptions& o) {
   const DataLayout layout{o.data_dir};
-  const auto missing = [&] { return Fail({Errc::NotFound, std::format("there are no images in {}; is --data-dir right?", layout.images().string())}); };
-  if (!std::filesystem::exists(layout.images())) return missing();
-  TRY(auto store, oci::ImageStore::open(layout.images()));
+  TRY(auto store, present_store(layout));
   TRY(const auto reference, oci::Reference::parse(o.reference));
   TRY(const auto images, store.list());
   const auto at = std::ranges::find(images, reference, &oci::Image::reference);
@@ -109,5 +123,6 @@ int finish(const Result<>& result) { return result ? kExitOk : fail(result.error
 int cmd_image_add(const ImageAddOptions& o) { return finish(add(o)); }
 int cmd_image_list(const ImageListOptions& o) { return finish(list(o)); }
 int cmd_image_remove(const ImageRemoveOptions& o) { return finish(remove(o)); }
+int cmd_image_pin(const ImagePinOptions& o) { return finish(pin(o)); }
 
 }  // namespace skerry::cli

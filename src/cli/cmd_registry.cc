@@ -109,6 +109,7 @@ Result<> pull(const ImagePullOptions& o) {
   TRY_OK(make_native({.compiler = programs.compiler, .folder = layout.native()}, image, [&] {
     if (!former) static_cast<void>(store.remove(o.reference));  // it was not here before, and nothing can run it
   }));
+  TRY_OK(store.pin(o.reference, true));  // somebody wants it here, whether or not a pod uses it yet
   std::printf("%s  %s  %s  %llu bytes%s\n", reference.text().c_str(), image.manifest.c_str(), image.kind.c_str(), static_cast<unsigned long long>(image.size),
               std::holds_alternative<oci::answer::Same>(answer) ? "  (was here already)" : "");
   TRY(const auto deleted, store.collect([&](const std::string& digest) { return is_loaded(layout, digest); }));

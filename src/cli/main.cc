@@ -25,7 +25,8 @@ int run(const Command& command) {
                                [](const ImageRemoveOptions& o) { return cmd_image_remove(o); },
                                [](const ImagePullOptions& o) { return cmd_image_pull(o); },
                                [](const ImagePushOptions& o) { return cmd_image_push(o); },
-                               [](const ImageInspectOptions& o) { return cmd_image_inspect(o); }},
+                               [](const ImageInspectOptions& o) { return cmd_image_inspect(o); },
+                               [](const ImagePinOptions& o) { return cmd_image_pin(o); }},
                     command);
 }
 

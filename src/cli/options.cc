@@ -201,8 +201,9 @@ struct Builder {
   ImagePullOptions image_pull;
   ImagePushOptions image_push;
   ImageInspectOptions image_inspect;
+  ImagePinOptions image_pin, image_unpin{.reference = {}, .pinned = false};
   Texts texts;
-  CLI::App *up_app, *server_app, *node_app, *run_app, *image_app, *image_add_app, *image_list_app, *image_remove_app, *image_pull_app, *image_push_app, *image_inspect_app;
+  CLI::App *up_app, *server_app, *node_app, *run_app, *image_app, *image_add_app, *image_list_app, *image_remove_app, *image_pull_app, *image_push_app, *image_inspect_app, *image_pin_app, *image_unpin_app;
 
   Builder() {
     app.set_version_flag("--version", "skerry " SKERRY_VERSION);
@@ -280,7 +281,7 @@ struct Builder {
   }
 
   void add_image() {
-    image_app = app.add_subcommand("image", "The images on this machine: add, pull, push, list, inspect and remove");
+    image_app = app.add_subcommand("image", "The images on this machine: add, pull, push, list, inspect, pin and remove");
     image_app->require_subcommand(1);
     image_app->footer("Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong usage.");
     image_add_app = image_app->add_subcommand("add", "Side-load a Wasm module under an image reference");
@@ -302,6 +303,12 @@ struct Builder {
     image_list_app = image_app->add_subcommand("ls", "List the images");
     image_list_app->add_flag("--json", image_list.json, "One JSON object a line");
     add_data_dir(*image_list_app, image_list.data_dir);
+    image_pin_app = image_app->add_subcommand("pin", "Keep an image when the disk is full, although no pod uses it");
+    image_unpin_app = image_app->add_subcommand("unpin", "Let an image go when the disk is full and no pod uses it");
+    for (const auto& [pin_app, pin] : {std::pair(image_pin_app, &image_pin), std::pair(image_unpin_app, &image_unpin)}) {
+      pin_app->add_option("REFERENCE", pin->reference, "As `skerry image ls` shows it")->required()->type_name("");
+      add_data_dir(*pin_app, pin->data_dir);
+    }
     image_remove_app = image_app->add_subcommand("rm", "Remove an image reference, and its bytes if nothing else refers to them");
     image_remove_app->footer("Refused while a pod of this node uses the image: it could not start again, after a reboot for example.\n"
                              "Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong usage.");
@@ -313,7 +320,7 @@ struct Builder {
   // Only after a successful parse: every text has passed its validator.
   Command command() {
     for (auto* folder : {&up.server.data_dir, &server.data_dir, &node.data_dir, &image_add.data_dir, &image_list.data_dir, &image_remove.data_dir, &image_pull.data_dir, &image_push.data_dir,
-                         &image_inspect.data_dir}) {
+                         &image_inspect.data_dir, &image_pin.data_dir, &image_unpin.data_dir}) {
       std::error_code none;  // there is no working folder: the path stays as it is
       if (auto whole = std::filesystem::absolute(*folder, none); !none) *folder = std::move(whole);
     }
@@ -356,6 +363,8 @@ struct Builder {
     if (image_pull_app->parsed()) return image_pull;
     if (image_push_app->parsed()) return image_push;
     if (image_inspect_app->parsed()) return image_inspect;
+    if (image_pin_app->parsed()) return image_pin;
+    if (image_unpin_app->parsed()) return image_unpin;
     return image_remove;
   }
 };

@@ -118,12 +118,18 @@ struct ImagePushOptions {
   std::string reference, to;  // to: empty: the same
   std::filesystem::path registries, auth_file;
 };
+struct ImagePinOptions {
+  std::filesystem::path data_dir = "/var/lib/skerry";
+  std::string reference;
+  bool pinned = true;  // false: unpin
+  friend bool operator==(const ImagePinOptions&, const ImagePinOptions&) = default;
+};
 struct ImageInspectOptions {
   std::filesystem::path data_dir = "/var/lib/skerry";
   std::string reference;
 };
 
-using Command = std::variant<UpOptions, ServerOptions, NodeOptions, RunOptions, ImageAddOptions, ImageListOptions, ImageRemoveOptions, ImagePullOptions, ImagePushOptions, ImageInspectOptions>;
+using Command = std::variant<UpOptions, ServerOptions, NodeOptions, RunOptions, ImageAddOptions, ImageListOptions, ImageRemoveOptions, ImagePullOptions, ImagePushOptions, ImageInspectOptions, ImagePinOptions>;
 
 // Exit codes of every subcommand.
 inline constexpr int kExitOk = 0, kExitFailed = 1, kExitUsage = 2;

@@ -77,8 +77,8 @@ TEST(Options, MistakesExitWithTwoAndSayWhatIsMeant) {
            {{"run", "/etc/hostname", "--bogus"}, "--bogus"},
            {{}, "a command is missing; the commands are up, server, node, run and image"},
            {{"upp"}, "\"upp\" is not a command; the commands are up, server, node, run and image"},
-           {{"image"}, "\"image\" needs a command; the commands are add, pull, push, inspect, ls and rm"},
-           {{"image", "list"}, "\"list\" is not a command of image; the commands are add, pull, push, inspect, ls and rm"}}) {
+           {{"image"}, "\"image\" needs a command; the commands are add, pull, push, inspect, ls, pin, unpin and rm"},
+           {{"image", "list"}, "\"list\" is not a command of image; the commands are add, pull, push, inspect, ls, pin, unpin and rm"}}) {
     SCOPED_TRACE(text);
     const auto out = parse(arguments);
     EXPECT_FALSE(out.command);
@@ -91,6 +91,8 @@ TEST(Options, MistakesExitWithTwoAndSayWhatIsMeant) {
 TEST(Options, DataFoldersAreWholePaths) {
   EXPECT_TRUE(std::get<ServerOptions>(*parse({"server", "--data-dir", "here"}).command).data_dir.is_absolute());
   EXPECT_EQ(std::get<ImageRemoveOptions>(*parse({"image", "rm", "a:1", "--force"}).command), (ImageRemoveOptions{.reference = "a:1", .force = true}));
+  EXPECT_EQ(std::get<ImagePinOptions>(*parse({"image", "pin", "a:1"}).command), (ImagePinOptions{.reference = "a:1", .pinned = true}));
+  EXPECT_EQ(std::get<ImagePinOptions>(*parse({"image", "unpin", "a:1"}).command), (ImagePinOptions{.reference = "a:1", .pinned = false}));
 }
 
 TEST(Options, HelpNamesWhatIsMeant) {

@@ -44,6 +44,7 @@ std::string to_text(const std::vector<Image>& images) {
       for (const auto& word : *words) to.push(word);
     }
     if (image.used != Time{}) one.set("used", to_rfc3339(image.used));
+    if (image.pinned) one.set("pinned", true);
   }
   return edit.dump() + "\n";
 }
@@ -73,6 +74,7 @@ Result<std::vector<Image>> parse_index(const fs::path& folder, std::string_view 
     for (const kube::Json word : item["arguments"].items()) image.arguments.emplace_back(word.str());
     for (const kube::Json word : item["env"].items()) image.env.emplace_back(word.str());
     image.used = from_rfc3339(item["used"].str()).value_or(Time{});
+    image.pinned = item["pinned"].boolean();
     out.push_back(std::move(image));
     if (out.size() > ImageStore::kImagesMax) return bad("it names too many images");
   }
@@ -153,7 +155,10 @@ Result<Image> ImageStore::store(const std::string& bytes, Image image, const Ins
   const auto former = std::ranges::find(images, image.reference, &Image::reference);
   if (former != images.end() && former->sideloaded() && !image.sideloaded())
     return Fail({Errc::Conflict, std::format("{} was side-loaded, and no registry replaces it; remove it first: skerry image rm {}", image.reference.text(), image.reference.text())});
-  if (former != images.end() && !image.sideloaded()) image.used = former->used;
+  if (former != images.end()) {
+    image.pinned = former->pinned;
+    if (!image.sideloaded()) image.used = former->used;
+  }
   // A blob of that size is not taken on trust: bytes that rotted are replaced.
   const auto present = os::read_small_file(image.path, kModuleBytesMax);
   if (!present || *present != bytes) TRY_OK(os::write_file_atomically(image.path, bytes, 0644));
@@ -215,6 +220,16 @@ Result<> ImageStore::remove(std::string_view reference_text) {
   return write_index(folder_, std::move(images));
 }
 
+Result<> ImageStore::pin(std::string_view reference_text, bool pinned) {
+  TRY(const auto image, resolve(reference_text));
+  TRY(const auto held, lock(folder_));
+  TRY(auto images, read_index(folder_));
+  const auto at = std::ranges::find(images, image.reference, &Image::reference);
+  if (at == images.end()) return Fail({Errc::NotFound, std::format("the image {} is not stored; skerry image ls shows what is", image.reference.text())});
+  if (std::exchange(at->pinned, pinned) == pinned) return {};
+  return write_index(folder_, std::move(images));
+}
+
 Result<std::vector<std::string>> ImageStore::collect(const std::function<bool(const std::string&)>& in_use) {
   TRY(const auto held, lock(folder_));
   TRY(const auto images, read_index(folder_));  // a broken index deletes nothing
@@ -245,7 +260,7 @@ Result<std::vector<Reference>> ImageStore::evict(const std::function<bool(const 
   for (std::uint64_t freed = 0; too_full(freed);) {
     auto oldest = images.end();
     for (auto at = images.begin(); at != images.end(); ++at)
-      if (!at->sideloaded() && !in_use(at->digest) && (oldest == images.end() || at->used < oldest->used)) oldest = at;
+      if (!at->sideloaded() && !at->pinned && !in_use(at->digest) && (oldest == images.end() || at->used < oldest->used)) oldest = at;
     if (oldest == images.end()) break;
     const Image out = *oldest;
     images.erase(oldest);

@@ -34,6 +34,7 @@ struct Image {
   std::string manifest{};  // of a registry's image: the digest that its reference named; else ""
   std::vector<std::string> arguments{}, env{};  // of the image's configuration
   Time used{};             // when a pod was last known to use it, to the day
+  bool pinned = false;     // stays when the disk is full, although no pod uses it
   bool sideloaded() const { return source == "sideload"; }
   // What a digest in a reference, and a pod's imageID, name.
   const std::string& identity() const { return manifest.empty() ? digest : manifest; }
@@ -66,12 +67,13 @@ class ImageStore {
   Result<std::vector<Image>> list() const;                 // by reference; Corrupt: neither index can be read
   Result<Image> resolve(std::string_view reference) const;  // by tag, or by digest; NotFound: with the remedy
   Result<> remove(std::string_view reference);              // NotFound; the blob stays for collect()
+  Result<> pin(std::string_view reference, bool pinned);    // NotFound. It outlives a newer image of that name
   // Deletes blobs that no reference names (and temporary files of dead writers), but for those that `in_use` knows: an image
   // that was replaced under its name may have pods still. The digests of what went.
   Result<std::vector<std::string>> collect(const std::function<bool(const std::string& digest)>& in_use);
   // Notes that these modules are used, once a day. Then, while `too_full` says so, forgets registries' images that are not in
-  // use, those first that were not used for longest: side-loaded ones cannot be had again and stay. The references that went;
-  // collect() frees their bytes, so `too_full` is asked with the bytes that went so far.
+  // use, those first that were not used for longest: pinned ones stay, and side-loaded ones, which nobody could bring back. The
+  // references that went; collect() frees their bytes, so `too_full` is asked with the bytes that went so far.
   Result<std::vector<Reference>> evict(const std::function<bool(const std::string& digest)>& in_use, Time now,
                                        const std::function<bool(std::uint64_t freed)>& too_full);
   // Downloads that nobody went on with for that long.

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <thread>
 
+#include "oci/digest.h"
 #include "os/file.h"
 
 namespace skerry::oci {
@@ -155,6 +156,56 @@ TEST_F(Store, WritersTakeTurns) {
   for (auto& writer : writers) writer.join();
   EXPECT_EQ(store.list().value().size(), 20U);
   EXPECT_EQ(blobs(), 4U);
+}
+
+// Goal: a full disk takes what can be had again, what was not used for longest first, and nothing that somebody wants here.
+TEST_F(Store, AFullDiskTakesOnlyWhatNobodyWantsAndARegistryHas) {
+  const auto pulled = [&](const std::string& name, Duration used) {
+    const std::string bytes = std::string("\0asm\1\0\0\0", 8) + name;
+    fs::create_directories(store.partial_folder());
+    std::ofstream(store.partial_folder() / name, std::ios::binary) << bytes;
+    return store.add_pulled(name, Reference::parse("r.example/" + name).value(), {.module = digest_of(bytes), .manifest = digest_of(name), .arguments = {}, .env = {}}, takes, kNow + used).value();
+  };
+  const Image used = pulled("used", -48h);
+  pulled("older", 0h);
+  pulled("newer", 48h);
+  pulled("wanted", -48h);
+  ASSERT_TRUE(store.add(module("a.wasm"), "r.example/added", takes, kNow - 48h));
+  ASSERT_TRUE(store.pin("r.example/wanted", true));
+  EXPECT_TRUE(store.resolve("r.example/wanted")->pinned);
+  EXPECT_EQ(store.pin("r.example/none", true).error().code, Errc::NotFound);
+  const auto in_use = [&](const std::string& digest) { return digest == used.digest; };
+  const auto evict = [&](std::uint64_t enough) {
+    std::vector<std::string> out;
+    const auto gone = store.evict(in_use, kNow + 72h, [&](std::uint64_t freed) { return freed < enough; }).value();
+    for (const Reference& one : gone) out.push_back(one.repository);
+    return out;
+  };
+  EXPECT_THAT(evict(0), ElementsAre());
+  EXPECT_THAT(evict(1), ElementsAre("older"));
+  EXPECT_EQ(store.resolve("r.example/used")->used, kNow + 72h) << "what a pod uses is noted";
+  EXPECT_THAT(evict(1'000'000), ElementsAre("newer"));
+  EXPECT_EQ(store.collect(in_use)->size(), 2u);
+  ASSERT_TRUE(store.pin("r.example/wanted", false));
+  pulled("wanted", 0h);
+  EXPECT_THAT(evict(1'000'000), ElementsAre("wanted"));
+}
+
+TEST_F(Store, APinOutlivesANewerImageOfItsName) {
+  ASSERT_TRUE(store.add(module("a.wasm"), "r.example/app", takes, kNow));
+  ASSERT_TRUE(store.pin("r.example/app", true));
+  ASSERT_TRUE(store.add(module("b.wasm", "newer"), "r.example/app", takes, kNow));
+  EXPECT_TRUE(ImageStore::open(folder)->resolve("r.example/app")->pinned);
+}
+
+TEST_F(Store, DownloadsThatNobodyGoesOnWithGo) {
+  fs::create_directories(store.partial_folder());
+  for (const char* name : {"old", "fresh"}) std::ofstream(store.partial_folder() / name) << "half";
+  const auto now = std::chrono::time_point_cast<Duration>(std::chrono::system_clock::now());
+  fs::last_write_time(store.partial_folder() / "old", fs::file_time_type::clock::now() - 200h);
+  store.remove_partial(168h, now);
+  EXPECT_FALSE(fs::exists(store.partial_folder() / "old"));
+  EXPECT_TRUE(fs::exists(store.partial_folder() / "fresh"));
 }
 
 }  // namespace
