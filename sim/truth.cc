@@ -94,6 +94,14 @@ bool Truth::may_end(const std::string& uid) const {
   return pod != pods_.end() && pod->second.crashes > 0;
 }
 
+// Crashes, and newer images; nothing: its history was lost.
+std::optional<std::int64_t> Truth::restart_reasons(const std::string& uid) const {
+  const auto pod = pods_.find(uid);
+  const auto facts = server_.facts().find(uid);
+  if (pod == pods_.end() || facts == server_.facts().end() || excused_.contains(uid)) return std::nullopt;
+  return pod->second.crashes + static_cast<std::int64_t>(facts->second.images.size()) - 1;
+}
+
 void Truth::on_commanded(const std::string& uid, std::uint64_t id, std::string_view command) {
   ++stops_;
   if (may_end(uid) || excused_.contains(uid) || damaged_) return;
@@ -154,6 +162,8 @@ void Truth::check_convergence(const SimNode& node, const Machine& machine) {
     if (status["podIP"].str() != entry->core.address()) differs(std::format("pod {}: the server shows {}, it has {}", key.name, status["podIP"].str(), entry->core.address()));
     if (status["containerStatuses"][std::size_t{0}]["restartCount"].i64() != entry->core.restarts(0))
       differs(std::format("pod {}: the server shows {} restarts of {}", key.name, status["containerStatuses"][std::size_t{0}]["restartCount"].i64(), entry->core.restarts(0)));
+    if (const auto reasons = restart_reasons(pod->uid()); reasons && entry->core.restarts(0) > *reasons)
+      world_.violation("reason", std::format("pod {} was restarted {} times, for which there are {} reasons", key.name, entry->core.restarts(0), *reasons));
     if (doc.root()["spec"]["containers"][std::size_t{0}]["image"].str() != entry->core.plan().containers[0].image) differs(std::format("pod {} has an old image", key.name));
   }
   for (const auto& [uid, entry] : node.table().entries())

@@ -4,13 +4,15 @@
 //   durability    what was acted upon (an address that answers, an id that the keeper has) is known to every later agent, and what the
 //                 server was told (address, restarts) never goes back, unless the disk itself was damaged
 //   once          no container runs in two places at once, no keeper id belongs to two containers, no address to two pods
-//   reason        nothing that the API server wants is stopped: only what was deleted, changed, crashed
+//   reason        nothing that the API server wants is stopped: only what was deleted, changed, crashed; and at the
+//                 end no container counts more restarts than it crashed and changed
 //   convergence   when the faults have stopped, the node is what the server says, and the server is told what the node does
 //   availability  a request to a pod that is ready, or to its Service, is answered within a second; counted
 #pragma once
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -75,6 +77,7 @@ class Truth {
     std::uint16_t worker = 0;
   };
   bool may_end(const std::string& uid) const;
+  std::optional<std::int64_t> restart_reasons(const std::string& uid) const;
 
   World& world_;
   SimServer& server_;

@@ -29,6 +29,7 @@ References::Found ReferenceCore::find(Kind k, std::string_view ns, std::string_v
 
 void ReferenceCore::want_one(Kind k, const std::string& ns, const std::string& name, Instant now) {
   Entry& e = entries_[{k, ns, name}];
+  e.again = options_.missing_again;
   if (e.ever && e.state == State::Present && now - e.answered < 1s) return;
   if (e.ever && k == Kind::RuntimeClass && e.state == State::Present && now - e.answered < options_.fresh_for) return;
   if (e.state == State::Present && e.ever) e.state = State::Unknown;  // wait for the fresh one; an answer falls back to this
@@ -73,6 +74,7 @@ std::vector<ReferenceCore::Store> ReferenceCore::on_answer(const Key& key, Resul
     if (differs && stored(kind)) out.push_back({kind_name(kind), ns, name, e.object});
   } else if (got.error().code == Errc::NotFound || (got.error().code == Errc::Denied && !e.object)) {
     if (e.object) out.push_back({kind_name(kind), ns, name, nullptr});
+    if (e.state == State::Missing) e.again = std::min(e.again * 2, options_.missing_again_max);
     e.ever = true;
     e.state = State::Missing;
     e.object = nullptr;
@@ -93,8 +95,8 @@ bool ReferenceCore::tick(Instant now) {
       if (e.state != State::Unknown || !e.object || now - e.asked < options_.answer_within) continue;
       e.state = State::Present;
       changed = true;
-    } else if (e.state != State::Present && now - e.answered >= options_.missing_again) {
-      e.wanted = true;
+    } else if (now - e.answered >= (e.state == State::Present ? options_.known_again : e.again)) {
+      e.wanted = true;  // what is present stays so until the answer
     }
   }
   return changed;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the node knows of the ConfigMaps, Secrets and RuntimeClasses that its pods refer to, and which of them are to be asked for
-// now: when a pod that needs them comes, when one is about to start, and what is missing again and again. When the API server
-// cannot be reached, what the checkpoint knew serves.
+// now: when a pod that needs them comes, when one is about to start, every hour, and what is missing again and again. When the API
+// server cannot be reached, what the checkpoint knew serves.
 // A pure core: no I/O, no clock. Owner: agent::ReferenceCache, its shell; the simulation drives it too.
 #pragma once
 #include <functional>
@@ -19,7 +19,8 @@ namespace skerry::agent {
 class ReferenceCore final : public References {
  public:
   struct Options {
-    Duration missing_again = 2s;     // an object that does not exist is asked for again
+    Duration missing_again = 2s, missing_again_max = 1min;  // an object that does not exist is asked for again, ever more seldom
+    Duration known_again = 1h;       // one that is known: what the checkpoint keeps for a start without the server is no older
     Duration fresh_for = 60s;        // a known one, when a pod starts
     Duration answer_within = 3s;     // then what is on the disk serves
     std::size_t in_flight_max = 8;
@@ -37,7 +38,7 @@ class ReferenceCore final : public References {
 
   void restore(kube::ObjectPtr);               // from the checkpoint
   void want(const PodPlan&, Instant now);      // a pod came or starts anew: have its objects fresh
-  // Asks again for what is missing. True: what find() answers has changed.
+  // Asks again for what is missing or was not asked for long. True: what find() answers has changed.
   bool tick(Instant now);
   // What is to be fetched now; each is under way until its on_answer().
   std::vector<Key> poll(Instant now);
@@ -63,6 +64,7 @@ class ReferenceCore final : public References {
     State state = State::Unknown;  // what find() answers
     kube::ObjectPtr object{};      // may be set while Unknown: stale
     Instant asked{}, answered{};
+    Duration again{};  // after it was missing
     bool in_flight = false, wanted = false, ever = false;
   };
   Found find(Kind, std::string_view ns, std::string_view name) const;

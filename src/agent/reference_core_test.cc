@@ -74,6 +74,36 @@ TEST_F(ReferenceCoreTest, WhatIsMissingIsAskedForAgain) {
   EXPECT_THAT(core_.poll(t_ + 2s), SizeIs(1));
 }
 
+// Optional, or gone under a pod that runs on: two seconds would be tens of megabytes a day.
+TEST_F(ReferenceCoreTest, WhatStaysMissingIsAskedForEverMoreSeldom) {
+  core_.want(plan(), t_);
+  int asked = 0;
+  for (const Instant end = t_ + 1h; t_ < end; t_ += 1s) {
+    core_.tick(t_);
+    for (const auto& key : core_.poll(t_)) {
+      ++asked;
+      core_.on_answer(key, Fail({Errc::NotFound, "no"}), t_);
+    }
+  }
+  EXPECT_LT(asked, 70);
+  core_.want(plan(), t_);
+  core_.on_answer(core_.poll(t_).at(0), Fail({Errc::NotFound, "no"}), t_);
+  core_.tick(t_ + 4s);
+  EXPECT_THAT(core_.poll(t_ + 4s), SizeIs(1)) << "a pod that comes does not wait for long";
+}
+
+TEST_F(ReferenceCoreTest, WhatIsKnownIsAskedForEveryHourAndServesMeanwhile) {
+  core_.want(plan(), t_);
+  core_.on_answer(core_.poll(t_).at(0), map(1), t_);
+  core_.tick(t_ + 59min);
+  EXPECT_THAT(core_.poll(t_ + 59min), IsEmpty());
+  core_.tick(t_ + 1h);
+  const auto asked = core_.poll(t_ + 1h);
+  ASSERT_THAT(asked, SizeIs(1));
+  EXPECT_EQ(state(), State::Present);
+  EXPECT_THAT(core_.on_answer(asked[0], map(2), t_ + 1h), SizeIs(1)) << "newer: kept";
+}
+
 TEST_F(ReferenceCoreTest, WhatMustNotBeOnTheDiskLeavesItAndComesBack) {
   core_.want(plan(), t_);
   EXPECT_THAT(core_.on_answer(core_.poll(t_).at(0), map(1), t_), SizeIs(1));
