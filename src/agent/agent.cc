@@ -46,7 +46,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
       node_api({.organizations = options.api_organizations, .users = options.api_users}, *this, logs, registry, deps.clock),
       reporter(loop, deps.api, deps.clock, deps.random, options, [this] { return node_images; }, [this] { return machine_now(); }),
       status(loop, deps.api, deps.clock, deps.random, {}),
-      events(loop, deps.api, deps.clock, deps.random, {.node = options.node_name}),
+      events(loop, deps.api, deps.clock, deps.random, {.node = options.node_name, .local_uids = std::string(kStandInUid)}),
       references(loop, deps.api, deps.clock, {}, [this] { for (auto& [uid, entry] : entries) { entry->core.on_references_changed(); mark(uid); } },
                  [this](std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr object) { store_object(kind, ns, name, std::move(object)); }),
       owners(loop, deps.api, deps.clock, {}, [this](std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr object) { store_object(kind, ns, name, std::move(object)); }),
@@ -60,6 +60,7 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
                      [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_slice(before, after); }),
       edge_informer(loop, deps.api, deps.random, {.resource = client::kConfigMaps, .namespace_ = "default", .selectors = {.label = "", .field = "metadata.name=edge-config"}},
                     [this](const kube::ObjectPtr& before, const kube::ObjectPtr& after) { on_edge_config(before, after); }),
+      local_slices(options.node_name, service_informer.cache()),
       tasks(loop),
       pods_started(registry.counter("skerry_agent_containers_started_total", "Containers handed to the keeper")),
       exits(registry.counter("skerry_agent_container_failures_total", "Sandboxes that ended otherwise than idle or asked to")),
@@ -176,9 +177,10 @@ rt::Task<> Agent::State::restore() {
   if (checkpoint->emptied()) LOG_ERROR("the checkpoint was damaged and is empty now: pods come again from the API server; look at the disk", {"reason", checkpoint->restored()});
   else if (!checkpoint->restored().empty()) LOG_ERROR("the checkpoint was damaged: the node starts from its last good copy; look at the disk", {"reason", checkpoint->restored()});
   for (const std::string& lost : opened.loaded.lost) LOG_WARN("not restored", {"what", lost});
+  Restored restored;
   for (const kube::ObjectPtr& object : opened.loaded.objects) {
-    if (object->kind() == "Service") restored_services.push_back(object);
-    else if (object->kind() == "EndpointSlice") restored_slices.push_back(object);
+    if (object->kind() == "Service") restored.services.push_back(object);
+    else if (object->kind() == "EndpointSlice") restored.slices.push_back(object);
     else if (OwnerCache::is_owner(object->kind())) owners.restore(object);
     else if (object->kind() == "Node") {
       node_essence = essence_of(*object);
@@ -186,19 +188,9 @@ rt::Task<> Agent::State::restore() {
     }
     else if (object->kind() != "Pod") references.restore(object);
   }
-  if (deps.names != nullptr) {
-    for (const auto& service : restored_services) deps.names->names().put_service(*service);
-    for (const auto& slice : restored_slices) deps.names->names().put_slice(*slice);
-    if (!restored_services.empty()) deps.names->names().set_complete();
-  }
-  if (deps.services != nullptr) {
-    for (const auto& service : restored_services) deps.services->rules().put_service(*service);
-    for (const auto& slice : restored_slices) deps.services->rules().put_slice(*slice);
-    deps.services->changed();
-  }
   restore_edge_config(opened.loaded);
-  auto restored = table.restore(opened.loaded, now());
-  for (const std::string& problem : restored.problems) LOG_WARN("pod not restored", {"reason", problem});
+  restored.pods = table.restore(opened.loaded, now());
+  for (const std::string& problem : restored.pods.problems) LOG_WARN("pod not restored", {"reason", problem});
   carry_out(table.take_effects());
   for (const auto& [uid, entry] : entries) owners.put_pod(*entry->core.object(), OwnerCache::Came::FromCheckpoint);
   intents.set_next(static_cast<IntentId>(std::max<std::int64_t>(opened.loaded.number("next-intent-id", 1), 1)));
@@ -211,16 +203,20 @@ rt::Task<> Agent::State::restore() {
 }
 
 // Where the last agent had read to, the watches go on: nothing is listed. What could not be read back is listed.
-void Agent::State::resume(const Checkpoint::Loaded& loaded, PodTable::Restored restored) {
-  journal.start(loaded, restored.problems.empty());
+void Agent::State::resume(const Checkpoint::Loaded& loaded, Restored restored) {
+  journal.start(loaded, restored.pods.problems.empty());
   const auto from = [&](client::Informer& informer, std::vector<kube::ObjectPtr> objects, bool whole = true) {
     // Without a revision it lists, and what it knows already is ended only when the server was asked for it by name.
     const auto revision = whole ? journal.resume(loaded, informer.options().resource.resource) : std::nullopt;
     informer.restore(std::move(objects), revision.value_or(kube::Revision{}));
   };
-  from(pod_informer, std::move(restored.objects), restored.problems.empty());
-  from(service_informer, restored_services);
-  from(slice_informer, restored_slices);
+  from(pod_informer, std::move(restored.pods.objects), restored.pods.problems.empty());
+  from(service_informer, std::move(restored.services));
+  from(slice_informer, std::move(restored.slices));
+  for (const auto& service : service_informer.cache()) put_service(*service);
+  for (const auto& slice : slice_informer.cache()) put_slice({slice->namespace_(), slice->name()}, local_slices.put(slice));
+  services_changed = false;  // what cannot be served of them was said before this start
+  if (deps.names != nullptr && !service_informer.cache().empty()) deps.names->names().set_complete();
 }
 
 // What changed lately, and how far the watches have read: in one transaction.
@@ -333,13 +329,7 @@ rt::Task<> Agent::State::reconcile_after_list() {
   journal.on_asked();
   CO_TRY_OK(co_await service_informer.synced().wait());
   CO_TRY_OK(co_await slice_informer.synced().wait());
-  for (const auto& service : restored_services)
-    if (!service_informer.get(service->namespace_(), service->name())) on_service(service, nullptr);
-  for (const auto& slice : restored_slices)
-    if (!slice_informer.get(slice->namespace_(), slice->name())) on_slice(slice, nullptr);
   if (deps.names != nullptr) deps.names->names().set_complete();
-  restored_services.clear();
-  restored_slices.clear();
   // Taken away while no agent ran: an empty list is no change to an informer that knew nothing.
   CO_TRY_OK(co_await edge_informer.synced().wait());
   if (edge_informer.cache().empty()) on_edge_config(nullptr, nullptr);
@@ -384,32 +374,41 @@ void Agent::State::store_object(std::string_view kind, std::string_view ns, std:
 void Agent::State::on_service(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
   const kube::Object& o = after ? *after : *before;
   journal.put_slowly("Service", o.namespace_(), o.name(), after);
-  if (deps.names != nullptr) {
-    if (after) deps.names->names().put_service(*after);
-    else deps.names->names().remove_service(o.namespace_(), o.name());
-  }
+  local_slices.services_changed();
+  work.set();
+  if (after) return put_service(*after);
+  if (deps.names != nullptr) deps.names->names().remove_service(o.namespace_(), o.name());
   if (deps.services == nullptr) return;
   services_changed = true;
-  if (after) deps.services->rules().put_service(*after);
-  else deps.services->rules().remove_service(o.namespace_(), o.name());
+  deps.services->rules().remove_service(o.namespace_(), o.name());
+  deps.services->changed();
+}
+void Agent::State::put_service(const kube::Object& service) {
+  if (deps.names != nullptr) deps.names->names().put_service(service);
+  if (deps.services == nullptr) return;
+  services_changed = true;
+  deps.services->rules().put_service(service);
   deps.services->changed();
 }
 void Agent::State::on_slice(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
   const kube::Object& o = after ? *after : *before;
   journal.put_slowly("EndpointSlice", o.namespace_(), o.name(), after);
-  put_slice(o, after ? slice_without(after, held_addresses) : nullptr);
+  const LocalSlices::Key key{o.namespace_(), o.name()};
+  if (!after) local_slices.remove(key);
+  put_slice(key, after ? local_slices.put(after) : nullptr);
+  work.set();
 }
 
 // A slice as Services and names shall have it; null: it is gone.
-void Agent::State::put_slice(const kube::Object& key, const kube::ObjectPtr& slice) {
+void Agent::State::put_slice(const LocalSlices::Key& key, const kube::ObjectPtr& slice) {
   if (deps.names != nullptr) {
     if (slice) deps.names->names().put_slice(*slice);
-    else deps.names->names().remove_slice(key.namespace_(), key.name());
+    else deps.names->names().remove_slice(key.first, key.second);
   }
   if (deps.services == nullptr) return;
   services_changed = true;
   if (slice) deps.services->rules().put_slice(*slice);
-  else deps.services->rules().remove_slice(key.namespace_(), key.name());
+  else deps.services->rules().remove_slice(key.first, key.second);
   deps.services->changed();
 }
 

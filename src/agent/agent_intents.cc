@@ -44,6 +44,16 @@ Requests requests_of(const kube::Object& pod) {
   return out;
 }
 
+LocalSlices::Pod::State service_state_of(const PodCore& core) {
+  using enum LocalSlices::Pod::State;
+  return core.ready() ? Ready : core.leaving() ? Leaving : core.starting() ? OnItsWay : core.ended() || core.held() ? Gone : NotReady;
+}
+
+// Nothing more is to be decided of it. A stand-in that ended by itself is still to be removed.
+bool over(const PodEntry& entry) {
+  return entry.core.ended() && (!entry.stand_in || entry.core.object()->deleting() || entry.core.vanished());
+}
+
 std::string random_word(Random& random, std::size_t length, std::string_view letters) {
   std::string out;
   while (out.size() < length) out += letters[random.below(letters.size())];
@@ -52,14 +62,20 @@ std::string random_word(Random& random, std::size_t length, std::string_view let
 
 }  // namespace
 
+void set_value(kube::MutJson deployment, const LocalChange& c) {
+  kube::MutJson spec = deployment.object("spec");
+  if (c.field == LocalChange::Field::Replicas) spec.set("replicas", parse_int<std::int64_t>(c.value).value_or(0));
+  else spec.object("template").object("metadata").object("annotations").set(kRestartedAt, c.value);
+}
+
 // --- facts ------------------------------------------------------------------------------------------------------------------
 
 std::vector<IntentPod> Agent::State::intent_pods_of(const kube::Object& deployment) const {
   std::vector<IntentPod> out;
   for (const std::string& uid : owners.pods_of(deployment)) {
     const PodEntry* entry = table.find(uid);
-    if (entry == nullptr || entry->core.ended()) continue;
-    IntentPod pod{.uid = uid, .ready = entry->core.ready(), .held = entry->core.held(), .created = created_at(*entry->core.object())};
+    if (entry == nullptr || over(*entry)) continue;
+    IntentPod pod{.uid = uid, .ready = entry->core.ready(), .held = entry->core.held(), .ended = entry->core.ended(), .created = created_at(*entry->core.object())};
     if (entry->stand_in) {
       const kube::JsonDoc doc = entry->core.object()->parse();
       pod.stand_in = parse_int<IntentId>(doc.root()["metadata"]["annotations"][kStandIn].str()).value_or(~IntentId{0});
@@ -78,7 +94,7 @@ IntentsCore::Pods Agent::State::intent_pods() const {
       deployments.emplace(deployment->uid(), std::move(deployment));
   IntentsCore::Pods out;
   for (const auto& [uid, entry] : entries) {
-    if ((!entry->stand_in && !entry->core.held()) || entry->core.ended()) continue;
+    if ((!entry->stand_in && !entry->core.held()) || over(*entry)) continue;
     if (auto deployment = owners.deployment_of(uid)) {
       deployments.emplace(deployment->uid(), deployment);
     } else {  // what it belonged to is gone: so is the intent, or it will be once the server is asked
@@ -92,7 +108,7 @@ IntentsCore::Pods Agent::State::intent_pods() const {
 }
 
 std::vector<Act> Agent::State::poll_intents() {
-  const bool left = std::ranges::any_of(entries, [](const auto& e) { return (e.second->stand_in || e.second->core.held()) && !e.second->core.ended(); });
+  const bool left = std::ranges::any_of(entries, [](const auto& e) { return (e.second->stand_in || e.second->core.held()) && !over(*e.second); });
   std::vector<Act> acts = intents.poll(deps.clock.instant(), intents.empty() && !left ? IntentsCore::Pods{} : intent_pods());
   for (const Act& one : acts) {
     if (const auto* save = std::get_if<act::Save>(&one)) journal.put_intent(save->intent.id, save->intent.save());
@@ -171,13 +187,14 @@ Result<> Agent::State::check_room(const kube::Object& deployment, std::int64_t s
 
 void Agent::State::make_stand_ins(const Intent& intent, std::int64_t count) {
   const auto deployment = owners.find("Deployment", intent.change.namespace_, intent.change.name);
-  const PodEntry* sibling = deployment ? sibling_of(*deployment) : nullptr;
-  if (sibling == nullptr) {
-    LOG_WARN("no stand-ins made: no pod of the Deployment is on this node", {"deployment", intent.change.name});
-    return;
-  }
-  const kube::ObjectPtr model = sibling->core.object();  // the table grows below
   for (std::int64_t i = 0; i < count; ++i) {
+    // There was room when the change was taken up; other pods may have come since.
+    const auto room = deployment ? check_room(*deployment, 1) : Result<>(Fail({Errc::NotFound, "its Deployment is not known here any more"}));
+    if (!room) {
+      LOG_WARN("stand-ins not made: tried again later", {"deployment", intent.change.name}, {"missing", count - i}, {"reason", room.error()});
+      break;
+    }
+    const kube::ObjectPtr model = sibling_of(*deployment)->core.object();
     auto edit = kube::JsonEdit::copy(model->parse().root());
     kube::MutJson metadata = edit.root().object("metadata");
     const std::string name = std::format("{}-standin-{}", intent.change.name.substr(0, 48), random_word(deps.random, 5, "bcdfghjklmnpqrstvwxz2456789"));
@@ -196,44 +213,16 @@ void Agent::State::make_stand_ins(const Intent& intent, std::int64_t count) {
   carry_out(table.take_effects());
 }
 
-// Services and names follow what is held and what stands in, until the server's own slices do.
+// Services and names follow what this node knows of its pods, not what the server was told of them last.
 void Agent::State::update_local_endpoints() {
-  std::set<std::string> held;
-  std::vector<LocalEndpoint> stand_ins;
+  std::vector<LocalSlices::Pod> pods;
+  pods.reserve(entries.size());
   for (const auto& [uid, entry] : entries) {
-    if (entry->core.address().empty()) continue;
-    if (entry->core.held()) held.insert(entry->core.address());
-    if (entry->stand_in) stand_ins.push_back({entry->core.object(), entry->core.address(), entry->core.ready()});
+    const PodCore& core = entry->core;
+    pods.push_back({.object = core.object(), .address = core.released() ? "" : core.address(), .state = service_state_of(core), .stand_in = entry->stand_in});
   }
-  const auto each = [](const client::Informer& informer, const std::vector<kube::ObjectPtr>& restored, auto f) {
-    for (const auto& object : informer.cache()) f(object);
-    for (const auto& object : restored)
-      if (!informer.get(object->namespace_(), object->name())) f(object);
-  };
-  if (held != held_addresses) {
-    const std::set<std::string> before = std::exchange(held_addresses, std::move(held));
-    each(slice_informer, restored_slices, [&](const kube::ObjectPtr& slice) {
-      const auto now_shown = slice_without(slice, held_addresses);
-      if (now_shown != slice || slice_without(slice, before) != slice) put_slice(*slice, now_shown);
-    });
-  }
-  if (stand_ins.empty() && local_slices.empty()) return;
-  std::ranges::sort(stand_ins, {}, [](const LocalEndpoint& e) { return e.address; });
-  std::map<std::pair<std::string, std::string>, std::size_t> present;
-  each(service_informer, restored_services, [&](const kube::ObjectPtr& service) {
-    const auto slice = local_slice(*service, stand_ins, options.node_name);
-    if (!slice) return;
-    const std::pair key(slice->namespace_(), slice->name());
-    const std::size_t hash = std::hash<std::string>{}(*slice->json());
-    if (const auto known = local_slices.find(key); known == local_slices.end() || known->second != hash) put_slice(*slice, slice);
-    present[key] = hash;
-  });
-  for (const auto& [key, hash] : local_slices) {
-    if (present.contains(key)) continue;
-    const auto gone = kube::Object::from_json(std::format(R"({{"kind":"EndpointSlice","metadata":{{"namespace":"{}","name":"{}"}}}})", key.first, key.second));
-    if (gone) put_slice(**gone, nullptr);
-  }
-  local_slices = std::move(present);
+  const auto line = reporter.reachable() ? LocalSlices::Line::There : LocalSlices::Line::Away;
+  for (const auto& [key, slice] : local_slices.update(std::move(pods), line)) put_slice(key, slice);
 }
 
 // --- to the server ----------------------------------------------------------------------------------------------------------
@@ -253,10 +242,8 @@ rt::Task<Agent::State::Sent> Agent::State::send_upstream(LocalChange c, std::opt
     if (before && there != *before) co_return Sent{Verdict::Lost, there};
     kube::JsonEdit patch;
     patch.root().object("metadata").set("resourceVersion", std::to_string((*got)->revision().value()));
-    const bool scale = c.field == LocalChange::Field::Replicas;
-    if (scale) patch.root().object("spec").set("replicas", parse_int<std::int64_t>(c.value).value_or(0));
-    else patch.root().object("spec").object("template").object("metadata").object("annotations").set(kRestartedAt, c.value);
-    auto done = co_await deps.api.raw("PATCH", client::kDeployments.url(c.namespace_, c.name, scale ? "scale" : ""), patch.dump(), "application/merge-patch+json");
+    set_value(patch.root(), c);
+    auto done = co_await deps.api.raw("PATCH", client::kDeployments.url(c.namespace_, c.name, c.field == LocalChange::Field::Replicas ? "scale" : ""), patch.dump(), "application/merge-patch+json");
     if (done) co_return Sent{Verdict::Held, {}};
     if (done.error().code != Errc::Conflict) co_return judged(done.error());
   }
@@ -298,16 +285,21 @@ rt::Task<LocalView::Changed> Agent::State::change(LocalChange c) {
   } const turn(*this);
   const kube::ObjectPtr deployment = owners.find("Deployment", c.namespace_, c.name);
   if (!deployment || deployment->uid() != c.uid || owners.pods_of(*deployment).empty())
-    co_return Fail({Errc::NotFound, owners.denied() ? std::format("this node may not read which Deployments own its pods: apply deploy/kubernetes/local-api-rbac.yaml at the control plane, or change {} there", c.name)
+    co_return Fail({Errc::NotFound, owners.denied() ? std::format("this node may not read which Deployments own its pods: apply deploy/kubernetes/local-api-policy.yaml, then local-api-rbac.yaml, at the control plane, or change {} there", c.name)
                                                     : std::format("no pod of Deployment {}/{} is on this node: change it at the control plane", c.namespace_, c.name)});
   // What waits still comes first: then the new value joins it, and is told with it.
   if (reporter.reachable() && intents.waiting(c.uid, c.field) == nullptr) {
     CO_TRY(const Sent sent, co_await send_upstream(c, std::nullopt));
+    if (sent.verdict == Verdict::Held) {
+      auto edit = kube::JsonEdit::copy(deployment->parse().root());
+      set_value(edit.root(), c);
+      if (auto changed = kube::Object::from_json(edit.dump())) owners.changed(std::move(*changed));
+      co_return Changed::Upstream;
+    }
     owners.refresh(c.uid);
-    if (sent.verdict == Verdict::Held) co_return Changed::Upstream;
     if (sent.verdict == Verdict::Gone) co_return Fail({Errc::NotFound, std::format("the control plane does not have Deployment {}/{} any more", c.namespace_, c.name)});
     if (sent.verdict == Verdict::Refused)
-      co_return Fail({Errc::Denied, std::format("the control plane does not let this node change it: {}; deploy/kubernetes/local-api-rbac.yaml allows it, or change it there", sent.text)});
+      co_return Fail({Errc::Denied, std::format("the control plane does not let this node change it: {}; deploy/kubernetes/local-api-policy.yaml and local-api-rbac.yaml allow it, or change it there", sent.text)});
     LOG_INFO("the line broke while a change was passed on: it is done here", {"deployment", c.name}, {"reason", sent.text});
   }
   co_return co_await change_here(std::move(c), deployment);

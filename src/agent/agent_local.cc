@@ -22,17 +22,15 @@ kube::ObjectPtr Agent::State::shown_pod(const PodEntry& entry) const {
 
 std::vector<kube::ObjectPtr> Agent::State::objects() const {
   std::vector<kube::ObjectPtr> out;
-  reporter.want_node();
   if (auto node = reporter.node()) out.push_back(std::move(node));
   if (auto lease = reporter.lease()) out.push_back(std::move(lease));
   for (const auto& [uid, entry] : entries) out.push_back(shown_pod(*entry));
   // Those that were refused have no entry: the server has been told why.
   for (const kube::ObjectPtr& pod : pod_informer.cache())
     if (!entries.contains(pod->uid())) out.push_back(pod);
-  for (const auto* informer : {&service_informer, &slice_informer})
-    for (const kube::ObjectPtr& object : informer->cache()) out.push_back(object);
-  for (const auto* restored : {&restored_services, &restored_slices})  // emptied once the informers know more
-    for (const kube::ObjectPtr& object : *restored) out.push_back(object);
+  for (const kube::ObjectPtr& object : service_informer.cache()) out.push_back(object);
+  for (const kube::ObjectPtr& object : slice_informer.cache()) out.push_back(local_slices.shown(object));
+  for (const auto& [key, slice] : local_slices.own()) out.push_back(slice);
   references.for_each_open([&](const kube::ObjectPtr& object) { out.push_back(object); });
   for (const kube::ObjectPtr& owner : owners.all()) out.push_back(owner->kind() == "Deployment" ? shown_deployment(owner) : owner);
   for (kube::ObjectPtr& event : events.recent()) out.push_back(std::move(event));
@@ -46,8 +44,8 @@ kube::ObjectPtr Agent::State::shown_deployment(const kube::ObjectPtr& object) co
   if (reporter.reachable() && replicas == nullptr && restart == nullptr) return object;
   auto edit = kube::JsonEdit::copy(object->parse().root());
   kube::MutJson root = edit.root(), spec = root.object("spec"), counts = root.object("status");
-  if (replicas != nullptr) spec.set("replicas", parse_int<std::int64_t>(replicas->change.value).value_or(0));
-  if (restart != nullptr) spec.object("template").object("metadata").object("annotations").set("kubectl.kubernetes.io/restartedAt", restart->change.value);
+  for (const Intent* waiting : {replicas, restart})
+    if (waiting != nullptr) set_value(root, waiting->change);
   // Elsewhere: what the server counted last, without the pods that it had here then.
   std::int64_t here = 0, ready = 0, servers = 0, servers_ready = 0;
   for (const std::string& uid : owners.pods_of(*object)) {

@@ -54,7 +54,11 @@ struct Agent::State final : public NodeView, public LocalView {
   void take_pod_back(KeeperDriver::Found::Sandboxes&);
   Result<> check_taken(const PodEntry&, std::size_t container, const KeeperDriver::Found::Sandboxes&) const;
   rt::Task<> reconcile_after_list();
-  void resume(const Checkpoint::Loaded&, PodTable::Restored);
+  struct Restored {
+    PodTable::Restored pods{};
+    std::vector<kube::ObjectPtr> services{}, slices{};
+  };
+  void resume(const Checkpoint::Loaded&, Restored);
   void write_slowly(Instant);
   void on_service(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
   void on_slice(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
@@ -112,7 +116,6 @@ struct Agent::State final : public NodeView, public LocalView {
 
   // LocalView: agent_local.cc
   std::vector<kube::ObjectPtr> objects() const override;
-  bool connected() const override { return reporter.reachable(); }
   rt::Task<Changed> change(LocalChange) override;
   kube::ObjectPtr shown_pod(const PodEntry&) const;
   kube::ObjectPtr shown_deployment(const kube::ObjectPtr&) const;
@@ -134,7 +137,8 @@ struct Agent::State final : public NodeView, public LocalView {
   void carry_out(Act&);
   void make_stand_ins(const Intent&, std::int64_t count);
   void update_local_endpoints();
-  void put_slice(const kube::Object& key, const kube::ObjectPtr& slice);
+  void put_service(const kube::Object&);
+  void put_slice(const LocalSlices::Key&, const kube::ObjectPtr& slice);
 
   rt::Loop& loop;
   AgentDeps deps;
@@ -167,13 +171,10 @@ struct Agent::State final : public NodeView, public LocalView {
   client::Informer pod_informer, service_informer, slice_informer, edge_informer;
 
   IntentsCore intents{{}};
-  std::set<std::string> held_addresses;
-  std::map<std::pair<std::string, std::string>, std::size_t> local_slices;  // Services with a slice of ours: hash of its bytes
-  bool slices_changed = false;
+  LocalSlices local_slices;
 
   Journal journal;  // for the next write; Services and slices: every few seconds
   std::size_t node_essence = 0;  // of the Node on the disk
-  std::vector<kube::ObjectPtr> restored_services, restored_slices;
   std::vector<std::uint64_t> strangers;  // keeper ids of an earlier agent's pods of which nothing is known here
   bool awake_changed = false, pods_listed = false, was_reachable = false;
   std::vector<NodeImage> node_images;
@@ -191,6 +192,8 @@ struct Agent::State final : public NodeView, public LocalView {
   metrics::CounterValue &pods_started, &exits, &requests_lost, &connections_lost, &drift, &digests_compared, &checkpoint_writes, &evictions, &trims;
   metrics::Histogram& cold_start;
 };
+
+void set_value(kube::MutJson deployment, const LocalChange&);  // the one field that it changes
 
 // A container as the keeper is told of it.
 sandbox::PodSpec spec_of(std::uint64_t id, std::string image_key, const ContainerPlan&);

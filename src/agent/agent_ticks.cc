@@ -31,7 +31,7 @@ rt::Task<> Agent::State::run_ticks() {
 void Agent::State::tick(Instant t) {
   references.tick(t);
   owners.tick(t, reporter.reachable() ? OwnerCache::Line::There : OwnerCache::Line::Away);
-  if (!intents.empty() && reporter.reachable() != was_reachable) work.set();
+  if (reporter.reachable() != was_reachable) work.set();
   intents.on_line(reporter.reachable(), t);
   if (reporter.reachable() && !was_reachable) images.on_line_back();
   // The line is lost: the watches that hang on it would say nothing for minutes, and not end.

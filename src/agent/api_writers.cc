@@ -68,6 +68,7 @@ void EventWriter::start() { tasks_.spawn("event writer", run()); }
 void EventWriter::post(EventText event) {
   Said& said = note(event);
   said.last = clock_.now();
+  if (!options_.local_uids.empty() && event.object.uid.starts_with(options_.local_uids)) return;
   if (queue_.size() >= options_.queue_max) {
     queue_.pop_front();
     ++dropped_;

@@ -62,6 +62,7 @@ class EventWriter {
  public:
   struct Options {
     std::string node;
+    std::string local_uids = {};  // Events about objects whose uid begins so stay here: no API server knows those; "": none do
     std::size_t queue_max = 1000, recent_max = 256;  // to be sent; kept
     Duration pause = 10ms;  // between two Events: they never crowd out what matters
   };

@@ -160,7 +160,7 @@ Result<Intent> IntentsCore::plan(const LocalChange& change, std::string_view ser
 }
 
 std::int64_t IntentsCore::room_needed(const Intent& intent, const std::vector<IntentPod>& pods) {
-  const auto there = std::ranges::count_if(pods, [&](const IntentPod& p) { return p.stand_in == intent.id; });
+  const auto there = std::ranges::count_if(pods, [&](const IntentPod& p) { return p.stand_in == intent.id && !p.ended; });
   return std::max<std::int64_t>(intent.stand_ins - there, 0);
 }
 
@@ -171,6 +171,7 @@ void IntentsCore::accept(Intent intent) {
   if (drops(intent)) return finish(id);
   Run& run = runs_[id];
   run.until.reset();
+  run.make_backoff = Duration{0};
   run.restarting.clear();
   intents_[id] = std::move(intent);
   unsaved_.insert(id);  // an older Save of it, or its removal, may still wait for the disk and come behind the caller's write
@@ -276,9 +277,19 @@ void IntentsCore::poll_replicas(Intent& intent, Run& run, Instant now, const std
       if (intent.held.size() < surplus) intent.held.insert(p.uid);
     if (intent.held != held_before) unsaved_.insert(intent.id);
   }
-  const auto mine = sorted(pods, [&](const IntentPod& p) { return p.stand_in == intent.id; });
+  const auto mine = sorted(pods, [&](const IntentPod& p) { return p.stand_in == intent.id && !p.ended; });
   const auto there = static_cast<std::int64_t>(mine.size());
-  if (there < intent.stand_ins && intent.stage == Stage::Waiting) out.emplace_back(act::Make{intent.id, intent.stand_ins - there});
+  run.make_at.reset();
+  if (there < intent.stand_ins && intent.stage == Stage::Waiting) {
+    if (now - run.made_at >= 2 * options_.make_max) run.make_backoff = Duration{0};
+    if (run.make_backoff == Duration{0} || now >= run.made_at + run.make_backoff) {
+      run.make_backoff = run.make_backoff == Duration{0} ? options_.make_min : std::min(run.make_backoff * 2, options_.make_max);
+      run.made_at = now;
+      out.emplace_back(act::Make{intent.id, intent.stand_ins - there});
+    } else {
+      run.make_at = run.made_at + run.make_backoff;
+    }
+  }
   for (std::int64_t i = 0; i < there - intent.stand_ins; ++i) out.emplace_back(act::End{mine[static_cast<std::size_t>(i)].uid});
 }
 
@@ -315,7 +326,7 @@ std::vector<Act> IntentsCore::poll(Instant now, const Pods& pods) {
   for (const auto& [id, intent] : intents_) held.insert(intent.held.begin(), intent.held.end());
   for (const auto& [uid, list] : pods)
     for (const IntentPod& pod : list) {
-      if (pod.stand_in != 0 && !intents_.contains(pod.stand_in)) acts.emplace_back(act::End{pod.uid});
+      if (pod.stand_in != 0 && (pod.ended || !intents_.contains(pod.stand_in))) acts.emplace_back(act::End{pod.uid});
       if (pod.stand_in == 0 && pod.held != held.contains(pod.uid)) {
         if (pod.held) acts.emplace_back(act::Release{pod.uid});
         else acts.emplace_back(act::Hold{pod.uid});
@@ -347,6 +358,7 @@ std::optional<Instant> IntentsCore::deadline() const {
     const auto run = runs_.find(id);
     if (run == runs_.end()) continue;
     if (intent.stage == Stage::Settling && run->second.until) consider(*run->second.until);
+    if (run->second.make_at) consider(*run->second.make_at);
     if (!run->second.restarting.empty()) consider(run->second.restart_until);
   }
   if (waits && connected_ && replaying_ == 0) consider(replay_at_);

@@ -49,6 +49,7 @@ struct IntentPod {
   std::string uid{};
   IntentId stand_in = 0;  // whose; 0: the server's pod
   bool ready = false, held = false;
+  bool ended = false;     // a stand-in that ended by itself (evicted, refused): it is removed, and counts no more
   Time created{};
 };
 
@@ -74,6 +75,7 @@ class IntentsCore {
     Duration settle_max = 2min;                      // until the server's pods must have taken over
     Duration restart_max = 1min;                     // until the next pod is restarted although the former is not ready
     Duration backoff_min = 1s, backoff_max = 1min;   // of replays that were not answered
+    Duration make_min = 10s, make_max = 5min;        // until stand-ins that ended, or could not be made, are made again; doubling
   };
   explicit IntentsCore(Options options) : options_(options) {}
 
@@ -109,6 +111,9 @@ class IntentsCore {
   struct Run {
     std::string sent{};                      // the value that is being replayed
     std::optional<Instant> until{};          // Settling: the end of patience
+    std::optional<Instant> make_at{};        // Waiting: stand-ins are missing, and made again then
+    Instant made_at{};
+    Duration make_backoff{0};
     std::string restarting{};                // the uid under way
     Instant restart_until{};
   };

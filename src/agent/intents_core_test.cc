@@ -284,6 +284,43 @@ TEST_F(IntentsCoreTest, StandInsOfNobodyEnd) {
   EXPECT_THAT(poll(), ElementsAre("end s-9"));
 }
 
+// Goal: a stand-in that the node evicts is removed, and made again ever more seldom. Method: each that was made ends at once.
+TEST_F(IntentsCoreTest, AStandInThatEndedIsRemovedAndMadeAgainWithBackoff) {
+  add("a", 1);
+  ASSERT_TRUE(change(scale(2), "1"));
+  EXPECT_THAT(poll(), Contains("make 1 stand-ins of 1"));
+  std::vector<Duration> pauses;
+  for (int i = 0; i < 7; ++i) {
+    pods_.back().ended = true;
+    EXPECT_THAT(poll(), ElementsAre("end " + std::format("s-{}", made_)));
+    ASSERT_TRUE(core_.deadline());
+    pauses.push_back(*core_.deadline() - now_);
+    now_ = *core_.deadline() - 1ms;
+    EXPECT_THAT(poll(), IsEmpty());
+    now_ += 1ms;
+    EXPECT_THAT(poll(), ElementsAre("make 1 stand-ins of 1"));
+  }
+  EXPECT_THAT(pauses, ElementsAre(10s, 20s, 40s, 80s, 160s, 5min, 5min));
+  EXPECT_EQ(core_.deadline(), std::nullopt) << "it is there";
+  after(10min);
+  pods_.back().ended = true;
+  EXPECT_THAT(poll(), ElementsAre("make 1 stand-ins of 1", HasSubstr("end s-"))) << "after a good while again at once";
+}
+
+// Goal: what cannot be made (no room, no pod to copy) is not tried at every turn. Method: nothing that is asked for is made.
+TEST_F(IntentsCoreTest, StandInsThatCannotBeMadeAreTriedAgainLater) {
+  ASSERT_TRUE(change(scale(2), "1"));
+  const IntentsCore::Pods none{{"d-1", {}}};
+  const auto makes = [&] { return std::ranges::any_of(core_.poll(now_, none), [](const Act& a) { return std::holds_alternative<act::Make>(a); }); };
+  EXPECT_TRUE(makes());
+  EXPECT_FALSE(makes());
+  after(10s);
+  EXPECT_TRUE(makes());
+  EXPECT_FALSE(makes());
+  ASSERT_TRUE(change(scale(3), "1"));
+  EXPECT_TRUE(makes()) << "somebody asks anew";
+}
+
 TEST_F(IntentsCoreTest, RefusesWhatIsNoNumberAndTooMany) {
   EXPECT_EQ(core_.plan(scale(-1), "1", {}, {}).error().code, Errc::Invalid);
   EXPECT_EQ(core_.plan(scale(10'001), "1", {}, {}).error().code, Errc::Invalid);

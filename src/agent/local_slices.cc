@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/local_slices.h"
 
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
 #include "kube/json.h"
 
 namespace skerry::agent {
 namespace {
+
+using State = LocalSlices::Pod::State;
 
 bool selects(kube::Json selector, const kube::Object& pod) {
   if (selector.size() == 0) return false;
@@ -25,62 +31,188 @@ std::int64_t target_of(kube::Json port, kube::Json pod) {
   return target.i64() > 0 ? target.i64() : port["port"].i64();
 }
 
+// As the server's controller would say it.
+struct Conditions {
+  bool ready = true, serving = true, terminating = false;
+  friend bool operator==(const Conditions&, const Conditions&) = default;
+};
+Conditions read(kube::Json conditions) {
+  const bool ready = conditions["ready"].boolean(true);
+  return {.ready = ready, .serving = conditions["serving"].boolean(ready), .terminating = conditions["terminating"].boolean()};
+}
+Conditions conditions_of(State state, bool terminating, bool publish_not_ready) {
+  terminating = terminating || state == State::Leaving;
+  const bool serving = state == State::Ready || state == State::Leaving;
+  return {.ready = state != State::Gone && (publish_not_ready || (serving && !terminating)), .serving = serving, .terminating = terminating};
+}
+void write(kube::MutJson out, const Conditions& c) {
+  out.set("ready", c.ready);
+  out.set("serving", c.serving);
+  out.set("terminating", c.terminating);
+}
+
+LocalSlices::Key key_of(const kube::Object& object) { return {object.namespace_(), object.name()}; }
+std::string_view address_of(kube::Json endpoint) { return endpoint["addresses"][std::size_t{0}].str(); }
+
 }  // namespace
 
-kube::ObjectPtr slice_without(const kube::ObjectPtr& slice, const std::set<std::string>& addresses) {
-  if (addresses.empty()) return slice;
+std::optional<State> LocalSlices::state_of(std::string_view uid, std::string_view address) const {
+  const auto there = by_address_.find(address);
+  if (uid.empty()) uid = there != by_address_.end() ? std::string_view(there->second) : std::string_view();
+  if (there != by_address_.end() && there->second != uid) return State::Gone;  // another one has its address by now
+  const auto known = known_.find(uid);
+  return known == known_.end() ? std::nullopt : known->second.state;
+}
+
+bool LocalSlices::publishes_not_ready(const kube::Object& slice) const {
+  const auto service = services_.find(slice.namespace_() + "/" + std::string(slice.label("kubernetes.io/service-name")));
+  return service != services_.end() && (*service)->parse().root()["spec"]["publishNotReadyAddresses"].boolean();
+}
+
+// The very same object if nothing of it is known otherwise.
+kube::ObjectPtr LocalSlices::corrected(const kube::ObjectPtr& slice) const {
   const kube::JsonDoc doc = slice->parse();
-  const auto is_held = [&](std::string_view address) { return addresses.contains(std::string(address)); };
-  bool some = false;
-  for (const kube::Json endpoint : doc.root()["endpoints"].items()) some = some || is_held(endpoint["addresses"][std::size_t{0}].str());
-  if (!some) return slice;
+  std::vector<std::optional<State>> states;
+  bool some_ready = false, some_known = false;
+  for (const kube::Json endpoint : doc.root()["endpoints"].items()) {
+    const std::string_view where = endpoint["nodeName"].str();
+    states.push_back(where.empty() || where == node_ ? state_of(endpoint["targetRef"]["uid"].str(), address_of(endpoint)) : std::nullopt);
+    some_known = some_known || states.back();
+    some_ready = some_ready || (states.back() == State::Ready && !read(endpoint["conditions"]).terminating);
+  }
+  if (!some_known) return slice;
+  const bool publish = publishes_not_ready(*slice);
   auto edit = kube::JsonEdit::copy(doc.root());
   kube::MutJson list = edit.root()["endpoints"];
-  for (std::size_t i = 0; i < list.size(); ++i) {
-    kube::MutJson endpoint = list[i];
-    if (!is_held(endpoint["addresses"][std::size_t{0}].str())) continue;
-    kube::MutJson conditions = endpoint.object("conditions");
-    conditions.set("ready", false);
-    conditions.set("serving", false);
+  bool differs = false;
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    if (!states[i] || (states[i] == State::OnItsWay && !some_ready)) continue;
+    const Conditions servers = read(doc.root()["endpoints"][i]["conditions"]), ours = conditions_of(*states[i], servers.terminating, publish);
+    if (ours == servers) continue;
+    differs = true;
+    write(list[i].object("conditions"), ours);
   }
-  auto made = kube::Object::from_json(edit.dump());
+  auto made = differs ? kube::Object::from_json(edit.dump()) : Result<kube::ObjectPtr>(slice);
   return made ? std::move(*made) : slice;
 }
 
-std::string local_slice_name(const kube::Object& service) { return "skerry-local-" + service.name(); }
+kube::ObjectPtr LocalSlices::put(const kube::ObjectPtr& slice) {
+  slices_changed_ = true;
+  Slice out{.servers = slice, .shown = slice, .pods = {}};
+  const kube::JsonDoc doc = slice->parse();
+  for (const kube::Json endpoint : doc.root()["endpoints"].items()) {
+    if (const std::string_view where = endpoint["nodeName"].str(); !where.empty() && where != node_) continue;
+    out.pods.emplace(endpoint["targetRef"]["uid"].str());
+    out.pods.emplace(address_of(endpoint));
+  }
+  out.pods.erase("");
+  if (out.pods.empty()) {
+    slices_.erase(key_of(*slice));
+    return slice;
+  }
+  out.shown = corrected(slice);
+  return (slices_[key_of(*slice)] = std::move(out)).shown;
+}
 
-kube::ObjectPtr local_slice(const kube::Object& service, const std::vector<LocalEndpoint>& pods, std::string_view node) {
+void LocalSlices::remove(const Key& key) {
+  slices_changed_ = true;
+  slices_.erase(key);
+}
+
+kube::ObjectPtr LocalSlices::shown(const kube::ObjectPtr& slice) const {
+  const auto ours = slices_.find(key_of(*slice));
+  return ours == slices_.end() ? slice : ours->second.shown;
+}
+
+std::vector<LocalSlices::Change> LocalSlices::update(std::vector<Pod> pods, Line line) {
+  std::vector<Change> out;
+  if (pods == pods_ && line == line_ && !services_changed_ && !slices_changed_) return out;
+  pods_ = std::move(pods);
+  line_ = line;
+  slices_changed_ = false;
+  const bool all = std::exchange(services_changed_, false);  // publishNotReadyAddresses
+  std::map<std::string, Known, std::less<>> known;
+  for (const Pod& pod : pods_) {
+    const bool surely_not = pod.state == State::NotReady || pod.state == State::Gone;
+    known[pod.object->uid()] = {.address = pod.address, .state = line == Line::Away || surely_not ? std::optional(pod.state) : std::nullopt};
+  }
+  std::set<std::string> changed;  // uids and addresses
+  const auto compare = [&](const auto& these, const auto& those) {
+    for (const auto& [uid, one] : these) {
+      if (const auto other = those.find(uid); other != those.end() && other->second == one) continue;
+      changed.insert(uid);
+      changed.insert(one.address);
+    }
+  };
+  compare(known, known_);
+  compare(known_, known);
+  known_ = std::move(known);
+  by_address_.clear();
+  for (const auto& [uid, one] : known_)
+    if (!one.address.empty()) by_address_[one.address] = uid;
+  for (auto& [key, slice] : slices_) {
+    if (!all && std::ranges::none_of(slice.pods, [&](const std::string& pod) { return changed.contains(pod); })) continue;
+    auto shown = corrected(slice.servers);
+    if (shown == slice.shown || *shown->json() == *slice.shown->json()) continue;
+    slice.shown = std::move(shown);
+    out.push_back({key, slice.shown});
+  }
+  update_own(out);
+  return out;
+}
+
+// Of the stand-ins; and of pods that are in no slice while the server's controller cannot be told of them.
+void LocalSlices::update_own(std::vector<Change>& out) {
+  const auto missed = [&](const std::string& uid) { return std::ranges::none_of(slices_, [&](const auto& slice) { return slice.second.pods.contains(uid); }); };
+  std::vector<const Pod*> extra;
+  for (const Pod& pod : pods_)
+    if (!pod.address.empty() && (pod.stand_in || (line_ == Line::Away && pod.state == State::Ready && missed(pod.object->uid())))) extra.push_back(&pod);
+  std::ranges::sort(extra, {}, &Pod::address);
+  std::map<Key, kube::ObjectPtr> own;
+  if (!extra.empty())
+    for (const auto& service : services_)
+      if (auto slice = own_slice(*service, extra)) own.emplace(key_of(*slice), std::move(slice));
+  for (const auto& [key, slice] : own)
+    if (const auto before = own_.find(key); before == own_.end() || *before->second->json() != *slice->json()) out.push_back({key, slice});
+  for (const auto& [key, slice] : own_)
+    if (!own.contains(key)) out.push_back({key, nullptr});
+  own_ = std::move(own);
+}
+
+// Null: the Service selects none of them, or by no selector.
+kube::ObjectPtr LocalSlices::own_slice(const kube::Object& service, const std::vector<const Pod*>& pods) const {
+  std::vector<const Pod*> chosen;
+  std::ranges::copy_if(pods, std::back_inserter(chosen), [&](const Pod* one) { return one->object->namespace_() == service.namespace_(); });
+  if (chosen.empty()) return nullptr;
   const kube::JsonDoc doc = service.parse();
   const kube::Json spec = doc.root()["spec"];
-  std::vector<const LocalEndpoint*> chosen;
-  for (const LocalEndpoint& one : pods)
-    if (!one.address.empty() && one.pod->namespace_() == service.namespace_() && selects(spec["selector"], *one.pod)) chosen.push_back(&one);
+  std::erase_if(chosen, [&](const Pod* one) { return !selects(spec["selector"], *one->object); });
   if (chosen.empty()) return nullptr;
   kube::JsonEdit edit;
   kube::MutJson root = edit.root();
   root.set("apiVersion", "discovery.k8s.io/v1");
   root.set("kind", "EndpointSlice");
   kube::MutJson metadata = root.object("metadata");
-  metadata.set("name", local_slice_name(service));
+  metadata.set("name", "skerry-local-" + service.name());
   metadata.set("namespace", service.namespace_());
   metadata.object("labels").set("kubernetes.io/service-name", service.name());
   root.set("addressType", "IPv4");
   kube::MutJson list = root.array("endpoints");
-  for (const LocalEndpoint* one : chosen) {
+  for (const Pod* one : chosen) {
     kube::MutJson endpoint = list.push_object();
     endpoint.array("addresses").push(one->address);
-    kube::MutJson conditions = endpoint.object("conditions");
-    conditions.set("ready", one->ready);
-    conditions.set("serving", one->ready);
-    endpoint.set("nodeName", node);
+    write(endpoint.object("conditions"), conditions_of(one->state, false, spec["publishNotReadyAddresses"].boolean()));
+    const kube::JsonDoc pod = one->object->parse();
+    if (const std::string_view host = pod.root()["spec"]["hostname"].str(); !one->stand_in && !host.empty() && pod.root()["spec"]["subdomain"].str() == service.name()) endpoint.set("hostname", host);
+    endpoint.set("nodeName", node_);
     kube::MutJson target = endpoint.object("targetRef");
     target.set("kind", "Pod");
-    target.set("namespace", one->pod->namespace_());
-    target.set("name", one->pod->name());
-    target.set("uid", one->pod->uid());
+    target.set("namespace", one->object->namespace_());
+    target.set("name", one->object->name());
+    target.set("uid", one->object->uid());
   }
-  // Stand-ins of one Service are made from pods of one template each; where those differ in a named port, the first one's counts.
-  const kube::JsonDoc first = chosen.front()->pod->parse();
+  // They are made from pods of one template mostly; where those differ in a named port, the first one's counts.
+  const kube::JsonDoc first = chosen.front()->object->parse();
   kube::MutJson ports = root.array("ports");
   for (const kube::Json port : spec["ports"].items()) {
     const std::int64_t number = target_of(port, first.root());

@@ -1,25 +1,82 @@
 // SPDX-License-Identifier: Apache-2.0
-// EndpointSlices as this node needs them while it holds pods and runs stand-ins that the API server does not know of (ADR 0036).
-// Pure: objects in, objects out; ServiceRules and Names take them like any other.
+// EndpointSlices as this node needs them: the API server's, corrected by what the node knows of its own pods, and slices of its own
+// for pods that the server's controller has not told of (ADR 0036). ServiceRules, Names and the loopback API take them like any other.
+//
+// While the server can be reached its word counts, but for pods that surely do not serve: those are left out at once. While it is away
+// nobody but this node can know which of its pods are ready. A pod on its way (after a boot: every one) stays as the server has it
+// until another of the slice is ready: a Service whose every endpoint is hidden refuses all connections, and so would its name be
+// denied, while a pod that is about to listen is worth a second attempt.
+//
+// A pure core: no I/O, no clock, no threads. Owner: agent::Agent, on its loop.
 #pragma once
+#include <cstdint>
+#include <map>
+#include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kube/object.h"
 
 namespace skerry::agent {
 
-// The slice with the endpoints at these addresses neither ready nor serving. The very same object if it has none of them.
-kube::ObjectPtr slice_without(const kube::ObjectPtr& slice, const std::set<std::string>& addresses);
+class LocalSlices {
+ public:
+  struct Pod {
+    // NotReady: it failed, and is to start again; Gone: it ended, or is held.
+    enum class State : std::uint8_t { OnItsWay, Ready, Leaving, NotReady, Gone };
+    kube::ObjectPtr object;
+    std::string address{};  // empty: it has none, or gave it back
+    State state = State::OnItsWay;
+    bool stand_in = false;  // the server does not know it
+    friend bool operator==(const Pod& a, const Pod& b) { return a.state == b.state && a.stand_in == b.stand_in && a.address == b.address && a.object->uid() == b.object->uid(); }
+  };
+  using Key = std::pair<std::string, std::string>;  // namespace, name
+  struct Change {
+    Key key;
+    kube::ObjectPtr slice;  // null: it is gone
+  };
 
-struct LocalEndpoint {
-  kube::ObjectPtr pod;
-  std::string address;
-  bool ready = false;
+  // `services`: all that are known now; must outlive this.
+  LocalSlices(std::string node, const kube::Objects& services) : node_(std::move(node)), services_(services) {}
+
+  // The server's word about a slice; answers what is to be shown of it.
+  kube::ObjectPtr put(const kube::ObjectPtr& slice);
+  void remove(const Key&);
+  void services_changed() { services_changed_ = true; }
+  // The node's pods as they are; answers the slices that are to be shown otherwise than before. Cheap while nothing has changed.
+  enum class Line : std::uint8_t { There, Away };
+  std::vector<Change> update(std::vector<Pod>, Line);
+
+  kube::ObjectPtr shown(const kube::ObjectPtr& slice) const;               // one of the server's
+  const std::map<Key, kube::ObjectPtr>& own() const { return own_; }       // "skerry-local-SERVICE"
+
+ private:
+  struct Known {
+    std::string address{};
+    std::optional<Pod::State> state{};  // nothing: as the server says
+    friend bool operator==(const Known&, const Known&) = default;
+  };
+  struct Slice {
+    kube::ObjectPtr servers, shown;
+    std::set<std::string> pods;  // of this node: uids and addresses
+  };
+  std::optional<Pod::State> state_of(std::string_view uid, std::string_view address) const;
+  kube::ObjectPtr corrected(const kube::ObjectPtr&) const;
+  bool publishes_not_ready(const kube::Object& slice) const;
+  kube::ObjectPtr own_slice(const kube::Object& service, const std::vector<const Pod*>&) const;
+  void update_own(std::vector<Change>&);
+
+  std::string node_;
+  const kube::Objects& services_;
+  std::map<Key, Slice> slices_;  // those with endpoints of this node
+  std::vector<Pod> pods_;
+  Line line_ = Line::There;
+  std::map<std::string, Known, std::less<>> known_;             // by uid
+  std::map<std::string, std::string, std::less<>> by_address_;  // uids
+  std::map<Key, kube::ObjectPtr> own_;
+  bool services_changed_ = false, slices_changed_ = false;  // at the server, since the last update()
 };
-std::string local_slice_name(const kube::Object& service);  // "skerry-local-NAME"
-// The slice of those pods that the Service selects; null: it selects none of them, or by no selector.
-kube::ObjectPtr local_slice(const kube::Object& service, const std::vector<LocalEndpoint>& pods, std::string_view node);
 
 }  // namespace skerry::agent

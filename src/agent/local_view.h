@@ -27,7 +27,6 @@ class LocalView {
   // The Node, its Lease, pods with their status as of now, their owners, Services, EndpointSlices, ConfigMaps, RuntimeClasses
   // and the last Events. No Secrets. Made at each call: about 0.1 ms a pod.
   virtual std::vector<kube::ObjectPtr> objects() const = 0;
-  virtual bool connected() const = 0;  // the API server is there
   // Done at the server, or, while it is away, durable here and begun. Upstream: the server's answer. Errors, each a sentence:
   // NotFound (no such Deployment owns a pod here), Denied, Conflict, Exhausted (no room for stand-ins), Unavailable (the disk).
   enum class Changed : std::uint8_t { Upstream, Here };

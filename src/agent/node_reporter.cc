@@ -11,13 +11,18 @@
 
 namespace skerry::agent {
 namespace {
-constexpr Duration kNodeFreshFor = 5s, kNodeAgain = std::chrono::hours(6);  // labels and taints change seldom, and bytes on the wire are few
+constexpr Duration kNodeAgain = std::chrono::hours(6);  // labels and taints change seldom, and bytes on the wire are few
 }  // namespace
 
 NodeReporter::NodeReporter(rt::Loop& loop, client::Client& api, Clock& clock, Random& random, const AgentOptions& options, Images images, Machine read)
     : api_(api), clock_(clock), random_(random), options_(options), images_(std::move(images)), read_(std::move(read)), status_(options),
       changed_(loop), registered_event_(loop), tasks_(loop) {
+  look_at_machine();
+}
+
+void NodeReporter::look_at_machine() {
   machine_ = read_();
+  machine_at_ = clock_.now();
 }
 
 void NodeReporter::start() {
@@ -52,14 +57,8 @@ void NodeReporter::heard(kube::ObjectPtr node) {
   if (on_node_) on_node_(node_);
 }
 
-void NodeReporter::want_node() {
-  if (!reachable_ || clock_.instant() - heard_at_ < kNodeFreshFor) return;
-  node_wanted_ = true;
-  touch();
-}
-
 kube::ObjectPtr NodeReporter::node() {
-  const auto ours = kube::JsonDoc::parse(status_.node(machine_, images_(), clock_.now()));
+  const auto ours = kube::JsonDoc::parse(status_.node(machine_, images_(), machine_at_));
   if (!ours) return node_;
   auto edit = node_ ? kube::JsonEdit::copy(node_->parse().root()) : kube::JsonEdit();
   if (!kube::strategic_merge(kube::find_kind("v1", "Node")->message(), edit.root(), ours->root())) return node_;
@@ -77,7 +76,7 @@ rt::Task<> NodeReporter::run_status() {
   Backoff backoff(500ms, 30s);
   for (;;) {
     changed_.reset();
-    machine_ = read_();
+    look_at_machine();
     Result<> done;
     bool asked = !registered_;
     if (!registered_) {
@@ -96,8 +95,7 @@ rt::Task<> NodeReporter::run_status() {
         done = Fail(std::move(patched).error());
       }
       changed_.set();
-    } else if (node_wanted_ || (node_ && clock_.instant() - heard_at_ >= kNodeAgain)) {
-      node_wanted_ = false;
+    } else if (node_ && clock_.instant() - heard_at_ >= kNodeAgain) {
       heard_at_ = clock_.instant();  // not again at once if it fails
       auto got = co_await api_.get(client::kNodes, "", options_.node_name);
       if (got) heard(std::move(*got));

@@ -39,13 +39,11 @@ class NodeReporter {
   const std::string& node_uid() const { return uid_; }
   bool reachable() const { return reachable_; }  // the last exchange with the API server was answered
   ApiStanding& standing() { return standing_; }
-  // The Node as the server had it last, with our status of now; and its Lease as it was renewed last, or null.
+  // The Node as the server had it last (asked for every few hours), with our status as of the last reading; and its Lease as it was renewed last, or null.
   kube::ObjectPtr node();
   kube::ObjectPtr lease() const;
   // From the checkpoint: what the server said of the Node (labels, taints, uid) before this start.
   void restore(kube::ObjectPtr node);
-  // Somebody looks at node(): get the server's word soon, if it is not of just now. Without that, every few hours.
-  void want_node();
   // Called with each answer about the Node. On the loop.
   void on_node(std::function<void(const kube::ObjectPtr&)> said) { on_node_ = std::move(said); }
 
@@ -54,6 +52,7 @@ class NodeReporter {
   rt::Task<> run_lease();
   rt::Task<> register_node();
   rt::Task<> renew();
+  void look_at_machine();
   void heard(kube::ObjectPtr node);
   void on_renewed();
   http::Headers digest_wish();
@@ -68,10 +67,10 @@ class NodeReporter {
   NodeStatus status_;
   ApiStanding standing_;
   MachineFacts machine_;
+  Time machine_at_{};  // when it was read
   std::string uid_, said_;
   kube::ObjectPtr node_;  // the server's last word
   Instant heard_at_{};
-  bool node_wanted_ = false;
   std::function<void(const kube::ObjectPtr&)> on_node_;
   Instant said_at_{}, machine_said_at_{}, renewed_at_{};
   Time renewed_time_{};

@@ -291,5 +291,36 @@ TEST_F(WriterTest, CountsARepeatedEvent) {
   EXPECT_TRUE(run_on(loop_, writer.stop()));
 }
 
+// What the node itself shows of its Events: also while nobody takes them, the newest first, each counted, so many and no more.
+TEST_F(WriterTest, KeepsTheLastEventsWhetherDeliveredOrNot) {
+  EventWriter writer(loop_, api_, clock_, random_, {.node = "edge-1", .recent_max = 2, .pause = 1ms});
+  const auto say = [&](std::string reason) { writer.post({.warning = true, .kind = "Pod", .object = kWeb, .field_path = "spec.containers{app}", .reason = std::move(reason), .message = "m"}); };
+  for (const char* reason : {"Pulled", "Started", "BackOff", "Started"}) say(reason);
+  const auto recent = writer.recent();
+  ASSERT_EQ(recent.size(), 2u) << "the oldest is gone";
+  const auto first = recent[0]->parse(), second = recent[1]->parse();
+  EXPECT_EQ(recent[0]->kind(), "Event");
+  EXPECT_EQ(first.root()["reason"].str(), "Started");
+  EXPECT_EQ(first.root()["count"].i64(), 2);
+  EXPECT_EQ(first.root()["type"].str(), "Warning");
+  EXPECT_EQ(first.root()["involvedObject"]["name"].str(), "web");
+  EXPECT_EQ(first.root()["involvedObject"]["fieldPath"].str(), "spec.containers{app}");
+  EXPECT_FALSE(recent[0]->uid().empty());
+  EXPECT_NE(recent[0]->name(), recent[1]->name());
+  EXPECT_EQ(second.root()["reason"].str(), "BackOff");
+}
+
+TEST_F(WriterTest, TellsTheServerNothingAboutWhatItDoesNotKnow) {
+  EventWriter writer(loop_, api_, clock_, random_, {.node = "edge-1", .local_uids = "stand-in-", .pause = 1ms});
+  writer.start();
+  writer.post({.warning = false, .kind = "Pod", .object = {"stand-in-7", "default", "web-standin"}, .field_path = "", .reason = "Started", .message = "m"});
+  writer.post({.warning = false, .kind = "Pod", .object = kWeb, .field_path = "", .reason = "Started", .message = "m"});
+  settle(2);
+  ASSERT_EQ(server_.asked.size(), 1u);
+  EXPECT_THAT(server_.asked[0], HasSubstr(R"("uid":"u-1")"));
+  EXPECT_EQ(writer.recent().size(), 2u) << "who asks this node hears of both";
+  EXPECT_TRUE(run_on(loop_, writer.stop()));
+}
+
 }  // namespace
 }  // namespace skerry::agent

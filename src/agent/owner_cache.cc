@@ -44,7 +44,8 @@ void OwnerCache::want(const Key& key, const std::string& uid, Instant due) {
     stored_(std::get<0>(key), std::get<1>(key), std::get<2>(key), nullptr);
   }
   owner.uid = uid;
-  owner.due = due;
+  owner.answered = false;
+  owner.due = owner.in_flight ? std::min(owner.due, due) : due;
 }
 
 void OwnerCache::put_pod(const kube::Object& pod, Came came) {
@@ -80,11 +81,19 @@ void OwnerCache::refresh(const std::string& uid) {
     if (owner.uid == uid) owner.due = clock_.instant();
 }
 
+void OwnerCache::changed(kube::ObjectPtr object) {
+  const auto known = owners_.find({object->kind(), object->namespace_(), object->name()});
+  if (known == owners_.end() || known->second.uid != object->uid()) return;
+  stored_(object->kind(), object->namespace_(), object->name(), object);
+  refresh(object->uid());
+  set_object(known->second, std::move(object));
+}
+
 void OwnerCache::forget_unused() {
   if (!some_unused_) return;
   // While a ReplicaSet is still being asked for, nobody knows which Deployment it needs: in a rollout that is the one that is there.
   for (const auto& [key, owner] : owners_)
-    if (owner.pods > 0 && !owner.object) return;
+    if (owner.pods > 0 && !owner.object && !owner.answered) return;
   some_unused_ = false;
   std::set<Key> used;
   for (const auto& [key, owner] : owners_) {
@@ -108,6 +117,7 @@ void OwnerCache::ask(Instant now) {
     if (in_flight_ >= options_.in_flight_max) return;
     if (owner.in_flight || owner.due > now) continue;
     owner.in_flight = true;
+    owner.due = Instant::max();  // what makes it due meanwhile counts after the answer
     ++in_flight_;
     tasks_.spawn("owner", fetch(key));
   }
@@ -122,29 +132,26 @@ rt::Task<> OwnerCache::fetch(Key key) {
   Owner& owner = it->second;
   owner.in_flight = false;
   const Instant now = clock_.instant();
-  owner.due = now + options_.again;
-  if (got && (*got)->uid() == owner.uid) {
+  const bool refused = !got && got.error().code == Errc::Denied, found = got && (*got)->uid() == owner.uid;
+  owner.due = std::min(owner.due, now + (found ? options_.fresh_for : refused ? options_.denied_for : options_.again));
+  owner.answered = got || refused || got.error().code == Errc::NotFound;
+  if (owner.answered) some_unused_ = true;
+  if (found) {
     denied_ = false;
-    owner.due = now + options_.fresh_for;
     if (!owner.object || owner.object->revision() != (*got)->revision()) {
       set_object(owner, std::move(*got));
       stored_(kind, ns, name, owner.object);
-      some_unused_ = true;
       if (!owner.above_uid.empty()) {  // it differs, so what controls it probably does too
         want(owner.above, owner.above_uid, now);
         owners_[owner.above].due = now;
       }
     }
-  } else if (got || got.error().code == Errc::NotFound) {  // it is gone; its pods will follow
+  } else if (refused) {
+    if (!denied_) LOG_INFO("owners of pods may not be read: this node shows and scales no Deployments", {"kind", kind}, {"name", name}, {"reason", got.error()});
+    denied_ = true;
+  } else if (owner.answered) {  // it is gone; its pods will follow
     if (owner.object) stored_(kind, ns, name, nullptr);
     owner.object = nullptr;
-    some_unused_ = true;
-  } else {
-    if (got.error().code == Errc::Denied && !denied_) {
-      denied_ = true;
-      LOG_INFO("owners of pods may not be read: this node shows and scales no Deployments", {"kind", kind}, {"name", name}, {"reason", got.error()});
-    }
-    if (got.error().code == Errc::Denied) owner.due = now + 20 * options_.again;
   }
   ask(now);
   co_return Result<>{};

@@ -22,7 +22,7 @@ class OwnerCache {
  public:
   struct Options {
     // Bytes on the wire are few: one that is known is got again when pods of it come or go, or its time has come.
-    Duration fresh_for = std::chrono::hours(6), again = 30s;  // after a failure
+    Duration fresh_for = std::chrono::hours(6), again = 30s, denied_for = 10min;  // again: after a failure
     Duration settle = 2s;                                     // pods come in bursts: their owners are asked once
     std::size_t in_flight_max = 2, owners_max = 2000;
   };
@@ -40,7 +40,8 @@ class OwnerCache {
   // Asks for what is due, unless the server is away; forgets what owns nothing any more.
   enum class Line : std::uint8_t { There, Away };
   void tick(Instant now, Line);
-  void refresh(const std::string& uid);  // of an owner: it was changed, from here
+  void refresh(const std::string& uid);  // of an owner: it is asked for again
+  void changed(kube::ObjectPtr);  // one was changed from here, and must look like this by now: it is asked for again all the same
 
   kube::ObjectPtr find(std::string_view kind, std::string_view ns, std::string_view name) const;  // null: not known
   std::vector<kube::ObjectPtr> all() const;
@@ -60,6 +61,7 @@ class OwnerCache {
     std::string above_uid{};
     Instant due{};
     bool in_flight = false;
+    bool answered = false;          // the server said that it is gone, or not to be read
   };
   static std::pair<Key, std::string> controller_of(const kube::Object&);
   static void set_object(Owner&, kube::ObjectPtr);

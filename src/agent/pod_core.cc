@@ -116,7 +116,8 @@ void PodCore::lay_down(Container& c, std::size_t i, Now now) {
 void PodCore::hold(std::string message, Now now) {
   if (held() || plan_.deleting) return;
   held_ = std::move(message);
-  hold_at_ = now.mono + std::min(options_->lame_duck, plan_.grace / 2);
+  const bool serves = std::ranges::any_of(containers_, [](const Container& c) { return c.stage == Stage::Serving; });
+  hold_at_ = serves ? now.mono + std::min(options_->lame_duck, plan_.grace / 2) : now.mono;
 }
 void PodCore::release() {
   held_.clear();
@@ -308,6 +309,12 @@ void PodCore::evict(std::string message, Now now) {
 
 bool PodCore::ready() const {
   return !plan_.deleting && held_.empty() && std::ranges::all_of(containers_, [](const Container& c) { return c.stage == Stage::Serving; });
+}
+bool PodCore::starting() const {
+  return !ended() && !held() && !plan_.refusal && std::ranges::all_of(containers_, [](const Container& c) {
+    const bool under_way = c.stage == Stage::Start || c.stage == Stage::Preparing || c.stage == Stage::Prepared || c.stage == Stage::Opening || c.stage == Stage::Putting;
+    return c.stage == Stage::Serving || (under_way && (c.waiting_reason.empty() || c.waiting_reason == "ContainerCreating"));
+  });
 }
 bool PodCore::ended() const {
   return vanished_ || plan_.deleting || plan_.finished || !evicted_.empty() ||

@@ -159,6 +159,7 @@ class PodCore {
   // The status as it is now, as a patch of the pod: what the API server is told, or would be.
   std::string status(Now) const;
   bool ready() const;
+  bool starting() const;  // on its way to being ready, and nothing of it has failed since
   bool ended() const;  // terminal, or on its way out
   bool released() const { return released_; }  // it gave its address back
   bool vanished() const { return vanished_; }  // the API server has it no more; also after a restart

@@ -180,6 +180,40 @@ TEST_F(PodCoreTest, AHeldPodIsDrainedAndStartsAgainWhenReleased) {
   expect_golden("held");
 }
 
+// Goal: after a start of the agent a pod that is held does not serve for a second first. Method: held before its listener is there.
+TEST_F(PodCoreTest, HeldBeforeItServesItNeverDoes) {
+  make(pod_json());
+  poll();
+  EXPECT_TRUE(core_->starting());
+  trace_.clear();
+  core_->hold("fewer were asked for", now());
+  EXPECT_FALSE(core_->starting());
+  note("held on its way");
+  poll();
+  core_->on_image_ready(0, std::make_shared<const PreparedImage>(PreparedImage{.image_id = "reg.example/app@sha256:abc", .key = "k1", .kind = sandbox::GuestKind::HttpHandler}), "image is on the node");
+  poll();
+  EXPECT_FALSE(core_->serving(0));
+  EXPECT_EQ(core_->deadline(), std::nullopt);
+  expect_golden("held_early");
+}
+
+// What a Service may wait for: a pod that is about to serve, not one that has failed.
+TEST_F(PodCoreTest, IsStartingUntilSomethingFails) {
+  make(pod_json());
+  EXPECT_TRUE(core_->starting());
+  serve();
+  EXPECT_TRUE(core_->starting());
+  core_->on_exited(0, {.code = 1}, now());
+  poll();
+  EXPECT_TRUE(core_->ready()) << "the first time again at once";
+  core_->on_exited(0, {.code = 1}, now());
+  poll();
+  EXPECT_FALSE(core_->starting()) << "CrashLoopBackOff";
+  clock_.advance(10s);
+  poll();
+  EXPECT_TRUE(core_->starting()) << "and on its way again";
+}
+
 TEST_F(PodCoreTest, ReleasedBeforeItStoppedItGoesOn) {
   make(pod_json());
   serve();

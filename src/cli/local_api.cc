@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/local_api.h"
 
+#include <algorithm>
 #include <format>
 #include <map>
 #include <set>
@@ -116,6 +117,7 @@ struct LocalApi::Mirror {
     friend auto operator<=>(const Key&, const Key&) = default;
   };
   std::map<Key, std::size_t> held;  // hash of the bytes that came
+  std::size_t refused = 0;          // in the last round
 };
 
 LocalApi::LocalApi(rt::Loop& loop, agent::LocalView& view, http::Handler& node_api, const Clock& clock, Random& random, Options options)
@@ -166,7 +168,9 @@ rt::Task<> LocalApi::run() {
 rt::Task<> LocalApi::build() {
   auto mirror = std::make_unique<Mirror>(node_api_);
   CO_TRY(auto database, sql::Database::open(":memory:", {.integrity_check = sql::IntegrityCheck::None}, store::Store::migrations()));
-  CO_TRY(mirror->store, store::Store::open(loop_, clock_, std::move(database), {.resources = apiserver::ApiServer::store_resources()}));
+  auto resources = apiserver::ApiServer::store_resources();
+  for (auto& resource : resources) resource.objects_max = std::min(resource.objects_max, options_.objects_max);
+  CO_TRY(mirror->store, store::Store::open(loop_, clock_, std::move(database), {.resources = std::move(resources)}));
   mirror->api.emplace(*mirror->store, clock_, random_,
                       apiserver::Options{.node_transport = [logs = &mirror->logs](std::string_view) { return logs; }, .watches_max = options_.watches_max});
   mirror_ = std::move(mirror);
@@ -174,14 +178,16 @@ rt::Task<> LocalApi::build() {
 }
 
 rt::Task<> LocalApi::drop() {
-  if (!mirror_) co_return Result<>{};
-  auto mirror = std::move(mirror_);
-  auto stopped = co_await mirror->store->stop();
-  mirror->api.reset();
+  if (mirror_) leaving_ = std::move(mirror_);
+  if (!leaving_) co_return Result<>{};
+  auto stopped = co_await leaving_->store->stop();
+  leaving_->api.reset();
+  leaving_.reset();
   co_return stopped;
 }
 
-// What the agent holds now, into the mirror: only what differs is written, so that watches tell what has changed.
+// What the agent holds now, into the mirror: only what differs is written, so that watches tell what has changed. What it does not
+// take is left out, or stays as it was, and the rest is shown.
 rt::Task<> LocalApi::refresh() {
   Mirror& m = *mirror_;
   auto objects = view_.objects();
@@ -191,6 +197,8 @@ rt::Task<> LocalApi::refresh() {
   for (const std::string& name : namespaces)
     if (auto made = kube::Object::from_json(json_of_namespace(name))) objects.push_back(std::move(*made));
   std::set<Mirror::Key> present;
+  std::size_t refused = 0;
+  Result<> first;
   for (const auto& object : objects) {
     const kube::Text text = object->json();
     const auto doc = kube::JsonDoc::parse(*text);
@@ -202,12 +210,13 @@ rt::Task<> LocalApi::refresh() {
     const auto known = m.held.find(key);
     const bool same = known != m.held.end() && known->second == hash;
     if (!same) {
-      CO_TRY_OK(co_await m.store->write(*id, key.namespace_, key.name, [&](const kube::ObjectPtr&, kube::Revision next) -> Result<store::Outcome> {
+      auto written = co_await m.store->write(*id, key.namespace_, key.name, [&](const kube::ObjectPtr&, kube::Revision next) -> Result<store::Outcome> {
         JsonEdit edit = JsonEdit::copy(doc->root());
         edit.root().object("metadata").set("resourceVersion", std::to_string(next.value()));
         return store::Put{kube::canonical(*type, edit.root())};
-      }));
-      m.held[key] = hash;
+      });
+      if (written) m.held[key] = hash;
+      else if (++refused == 1) first = Fail({written.error().code, std::format("{} {}/{}: {}", object->kind(), key.namespace_, key.name, written.error().what)});
     }
     present.insert(std::move(key));
   }
@@ -225,6 +234,9 @@ rt::Task<> LocalApi::refresh() {
                                       }));
     it = m.held.erase(it);
   }
+  if (m.held.empty() && refused > 0) co_return first;
+  if (refused > 0 && refused != m.refused) LOG_WARN("not everything is shown on this node's loopback", {"objects left out", refused}, {"first", first.error()});
+  m.refused = refused;
   co_return Result<>{};
 }
 
@@ -307,7 +319,7 @@ rt::Task<http::Response> LocalApi::write(http::Request request, http::Target tar
   stale_ = true;
   if (!changed) co_return respond(kube::status_of(changed.error()));
   if (*changed == agent::LocalView::Changed::Here)
-    tried.headers.add("Warning", "299 - \"the control plane cannot be reached: this node does it by itself, and tells the control plane on return; if the Deployment was changed there meanwhile, that holds instead\"");
+    tried.headers.add("Warning", "299 - \"the control plane has not taken it yet: this node does it by itself, and tells the control plane as soon as it answers; if the Deployment was changed there meanwhile, that holds instead\"");
   co_return std::move(tried);
 }
 

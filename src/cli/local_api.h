@@ -28,6 +28,7 @@ class LocalApi final : public http::Handler {
     Duration fresh_for = 200ms;        // how old an answer may be
     Duration watch_period = 1s;        // how often the mirror is brought up to date while somebody watches
     std::size_t watches_max = 64;
+    std::size_t objects_max = 50'000;  // of a kind; those beyond are not shown, and the log says so
   };
   // `node_api` answers for logs. All must outlive this; the clock also measures idleness.
   LocalApi(rt::Loop&, agent::LocalView&, http::Handler& node_api, const Clock&, Random&, Options);
@@ -55,7 +56,7 @@ class LocalApi final : public http::Handler {
   const Clock& clock_;
   Random& random_;
   Options options_;
-  std::unique_ptr<Mirror> mirror_;
+  std::unique_ptr<Mirror> mirror_, leaving_;  // leaving_: its store is being stopped; stop() finishes what was cancelled
   std::uint64_t asked_ = 0, done_ = 0;  // rounds of bringing the mirror up to date
   Result<> outcome_;                    // of the last round
   Instant fresh_at_{}, used_at_{};

@@ -26,7 +26,6 @@ class FakeView final : public agent::LocalView {
     ++asked;
     return held;
   }
-  bool connected() const override { return false; }
   rt::Task<Changed> change(agent::LocalChange c) override {
     changes.push_back(std::format("{}/{} {} {}={}", c.namespace_, c.name, c.uid, c.field == agent::LocalChange::Field::Replicas ? "replicas" : "restartedAt", c.value));
     if (refuse) co_return Fail({Errc::Exhausted, "no room for stand-ins"});
@@ -141,6 +140,37 @@ TEST_F(LocalApiTest, AWatchTellsWhatChanges) {
   EXPECT_EQ(get(pods_).code, 200) << "and comes again";
 }
 
+// Goal: an object that the mirror does not take costs the others nothing. Method: room for one of a kind.
+TEST_F(LocalApiTest, WhatItCannotShowIsLeftOutAndTheRestIsShown) {
+  EXPECT_TRUE(run_on(loop_, api_.stop()));
+  LocalApi small(loop_, view_, logs_, clock_, random_, {.node = "edge-1", .objects_max = 1});
+  small.start();
+  const auto names = [&] {
+    http::Request request{.method = "GET", .target = pods_, .body = ""};
+    request.peer = {.certificate_common_name = "skerry-local-admin", .certificate_organizations = {"system:masters"}};
+    const auto doc = kube::JsonDoc::parse(run_on(loop_, small.handle(std::move(request))).value().text()).value();
+    std::string out;
+    for (const kube::Json pod : doc.root()["items"].items()) out += std::format("{} ", pod["metadata"]["name"].str());
+    return out;
+  };
+  put(R"({"apiVersion":"v1","kind":"Pod","metadata":{"name":"web-2","namespace":"shop","uid":"u-2"},"spec":{"nodeName":"edge-1","containers":[{"name":"app","image":"i"}]}})");
+  EXPECT_EQ(names(), "web-1 ");
+  clock_.advance(2s);
+  view_.held.erase(view_.held.begin());
+  EXPECT_EQ(names(), "") << "its room is free by now";
+  clock_.advance(2s);
+  EXPECT_EQ(names(), "web-2 ");
+  EXPECT_TRUE(run_on(loop_, small.stop()));
+}
+
+// Goal: a stop in the midst of a mirror's end is a stop. Method: it goes for want of questions, and is not waited for.
+TEST_F(LocalApiTest, IsStoppedWhileTheMirrorGoes) {
+  EXPECT_EQ(get(pods_).code, 200);
+  clock_.advance(1h);
+  while (api_.has_mirror()) loop_.context().run_one_for(std::chrono::milliseconds(50));
+  EXPECT_TRUE(run_on(loop_, api_.stop()));
+}
+
 TEST_F(LocalApiTest, SecretsAndAllOtherWritesAreRefusedWithASentence) {
   for (const char* target : {"/api/v1/secrets", "/api/v1/namespaces/shop/secrets", "/api/v1/namespaces/shop/secrets/x"}) {
     const auto reply = get(target);
@@ -169,7 +199,7 @@ TEST_F(LocalApiTest, ScaleAndRestartGoToTheAgentWhateverTheirForm) {
   auto reply = send("PATCH", deployment_ + "/scale", R"({"spec":{"replicas":4}})");
   EXPECT_EQ(reply.code, 200) << reply.body;
   EXPECT_EQ(reply.at("spec.replicas"), "4");
-  EXPECT_THAT(reply.warning, HasSubstr("control plane cannot be reached"));
+  EXPECT_THAT(reply.warning, HasSubstr("control plane has not taken it yet"));
   view_.outcome = agent::LocalView::Changed::Upstream;
   reply = send("PUT", deployment_ + "/scale", R"({"kind":"Scale","apiVersion":"autoscaling/v1","metadata":{"name":"web","namespace":"shop"},"spec":{"replicas":5}})", "application/json");
   EXPECT_EQ(reply.code, 200) << reply.body;

@@ -28,19 +28,19 @@ class AgentLocal : public AgentNode {
     ASSERT_TRUE(until([&] { return is_ready("web-1-a") && is_ready("web-1-b"); }));
     ASSERT_TRUE(until([&] { return shown("Deployment", "web") != nullptr; })) << "its owners were not got";
   }
-  void start() {
+  void start(std::function<MachineFacts()> machine = nullptr) {
     start_agent([](AgentOptions& o) {
-      o.slow_write_period = 50ms;
+      o.slow_write_period = o.relief_period = 50ms;
       o.lease_period = 1s;
-    });
+    }, std::move(machine));
   }
   static std::string owner(std::string_view kind, std::string_view name, std::string_view uid) {
     return std::format(R"("ownerReferences":[{{"apiVersion":"apps/v1","kind":"{}","name":"{}","uid":"{}","controller":true}}])", kind, name, uid);
   }
-  void make_pod(const std::string& name) {
+  void make_pod(const std::string& name, std::string_view annotations = "") {
     must(run_on(loop_, admin_->create(client::kPods, "default", std::format(
-        R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{}","namespace":"default","labels":{{"app":"web"}},{}}},"spec":{{"nodeName":"edge-1","containers":[{{"name":"app","image":"{}","resources":{{"requests":{{"cpu":"100m","memory":"128Mi"}}}}}}]}}}})",
-        name, owner("ReplicaSet", "web-1", set_), kImage))));
+        R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{}","namespace":"default","labels":{{"app":"web"}},"annotations":{{{}}},{}}},"spec":{{"nodeName":"edge-1","containers":[{{"name":"app","image":"{}","resources":{{"requests":{{"cpu":"100m","memory":"128Mi"}}}}}}]}}}})",
+        name, annotations, owner("ReplicaSet", "web-1", set_), kImage))));
   }
   kube::ObjectPtr shown(std::string_view kind, std::string_view name) {
     for (const auto& object : agent_->local_view().objects())
@@ -67,7 +67,7 @@ class AgentLocal : public AgentNode {
   Result<LocalView::Changed> scale(int n) { return change(LocalChange::Field::Replicas, std::to_string(n)); }
   void cut() {
     line_->cut = true;
-    ASSERT_TRUE(until([&] { return !agent_->local_view().connected(); }));
+    ASSERT_TRUE(until([&] { return !agent_->summary().connected; }));
   }
   std::string replicas() {
     const auto doc = get(client::kDeployments, "default", "web")->parse();
@@ -94,6 +94,84 @@ TEST_F(AgentLocal, ShowsWhatItKnowsWhileItIsAlone) {
     EXPECT_NE(object->kind(), "Secret");
   }
   EXPECT_TRUE(started);
+}
+
+// Goal: who looks at the node costs no bytes on the wire, and what has not changed looks so. Method: a look every tenth of a second for three and a half.
+TEST_F(AgentLocal, ShowingAsksTheServerNothing) {
+  EXPECT_FALSE(until([] { return false; }, 2500ms));  // the owners' second reading
+  line_->requests.clear();
+  std::set<std::string> nodes;
+  for (int i = 0; i < 35; ++i) {
+    nodes.insert(*shown("Node", "edge-1")->json());
+    EXPECT_FALSE(until([] { return false; }, 100ms));
+  }
+  EXPECT_THAT(line_->requests, Not(Contains(HasSubstr("GET"))));
+  EXPECT_LE(nodes.size(), 2u) << "the machine is read every ten seconds, and shown as it was then";
+}
+
+// Goal: while the node is alone a pod that crashes again and again is in back-off as ever, and costs the Service nothing; back on its
+// feet it is offered again. Method: two pods, a real Service; the sandbox of one dies twice; connections go on all the while.
+TEST_F(AgentLocal, APodInBackOffIsLeftOutOfItsServiceWhileItIsAlone) {
+  NEEDS(fs::exists("/usr/sbin/nft"), "nft is not installed");
+  stop_agent(OnStop::StopPods);
+  rt::BlockingPool nft({.name = "nft"});
+  net::ServiceProxy proxy(loop_, nft, {.rules = {.node = "edge-1", .pods = pods_.pods, .services = pods_.services}});
+  proxy.start();
+  services_ = &proxy;
+  start();
+  ASSERT_TRUE(until([&] { return ready() == 2; }));
+  const std::string a = field("web-1-a", "status.podIP"), b = field("web-1-b", "status.podIP");
+  const std::string ip = must(run_on(loop_, admin_->create(client::kServices, "default", R"({"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"default"},
+    "spec":{"selector":{"app":"web"},"ports":[{"name":"http","port":80,"targetPort":8080}]}})")))->parse().root()["spec"]["clusterIP"].dump();
+  const std::string service = ip.substr(1, ip.size() - 2);
+  const auto endpoint = [&](const std::string& pod, const std::string& address) {
+    return std::format(R"({{"addresses":["{}"],"conditions":{{"ready":true,"serving":true,"terminating":false}},"nodeName":"edge-1","targetRef":{{"kind":"Pod","name":"{}","namespace":"default","uid":"{}"}}}})",
+                       address, pod, field(pod, "metadata.uid"));
+  };
+  must(run_on(loop_, admin_->create(client::kEndpointSlices, "default", std::format(
+      R"({{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","metadata":{{"name":"web-x","namespace":"default","labels":{{"kubernetes.io/service-name":"web"}}}},)"
+      R"("addressType":"IPv4","ports":[{{"name":"http","port":8080,"protocol":"TCP"}}],"endpoints":[{},{}]}})", endpoint("web-1-a", a), endpoint("web-1-b", b)))));
+  ASSERT_TRUE(until([&] { return call(service, "/", 80).contains("200 OK"); }));
+  const auto leads_to = [&] {
+    std::set<std::string> out;
+    for (const auto& route : proxy.rules().routes())
+      for (const auto& [address, port] : route.pods) out.insert(address.str());
+    return out;
+  };
+  const auto shown_ready = [&](const std::string& address) {
+    const auto doc = shown("EndpointSlice", "web-x")->parse();
+    for (const kube::Json one : doc.root()["endpoints"].items())
+      if (one["addresses"][std::size_t{0}].str() == address) return one["conditions"]["ready"].boolean();
+    return false;
+  };
+  cut();
+  for (const char* count : {"1", "2"}) {
+    ASSERT_TRUE(until([&] { return call(a).contains("200 OK"); }));
+    EXPECT_FALSE(until([] { return false; }, 1100ms));
+    ASSERT_TRUE(kill_sandboxes());
+    if (*count == '1') {
+      ASSERT_TRUE(until([&] { return restarts("web-1-a") == count; }));
+    } else {
+      ASSERT_TRUE(until([&] { return shown_field("Pod", "web-1-a", "status.containerStatuses").contains("CrashLoopBackOff"); })) << shown_field("Pod", "web-1-a", "status");
+    }
+  }
+  ASSERT_TRUE(until([&] { return leads_to() == std::set{b}; }));
+  EXPECT_FALSE(until([] { return false; }, 300ms));  // the kernel's rules
+  for (int i = 0; i < 12; ++i) EXPECT_THAT(call(service, "/", 80), HasSubstr("200 OK"));
+  EXPECT_FALSE(shown_ready(a));
+  EXPECT_TRUE(shown_ready(b));
+  bool said = false;
+  for (const auto& object : agent_->local_view().objects())
+    said = said || (object->kind() == "Event" && object->parse().root()["reason"].str() == "BackOff" && object->parse().root()["involvedObject"]["name"].str() == "web-1-a");
+  EXPECT_TRUE(said);
+  ASSERT_TRUE(until([&] { return restarts("web-1-a") == "2" && shown_ready(a); })) << "ten seconds later it starts again";
+  EXPECT_THAT(call(a), HasSubstr("200 OK"));
+  EXPECT_THAT(field("web-1-a", "status.containerStatuses"), HasSubstr("\"restartCount\":0")) << "the server knows nothing of it yet";
+  line_->cut = false;
+  ASSERT_TRUE(until([&] { return field("web-1-a", "status.containerStatuses").contains("\"restartCount\":2"); }));
+  stop_agent(OnStop::StopPods);
+  services_ = nullptr;
+  EXPECT_TRUE(run_on(loop_, proxy.stop()));
 }
 
 TEST_F(AgentLocal, PassesAChangeOnWhileTheLineIsThere) {
@@ -129,6 +207,39 @@ TEST_F(AgentLocal, StandInsServeOutliveARebootAndGoWhenTheServersPodsAreThere) {
   make_pod("web-1-d");
   ASSERT_TRUE(until([&] { return pods(true).empty(); }));
   EXPECT_EQ(pods(false).size(), 4u);
+}
+
+// Goal: a stand-in that the node ends for want of memory is removed, and made again when there may be memory again, not at once.
+// Method: readings of a machine that stalls until it is gone; it is the only pod awake, and may not be idle.
+TEST_F(AgentLocal, AnEvictedStandInIsRemovedAndMadeAgainLater) {
+  stop_agent(OnStop::StopPods);
+  bool short_of_memory = false;
+  start([&] {
+    MachineFacts facts = read_machine("/");
+    facts.memory_bytes = 8LL << 30;
+    facts.memory_available_bytes = short_of_memory ? 600LL << 20 : 4LL << 30;
+    facts.memory_pressure_10s = short_of_memory ? 60 : 0;
+    return facts;
+  });
+  EXPECT_FALSE(until([] { return false; }, 1100ms));  // the youngest, by whole seconds, is the one that is copied
+  make_pod("web-1-c", R"("skerry.dev/idle-after":"never")");
+  ASSERT_TRUE(until([&] { return ready() == 3 && shown_field("Deployment", "web", "metadata.name") == "web"; }));
+  ASSERT_TRUE(until([&] { return is_ready("web-1-c"); }));
+  EXPECT_FALSE(until([] { return false; }, 2500ms));
+  cut();
+  ASSERT_EQ(scale(3).value(), LocalView::Changed::Here);
+  ASSERT_TRUE(until([&] { return ready() == 4; }));
+  const std::string first = pods(true).at(0);
+  EXPECT_THAT(call(shown_field("Pod", first, "status.podIP")), HasSubstr("200 OK"));
+  ASSERT_TRUE(until([&] { return agent_->summary().awake == 1; }));
+  short_of_memory = true;
+  ASSERT_TRUE(until([&] { return metric("skerry_agent_evictions_total") == "1"; }));
+  short_of_memory = false;
+  ASSERT_TRUE(until([&] { return pods(true).empty(); }));
+  EXPECT_FALSE(until([&] { return !pods(true).empty(); }, 3s)) << "not at once";
+  ASSERT_TRUE(until([&] { return ready() == 4; }));
+  EXPECT_THAT(pods(true), Not(Contains(first)));
+  EXPECT_EQ(pods(true).size(), 1u);
 }
 
 TEST_F(AgentLocal, HeldPodsStartAgainWhenTheServerHasAnotherNumber) {
