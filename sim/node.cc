@@ -79,39 +79,40 @@ bool SimNode::restore() {
     return false;
   }
   checkpoint_.emplace(std::move(*opened));
+  std::vector<kube::ObjectPtr> services, slices;
   for (const kube::ObjectPtr& object : loaded->objects) {
-    if (object->kind() == "Service") restored_services_.push_back(object);
-    else if (object->kind() == "EndpointSlice") restored_slices_.push_back(object);
+    if (object->kind() == "Service") services.push_back(object);
+    else if (object->kind() == "EndpointSlice") slices.push_back(object);
     else if (object->kind() != "Pod") references_.restore(object);
   }
-  for (const auto& service : restored_services_) {
+  for (const auto& service : services) {
     names_.put_service(*service);
     rules_.put_service(*service);
   }
-  for (const auto& slice : restored_slices_) {
+  for (const auto& slice : slices) {
     names_.put_slice(*slice);
     rules_.put_slice(*slice);
   }
-  if (!restored_services_.empty()) names_.set_complete();
+  if (!services.empty()) names_.set_complete();
   apply_rules();
   auto restored = table_.restore(*loaded, now());
   for (const std::string& problem : restored.problems) deps_.world.violation("durability", "not restored: " + problem);
   for (const std::string& lost : loaded->lost) deps_.world.violation("durability", "lost: " + lost);
   carry_out(table_.take_effects());
-  resume(*loaded, std::move(restored));
+  resume(*loaded, std::move(restored), std::move(services), std::move(slices));
   hooks_.restored(table_, !checkpoint_->restored().empty(), watch(Resource::Pods).core.revision().value() != 0);
   return true;
 }
 
-void SimNode::resume(const agent::Checkpoint::Loaded& loaded, agent::PodTable::Restored restored) {
+void SimNode::resume(const agent::Checkpoint::Loaded& loaded, agent::PodTable::Restored restored, std::vector<kube::ObjectPtr> services, std::vector<kube::ObjectPtr> slices) {
   journal_.start(loaded, restored.problems.empty());
   const auto from = [&](Resource r, std::vector<kube::ObjectPtr> objects, bool whole) {
     const auto revision = whole ? journal_.resume(loaded, std::string(resource_name(r))) : std::nullopt;
     if (options_.canary != Canary::ListsAreBelieved || revision) watch(r).core.restore(std::move(objects), revision.value_or(kube::Revision{}));
   };
   from(Resource::Pods, std::move(restored.objects), restored.problems.empty());
-  from(Resource::Services, restored_services_, true);
-  from(Resource::Slices, restored_slices_, true);
+  from(Resource::Services, std::move(services), true);
+  from(Resource::Slices, std::move(slices), true);
 }
 
 void SimNode::meet_keeper() {
@@ -292,12 +293,7 @@ void SimNode::reconcile() {
     journal_.on_asked();
     table_.on_listed([this](std::string_view ns, std::string_view name) { return cached(Resource::Pods, {std::string(ns), std::string(name)}); });
   }
-  if (!reconciled_ || !watch(Resource::Services).synced || !watch(Resource::Slices).synced) return;
-  for (const auto& service : std::exchange(restored_services_, {}))
-    if (!cached(Resource::Services, {service->namespace_(), service->name()})) on_service(service, nullptr);
-  for (const auto& slice : std::exchange(restored_slices_, {}))
-    if (!cached(Resource::Slices, {slice->namespace_(), slice->name()})) on_slice(slice, nullptr);
-  names_.set_complete();
+  if (reconciled_ && watch(Resource::Services).synced && watch(Resource::Slices).synced) names_.set_complete();
 }
 
 void SimNode::on_pod(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {

@@ -98,7 +98,7 @@ class SimNode {
 
   // start
   bool restore();
-  void resume(const agent::Checkpoint::Loaded&, agent::PodTable::Restored);
+  void resume(const agent::Checkpoint::Loaded&, agent::PodTable::Restored, std::vector<kube::ObjectPtr> services, std::vector<kube::ObjectPtr> slices);
   void meet_keeper();
   void run();
   void connect_keeper();
@@ -152,7 +152,6 @@ class SimNode {
   net::ServiceRules rules_;
   net::Names names_;
   std::array<std::unique_ptr<Watch>, 3> watches_;
-  std::vector<kube::ObjectPtr> restored_services_, restored_slices_;
   std::vector<std::uint64_t> strangers_;
   // What ContainerRuntime is to the agent: what is held of each container, by keeper id.
   struct Container {

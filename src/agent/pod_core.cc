@@ -117,7 +117,7 @@ void PodCore::hold(std::string message, Now now) {
   if (held() || plan_.deleting) return;
   held_ = std::move(message);
   const bool serves = std::ranges::any_of(containers_, [](const Container& c) { return c.stage == Stage::Serving; });
-  hold_at_ = serves ? now.mono + std::min(options_->lame_duck, plan_.grace / 2) : now.mono;
+  hold_at_ = serves ? now.mono + std::min(options_->hold_after, plan_.grace / 2) : now.mono;
 }
 void PodCore::release() {
   held_.clear();

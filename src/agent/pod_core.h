@@ -90,8 +90,9 @@ class PodCore {
     Duration backoff_first = 10s, backoff_max = 300s;
     Duration backoff_forgotten_after = 600s;  // a container that ran so long starts with a clean slate
     // A deleted pod goes on serving until no Service names it (on_unrouted), and the moment that connections take which
-    // are on their way; at most so long, and at most half its grace.
-    Duration lame_duck = 1s, on_their_way = 100ms;
+    // are on their way; at most so long, and at most half its grace: a machine that is busy makes its rules late.
+    Duration lame_duck = 5s, on_their_way = 100ms;
+    Duration hold_after = 1s;                 // the same of a pod that is held
     Duration stop_slack = 5s;                 // beyond the grace, until a silent keeper is overruled
     std::string node_name = {}, host_ip = {};
   };

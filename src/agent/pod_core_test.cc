@@ -92,7 +92,7 @@ class PodCoreTest : public ::testing::Test {
     return at == std::string::npos ? "" : trace_.substr(at + 9, trace_.find('\n', at) - at - 9);
   }
 
-  PodCore::Options options_{.node_name = "edge-1", .host_ip = "192.0.2.1"};
+  PodCore::Options options_{.lame_duck = 1s, .node_name = "edge-1", .host_ip = "192.0.2.1"};
   ManualClock clock_{Time{} + std::chrono::seconds(1'790'000'000)};
   FakeReferences references_;
   std::optional<PodCore> core_;
