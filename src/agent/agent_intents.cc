@@ -228,7 +228,7 @@ void Agent::State::update_local_endpoints() {
 // --- to the server ----------------------------------------------------------------------------------------------------------
 
 // Reads the Deployment, compares, and patches with the revision that was read. Without `before`: whatever the field says now.
-rt::Task<Agent::State::Sent> Agent::State::send_upstream(LocalChange c, std::optional<std::string> before) {
+rt::Task<Agent::State::Sent> Agent::State::send_upstream(LocalChange c, std::optional<std::set<std::string>> from) {
   const auto judged = [](const Error& e) {
     const bool refused = e.code == Errc::Denied || e.code == Errc::Invalid || e.code == Errc::Unsupported;
     return Sent{e.code == Errc::NotFound ? Verdict::Gone : refused ? Verdict::Refused : Verdict::Unanswered, e.what};
@@ -239,7 +239,7 @@ rt::Task<Agent::State::Sent> Agent::State::send_upstream(LocalChange c, std::opt
     if ((*got)->uid() != c.uid) co_return Sent{Verdict::Gone, "another Deployment has its name"};
     const std::string there = value_of(**got, c.field);
     if (there == c.value) co_return Sent{Verdict::Held, {}};
-    if (before && there != *before) co_return Sent{Verdict::Lost, there};
+    if (from && !from->contains(there)) co_return Sent{Verdict::Lost, there};
     kube::JsonEdit patch;
     patch.root().object("metadata").set("resourceVersion", std::to_string((*got)->revision().value()));
     set_value(patch.root(), c);
@@ -254,7 +254,9 @@ rt::Task<> Agent::State::replay(Intent intent) {
   // Which pods are not ready is told first: a server that deletes some chooses by that.
   for (Duration waited{0}; status.waiting() > 0 && waited < kStatusPatience; waited += kStatusStep) CO_TRY_OK(co_await rt::sleep_for(kStatusStep));
   LOG_INFO("a change that was made at this node is told to the API server", {"deployment", intent.change.name}, {"from", intent.before}, {"to", intent.change.value});
-  CO_TRY(auto sent, co_await send_upstream(intent.change, intent.before));
+  auto from = intent.sent;
+  from.insert(intent.before);
+  CO_TRY(auto sent, co_await send_upstream(intent.change, std::move(from)));
   if (sent.verdict == Verdict::Unanswered) LOG_INFO("not answered: told again later", {"deployment", intent.change.name}, {"reason", sent.text});
   // A change that is being written now was planned on what the intents are: the verdict comes after it.
   while (changing) {
@@ -287,6 +289,7 @@ rt::Task<LocalView::Changed> Agent::State::change(LocalChange c) {
   if (!deployment || deployment->uid() != c.uid || owners.pods_of(*deployment).empty())
     co_return Fail({Errc::NotFound, owners.denied() ? std::format("this node may not read which Deployments own its pods: apply deploy/kubernetes/local-api-policy.yaml, then local-api-rbac.yaml, at the control plane, or change {} there", c.name)
                                                     : std::format("no pod of Deployment {}/{} is on this node: change it at the control plane", c.namespace_, c.name)});
+  std::set<std::string> passed_on;  // perhaps
   // What waits still comes first: then the new value joins it, and is told with it.
   if (reporter.reachable() && intents.waiting(c.uid, c.field) == nullptr) {
     CO_TRY(const Sent sent, co_await send_upstream(c, std::nullopt));
@@ -301,13 +304,15 @@ rt::Task<LocalView::Changed> Agent::State::change(LocalChange c) {
     if (sent.verdict == Verdict::Refused)
       co_return Fail({Errc::Denied, std::format("the control plane does not let this node change it: {}; deploy/kubernetes/local-api-policy.yaml and local-api-rbac.yaml allow it, or change it there", sent.text)});
     LOG_INFO("the line broke while a change was passed on: it is done here", {"deployment", c.name}, {"reason", sent.text});
+    passed_on.insert(c.value);
   }
-  co_return co_await change_here(std::move(c), deployment);
+  co_return co_await change_here(std::move(c), deployment, std::move(passed_on));
 }
 
-rt::Task<LocalView::Changed> Agent::State::change_here(LocalChange c, kube::ObjectPtr deployment) {
+rt::Task<LocalView::Changed> Agent::State::change_here(LocalChange c, kube::ObjectPtr deployment, std::set<std::string> sent) {
   const auto pods = intent_pods_of(*deployment);
   CO_TRY(auto intent, intents.plan(c, value_of(*deployment, c.field), pods, deps.clock.now()));
+  intent.sent.merge(sent);
   CO_TRY_OK(check_room(*deployment, IntentsCore::room_needed(intent, pods)));
   auto batch = std::make_shared<std::vector<Change>>();
   if (intents.drops(intent)) batch->push_back(change::RemoveIntent{intent.id});

@@ -126,9 +126,10 @@ struct Agent::State final : public NodeView, public LocalView {
     IntentsCore::Verdict verdict;
     std::string text;
   };
-  rt::Task<Sent> send_upstream(LocalChange, std::optional<std::string> before);
+  // `from`: what the server may have; nothing: whatever it has is replaced.
+  rt::Task<Sent> send_upstream(LocalChange, std::optional<std::set<std::string>> from);
   rt::Task<> replay(Intent);
-  rt::Task<Changed> change_here(LocalChange, kube::ObjectPtr deployment);
+  rt::Task<Changed> change_here(LocalChange, kube::ObjectPtr deployment, std::set<std::string> sent);
   Result<> check_room(const kube::Object& deployment, std::int64_t stand_ins) const;
   const PodEntry* sibling_of(const kube::Object& deployment) const;
   IntentsCore::Pods intent_pods() const;

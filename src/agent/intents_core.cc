@@ -61,7 +61,7 @@ std::string describe(const Act& a) {
                         [](const act::Save& x) {
                           return std::format("save {} {} {}→{}{}{}{}", x.intent.id, title(x.intent.change), x.intent.before, x.intent.change.value,
                                              x.intent.stage == Stage::Settling ? " settling" : "", x.intent.held.empty() ? "" : std::format(" held {}", x.intent.held.size()),
-                                             x.intent.todo.empty() ? "" : std::format(" todo {}", x.intent.todo.size()));
+                                             (x.intent.sent.empty() ? std::string() : std::format(" sent {}", x.intent.sent.size())) + (x.intent.todo.empty() ? std::string() : std::format(" todo {}", x.intent.todo.size())));
                         },
                         [](const act::Remove& x) { return std::format("remove {}", x.id); },
                         [](const act::Hold& x) { return "hold " + x.uid; },
@@ -85,6 +85,7 @@ std::string Intent::save() const {
   root.set("name", change.name);
   root.set("uid", change.uid);
   root.set("before", before);
+  put_all(root.array("sent"), sent);
   root.set("value", change.value);
   root.set("made", to_rfc3339(made));
   root.set("stage", stage == Stage::Waiting ? "waiting" : "settling");
@@ -106,6 +107,7 @@ Result<Intent> Intent::restore(IntentId id, std::string_view json) {
   out.made = from_rfc3339(j["made"].str()).value_or(Time{});
   out.stage = j["stage"].str() == "settling" ? Stage::Settling : Stage::Waiting;
   out.stand_ins = std::max<std::int64_t>(j["standIns"].i64(), 0);
+  get_all(j["sent"], out.sent);
   get_all(j["held"], out.held);
   get_all(j["known"], out.known);
   get_all(j["todo"], out.todo);
@@ -151,6 +153,7 @@ Result<Intent> IntentsCore::plan(const LocalChange& change, std::string_view ser
   out.change = change;
   out.before = former != nullptr && former->stage == Stage::Waiting ? former->before : std::string(server_value);
   out.made = wall;
+  if (former != nullptr && former->stage == Stage::Waiting) out.sent = former->sent;
   if (former != nullptr) out.held = former->held;
   if (change.field == Field::Replicas) out.stand_ins = std::max<std::int64_t>(number(change.value) - number(out.before), 0);
   else
@@ -214,6 +217,7 @@ void IntentsCore::on_replayed(IntentId id, Verdict verdict, std::string text, In
   replay_at_ = now;
   switch (verdict) {
     case Verdict::Held:
+      intent.sent.clear();
       tell(false, "LocalChangeReplayed", ours + ": the API server has it now");
       if (intent.change.value != sent) {  // changed here again meanwhile: that is to be told still
         intent.before = sent;
@@ -337,6 +341,7 @@ std::vector<Act> IntentsCore::poll(Instant now, const Pods& pods) {
       if (intent.stage != Stage::Waiting) continue;
       replaying_ = id;
       runs_[id].sent = intent.change.value;
+      if (intent.sent.insert(intent.change.value).second) unsaved_.insert(id);  // known before it is sent, whatever becomes of us then
       acts.emplace_back(act::Replay{intent});
       break;
     }

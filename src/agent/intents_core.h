@@ -33,6 +33,7 @@ struct Intent {
   IntentId id = 0;
   LocalChange change{};          // value: what is wanted
   std::string before{};          // what the server had, as it was known here
+  std::set<std::string> sent{};  // values that it was told and did not answer: if it has one of them, it has it from here
   Time made{};
   Stage stage = Stage::Waiting;
   std::int64_t stand_ins = 0;    // Replicas: how many are wanted, never more than at first
@@ -87,7 +88,7 @@ class IntentsCore {
   // is to be none: what is durable is removed instead. `server_value`: as last known here; `pods`: the Deployment's, here.
   // Invalid: no such value; Exhausted: too many intents.
   Result<Intent> plan(const LocalChange&, std::string_view server_value, const std::vector<IntentPod>& pods, Time wall) const;
-  bool drops(const Intent& planned) const { return planned.change.value == planned.before && planned.id != replaying_; }
+  static bool drops(const Intent& planned) { return planned.change.value == planned.before && planned.sent.empty(); }
   void accept(Intent);
   // How many stand-ins it would need beyond those that there are.
   static std::int64_t room_needed(const Intent&, const std::vector<IntentPod>& pods);

@@ -333,7 +333,7 @@ TEST_F(IntentsCoreTest, RefusesWhatIsNoNumberAndTooMany) {
 }
 
 TEST_F(IntentsCoreTest, WhatIsOnTheDiskIsReadBackOrRefused) {
-  Intent intent{.id = 4, .change = scale(7), .before = "3", .made = Time{} + 5s, .stage = Intent::Stage::Settling, .stand_ins = 4, .held = {"x"}, .known = {"y", "z"}, .todo = {"q"}};
+  Intent intent{.id = 4, .change = scale(7), .before = "3", .sent = {"5"}, .made = Time{} + 5s, .stage = Intent::Stage::Settling, .stand_ins = 4, .held = {"x"}, .known = {"y", "z"}, .todo = {"q"}};
   EXPECT_EQ(Intent::restore(4, intent.save()).value().save(), intent.save());
   for (const char* bad : {"", "{}", R"({"field":"image","uid":"u","name":"n","value":"1"})", R"({"field":"replicas","uid":"u","name":"n","value":"many"})"})
     EXPECT_FALSE(Intent::restore(4, bad)) << bad;
