@@ -168,8 +168,8 @@ rt::Task<> Agent::State::restore() {
     Checkpoint checkpoint;
     Checkpoint::Loaded loaded;
   };
-  CO_TRY(auto opened, co_await disk->run<Opened>([folder = options.data_folder, &random = deps.random]() -> Result<Opened> {
-    TRY(auto made, Checkpoint::open(folder, random));
+  CO_TRY(auto opened, co_await disk->run<Opened>([folder = options.data_folder, database = options.checkpoint, &random = deps.random]() -> Result<Opened> {
+    TRY(auto made, Checkpoint::open(folder, random, database));
     TRY(auto loaded, made.load());
     return Opened{std::move(made), std::move(loaded)};
   }));

@@ -24,6 +24,7 @@
 #include "oci/puller.h"
 #include "oci/registries.h"
 #include "rt/loop.h"
+#include "sql/database.h"
 
 namespace skerry::client {
 class Client;
@@ -50,6 +51,7 @@ struct AgentOptions {
   std::string node_address;                       // InternalIP: where :10250 is reached
   std::uint16_t node_port = 10250;                // told the API server as kubeletEndpoint.Port
   std::filesystem::path data_folder;              // DIR/agent.db, DIR/node.key, DIR/native, DIR/logs; made if absent
+  sql::Database::Options checkpoint = {};         // of agent.db
   std::filesystem::path image_folder;             // oci::ImageStore's
   std::filesystem::path keeper_program;           // skerry-sandbox
   std::vector<std::string> keeper_arguments;      // after those that the agent gives (keeper --socket … --state …)

@@ -36,7 +36,7 @@ test_case "wrong usage ends with 2, before anything is made"
 data=$work/data
 refuses 2 'the commands are up, server, node, run and image'
 refuses 2 '"upp" is not a command' upp
-refuses 2 'the commands are add, pull, push, inspect, ls and rm' image
+refuses 2 'the commands are add, pull, push, inspect, ls, pin, unpin and rm' image
 refuses 2 '--bogus' run "$hello" --bogus
 refuses 2 'is not a port' run "$hello" --port 70000
 refuses 2 'No such file|does not exist' run "$work/none.wasm"

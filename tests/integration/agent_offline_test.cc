@@ -201,5 +201,48 @@ TEST_F(EdgeConfigOfANode, LocalStorageDecidesWhatIsOnTheDisk) {
   ASSERT_TRUE(until([&] { return agent_->summary().ready == 1; }));
 }
 
+// Goal: a power cut at any moment takes back nothing that anybody was told. Method: the checkpoint on a disk that forgets what was not
+// synced; pods are being made when the power goes; a start from that disk without network.
+TEST_F(AgentOffline, APowerCutTakesBackNothingThatWasTold) {
+  sql::FaultyVfs disk("agent-power");
+  const auto boot = [&] {
+    start_agent([&](AgentOptions& o) {
+      o.slow_write_period = 50ms;
+      o.checkpoint.vfs = disk.name();
+    });
+  };
+  stop_agent(OnStop::StopPods);
+  boot();
+  std::size_t pods = 0;
+  for (int cut = 1; cut <= 5; ++cut) {
+    SCOPED_TRACE(cut);
+    for (int i = 0; i < 3; ++i) create_pod(std::format("web-{}", pods++));
+    loop_.context().run_for(std::chrono::milliseconds(15 * cut * cut));
+    std::map<std::string, std::string> told;
+    for (std::size_t i = 0; i < pods; ++i)
+      if (const std::string name = std::format("web-{}", i); is_ready(name)) told[name] = field(name, "status.podIP");
+    {
+      ExpectErrorLog expected("the checkpoint cannot be written");
+      disk.crash(&random_);
+      create_pod(std::format("web-{}", pods++));  // something to write
+      ASSERT_TRUE(until([&] { return ask_node("/healthz").status == 503; }));
+      line_->cut = true;
+      stop_agent(OnStop::StopPods);
+    }
+    disk.restart();
+    boot();
+    ASSERT_TRUE(until([&] { return agent_->summary().ready >= told.size(); })) << agent_->summary().ready << " of " << told.size();
+    for (const auto& [name, ip] : told) EXPECT_THAT(call(ip), HasSubstr("200 OK")) << name;
+    line_->cut = false;
+    ASSERT_TRUE(until([&] {
+      for (std::size_t i = 0; i < pods; ++i)
+        if (!is_ready(std::format("web-{}", i))) return false;
+      return true;
+    }));
+    for (const auto& [name, ip] : told) EXPECT_EQ(field(name, "status.podIP"), ip) << name;
+  }
+  stop_agent(OnStop::StopPods);
+}
+
 }  // namespace
 }  // namespace skerry::agent
