@@ -33,6 +33,15 @@ ApiResult<> admit_priority(MutJson pod) {
   return {};
 }
 
+void admit_service_account(const Call& call, MutJson pod) {
+  MutJson spec = pod.object("spec");
+  if (spec["imagePullSecrets"].size() > 0) return;
+  const ObjectPtr account = call.server.store.newest(call.server.id("serviceaccounts"), call.route.namespace_, std::string(spec["serviceAccountName"].str()));
+  if (!account) return;
+  const auto doc = account->parse();
+  if (const Json secrets = doc.root()["imagePullSecrets"]; secrets.size() > 0) spec.set("imagePullSecrets", secrets);
+}
+
 ApiResult<> admit_runtime_class(const Call& call, MutJson pod) {
   MutJson spec = pod.object("spec");
   const std::string wanted(spec["runtimeClassName"].str());

@@ -12,6 +12,8 @@ ApiResult<> admit_namespace(const Call&);
 ApiResult<> admit_runtime_class(const Call&, MutJson pod);
 // A pod's priority class: the two that every cluster has become numbers; there are no others.
 ApiResult<> admit_priority(MutJson pod);
+// A pod that names no pull secrets has those of its ServiceAccount, if there is one.
+void admit_service_account(const Call&, MutJson pod);
 // Cluster addresses and node ports of a Service: fills in what is missing, refuses what is taken. `old` is null on creation.
 ApiResult<> admit_service(const Call&, MutJson service, const ObjectPtr& old);
 

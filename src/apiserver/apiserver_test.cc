@@ -416,6 +416,15 @@ TEST(ApiServer, MergesARuntimeClassIntoItsPods) {
   EXPECT_THAT(made.at("spec.tolerations"), HasSubstr("node.kubernetes.io/unreachable"));
 }
 
+TEST(ApiServer, GivesPodsThePullSecretsOfTheirServiceAccount) {
+  TestServer s;
+  const std::string accounts = "/api/v1/namespaces/default/serviceaccounts";
+  ASSERT_EQ(s.post(accounts, R"({"metadata":{"name":"puller"},"imagePullSecrets":[{"name":"of-the-account"}]})").code, 201);
+  EXPECT_EQ(s.post(kPods, pod("theirs", R"("serviceAccountName":"puller",)")).at("spec.imagePullSecrets"), R"([{"name":"of-the-account"}])");
+  EXPECT_EQ(s.post(kPods, pod("own", R"("serviceAccountName":"puller","imagePullSecrets":[{"name":"own"}],)")).at("spec.imagePullSecrets"), R"([{"name":"own"}])");
+  EXPECT_EQ(s.post(kPods, pod("none", R"("serviceAccountName":"absent",)")).at("spec.imagePullSecrets"), "");
+}
+
 TEST(ApiServer, KnowsItsCallers) {
   TestServer s({.tokens = {{"secret", {"admin", {"system:masters"}}}, {"weak", {"bob", {}}}}});
   s.user = "";

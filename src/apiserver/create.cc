@@ -42,6 +42,7 @@ ApiResult<store::Outcome> finish(Call& call, JsonEdit object, Revision next) {
   if (type.kind == "Pod") {
     TRY_API_OK(admit_priority(root));
     TRY_API_OK(admit_runtime_class(call, root));
+    admit_service_account(call, root);
   }
   if (type.kind == "CertificateSigningRequest") TRY_API_OK(admit_signing_request(call, root));
   const auto frozen = object.freeze();

@@ -71,6 +71,7 @@ refuses 1 'is not an image reference' image add "$hello" 'App 1' --data-dir "$da
 refuses 1 'is not a WebAssembly module' image add "$work/text.wasm" app:1 --data-dir "$data"
 refuses 1 'at most 64 MiB' image add "$work/huge.wasm" app:1 --data-dir "$data"
 refuses 1 'is not stored; skerry image ls shows what is' image rm app:1 --data-dir "$data"
+refuses 1 'is not on this node' image pin app:1 --data-dir "$data"
 refuses 2 'is no folder' image ls --data-dir "$work/text.wasm"
 mkdir "$work/small"
 mount -t tmpfs -o size=64k tmpfs "$work/small"

@@ -72,6 +72,10 @@ image pull "$plain/hello:untyped" "${with[@]}" >/dev/null
 expect "$(digest_of_file "$hello")" "$(image inspect "$plain/hello:untyped" | jq -r .digest)"
 image pull "$plain/hello:1" "${with[@]}" >"$work/out"
 expect_match 'was here already' "$work/out"
+pinned() { image ls --json | jq -r --arg ref "$plain/hello:1" 'select(.reference == $ref) | .pinned'; }
+expect true "$(pinned)"
+expect "unpinned $plain/hello:1" "$(image unpin "$plain/hello:1")"
+expect false "$(pinned)"
 
 test_case "an ordinary image with a Wasm entrypoint, as skopeo copies it"
 layout=$work/layout
