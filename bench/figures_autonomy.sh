@@ -137,7 +137,7 @@ alone_scaled() { [ "$(k get deployment shown -o jsonpath='{.status.readyReplicas
 # alone_change : made at the node while it is cut off, acknowledged by its own API.
 alone_change() {
   on_node kubectl --kubeconfig "$CLUSTER_DIR/data/node/local.kubeconfig" --cache-dir "$CLUSTER_DIR/kube-cache" scale deployment shown --replicas=6 >"$BENCH_DIR/said" 2>&1 || die "the node did not take a change while it is cut off: $(head -c 600 "$BENCH_DIR/said")"
-  grep -q 'control plane cannot be reached' "$BENCH_DIR/said" || die "the change was not made at the node: $(head -c 600 "$BENCH_DIR/said")"
+  grep -q 'control plane has not taken it yet' "$BENCH_DIR/said" || die "the change was not made at the node: $(head -c 600 "$BENCH_DIR/said")"
 }
 # alone_state : after the line's return. A pod is kept if it has its uid and address, and its container unless that was killed here: so many more
 # restarts are told as sandboxes were killed. Values of a ConfigMap and a Secret are those that the pods show.

@@ -214,14 +214,15 @@ void Agent::State::make_stand_ins(const Intent& intent, std::int64_t count) {
 }
 
 // Services and names follow what this node knows of its pods, not what the server was told of them last.
-void Agent::State::update_local_endpoints() {
+void Agent::State::update_local_endpoints(bool pods_changed) {
+  const auto line = reporter.reachable() ? LocalSlices::Line::There : LocalSlices::Line::Away;
+  if (!pods_changed && !local_slices.server_spoke() && line == local_slices.line()) return;
   std::vector<LocalSlices::Pod> pods;
   pods.reserve(entries.size());
   for (const auto& [uid, entry] : entries) {
     const PodCore& core = entry->core;
     pods.push_back({.object = core.object(), .address = core.released() ? "" : core.address(), .state = service_state_of(core), .stand_in = entry->stand_in});
   }
-  const auto line = reporter.reachable() ? LocalSlices::Line::There : LocalSlices::Line::Away;
   for (const auto& [key, slice] : local_slices.update(std::move(pods), line)) put_slice(key, slice);
 }
 

@@ -253,7 +253,7 @@ rt::Task<> Agent::State::pump() {
     // While the disk refuses, only what says nothing new about an intent.
     if (!journal.waiting() || std::ranges::none_of(acts, [](const Act& one) { return std::holds_alternative<act::Save>(one); }))
       for (Act& one : std::exchange(acts, {})) carry_out(one);
-    update_local_endpoints();
+    update_local_endpoints(round.asked > 0);
   }
 }
 

@@ -137,7 +137,7 @@ struct Agent::State final : public NodeView, public LocalView {
   std::vector<Act> poll_intents();
   void carry_out(Act&);
   void make_stand_ins(const Intent&, std::int64_t count);
-  void update_local_endpoints();
+  void update_local_endpoints(bool pods_changed);
   void put_service(const kube::Object&);
   void put_slice(const LocalSlices::Key&, const kube::ObjectPtr& slice);
 

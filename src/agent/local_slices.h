@@ -45,8 +45,10 @@ class LocalSlices {
   kube::ObjectPtr put(const kube::ObjectPtr& slice);
   void remove(const Key&);
   void services_changed() { services_changed_ = true; }
+  bool server_spoke() const { return services_changed_ || slices_changed_; }  // since the last update()
   // The node's pods as they are; answers the slices that are to be shown otherwise than before. Cheap while nothing has changed.
   enum class Line : std::uint8_t { There, Away };
+  Line line() const { return line_; }
   std::vector<Change> update(std::vector<Pod>, Line);
 
   kube::ObjectPtr shown(const kube::ObjectPtr& slice) const;               // one of the server's

@@ -272,6 +272,7 @@ PodTable::Round PodTable::round(Now now, const References& references) {
     PodEntry* entry = find(uid);
     if (entry == nullptr || waits(*entry)) continue;
     std::vector<Command> commands;
+    ++out.asked;
     ask(*entry, now, references, out, commands);
     if (!commands.empty()) out.todo.push_back({uid, std::move(commands)});
   }

@@ -119,6 +119,7 @@ class PodTable {
   struct Round {
     std::vector<Change> write;  // all of it durable before any of `todo`, but for take_ahead()
     std::vector<Todo> todo;
+    std::size_t asked = 0;  // pods: of no other has anything changed
     // A pod leaves the disk: how far the watch has read is to be written with it, or a resumed watch would bring it back.
     bool forgets = false;
   };
