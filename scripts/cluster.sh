@@ -78,7 +78,7 @@ launch_cluster() {
     k config view --raw -o json | jq -r ".users[0].user.\"client-$part-data\"" | base64 -d >"$CLUSTER_DIR/admin.$part"
   done
 }
-# kill_at_once COMMAND : of the processes that it prints all are stopped before any is killed: nobody sees another's end and starts it again.
+# kill_at_once COMMAND CHILD : of the processes that it prints (CHILD is this shell's own) all are stopped before any is killed: nobody sees another's end and starts it again.
 kill_at_once() {
   local left='' known
   while known=$left && left=$("$1") && [ "$left" != "$known" ]; do
@@ -88,7 +88,7 @@ kill_at_once() {
   while left=$("$1") && [ -n "$left" ]; do
     # shellcheck disable=SC2086
     kill -KILL $left 2>/dev/null || true
-    sleep 0.01
+    wait "$2" 2>/dev/null || true
   done
 }
 # What the node's control groups hold is the node's too, also where its parent is gone.
@@ -97,8 +97,7 @@ machine_pids() { { cluster_pids; cgroup_pids; } | sort -nu; }
 
 # lose_power : kill -9 of everything that the cluster runs, and nothing of it is left in the kernel: as a machine that starts again.
 lose_power() {
-  kill_at_once machine_pids
-  wait "$CLUSTER_PID" 2>/dev/null || true
+  kill_at_once machine_pids "$CLUSTER_PID"
   [ ! -e "/run/skerry/$CLUSTER_ID" ] || { umount "/run/skerry/$CLUSTER_ID" && rm -f "/run/skerry/$CLUSTER_ID"; }
   ! ip link show "$CLUSTER_ID" >/dev/null 2>&1 || ip link del "$CLUSTER_ID"
   ! nft list table ip "${CLUSTER_ID//-/_}" >/dev/null 2>&1 || nft delete table ip "${CLUSTER_ID//-/_}"

@@ -91,8 +91,7 @@ line_kill_node() { # the agent alone
 
 # line_power_cut : kill -9 of everything on the node's machine, and nothing of it is left in the kernel.
 line_power_cut() {
-  kill_at_once line_machine_pids
-  wait "$LINE_NODE_PID" 2>/dev/null || true
+  kill_at_once line_machine_pids "$LINE_NODE_PID"
   [ ! -e "/run/skerry/$CLUSTER_ID" ] || { umount "/run/skerry/$CLUSTER_ID" && rm -f "/run/skerry/$CLUSTER_ID"; }
   ip -n "$LINE_SERVER" link del line # both ends: sockets that still wait for answers may keep the namespace for a minute
   ip netns del "$LINE_NODE"
