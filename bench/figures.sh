@@ -235,6 +235,12 @@ figure_memory_running() {
   undeploy running
 }
 
+# note_memory : the processes, and what they take; also in $BENCH_DIR/memory.
+note_memory() {
+  local name count kb
+  cluster_memory >"$BENCH_DIR/memory"
+  while IFS=$'\t' read -r name count kb; do note "$(printf 'memory: %-36s %4d %8.1f MB' "$name" "$count" "$(calc "$kb / 1024")")"; done <"$BENCH_DIR/memory"
+}
 figure_memory_idle() {
   local first=100 last=1000 a b
   [ "$BENCH_QUICK" = 0 ] || { first=20 && last=60; }
@@ -243,10 +249,12 @@ figure_memory_idle() {
   wait_until 60 awake_is 0 || true
   sleep 3
   a=$(cluster_pss_kb)
+  note_memory
   k scale deployment/idle --replicas="$last" >/dev/null
   k rollout status deployment/idle --timeout=180s >/dev/null || die "$last pods did not become ready; log: $CLUSTER_LOG"
   sleep 5
   b=$(cluster_pss_kb)
+  note_memory
   containerd_measure
   row memory-idle "$(calc "($b - $a) / ($last - $first)")" KB "containerd: a shim of runc and pause" "$CONTAINERD_POD_KB" "<=" 8
   undeploy idle
@@ -258,8 +266,7 @@ figure_node_100() {
   deploy hundred 100 hello
   wait_until 60 awake_is 0 || true
   sleep 3
-  cluster_memory >"$BENCH_DIR/memory"
-  while IFS=$'\t' read -r name count kb; do note "$(printf 'memory: %-36s %4d %8.1f MB' "$name" "$count" "$(calc "$kb / 1024")")"; done <"$BENCH_DIR/memory"
+  note_memory
   # The node: everything but the API server and the supervisor above both.
   node=$(awk -F'\t' '$1 !~ /^skerry (server|up)/ { sum += $3 } END { print sum / 1024 }' "$BENCH_DIR/memory")
   containerd_measure

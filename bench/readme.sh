@@ -4,7 +4,7 @@
 #
 #   bench/readme.sh [--check] [FILE.jsonl]      FILE: the newest of bench/results by default
 #
-# --check changes nothing and exits with 1 if the README says something else than the file.
+# --check changes nothing and exits with 1 if the README says something else than the file. A file that lacks a figure is refused.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../scripts/lib.sh
 . "$(dirname "$0")/../scripts/lib.sh"
@@ -14,6 +14,10 @@ check=0
 [ "${1:-}" != --check ] || { check=1 && shift; }
 file=${1:-$(printf '%s\n' bench/results/*.jsonl | sort | tail -n 1)}
 [ -r "$file" ] || die "there is no $file; make one with: scripts/bench --json > bench/results/$(date +%F).jsonl"
+for figure in $(scripts/bench --list); do
+  jq -e -s --arg figure "$figure" 'any(.[]; .name == $figure or (.name | startswith($figure + "-")))' "$file" >/dev/null ||
+    die "$file has no figure of $figure: it is not of a whole run; make one with: scripts/bench --json > bench/results/$(date +%F).jsonl"
+done
 work=$(mktemp)
 trap 'rm -f "$work"' EXIT
 {

@@ -45,6 +45,11 @@ step() {
   return $rc
 }
 
+# With ccache (`scripts/setup ci`) another clone or worktree of the same sources builds in minutes.
+if command -v ccache >/dev/null; then
+  export CMAKE_C_COMPILER_LAUNCHER=ccache CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_BASEDIR=$SKERRY_TOP CCACHE_NOHASHDIR=1
+fi
+
 # configure_preset PRESET : when it was never done, or the presets changed since; ninja itself sees every other change.
 configure_preset() {
   local preset=$1 ninja=$SKERRY_TOP/build/$1/build.ninja

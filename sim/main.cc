@@ -29,7 +29,7 @@ struct Flags {
 };
 
 int usage(std::string_view why) {
-  std::fprintf(stderr, "skerry-sim: %.*s\nskerry-sim --scenario NAME | --all | --day | --herd  [--seed N | --seeds N..M] [--trace] [--canary act-first|revision-first|believe-lists|forget-ids] [--scenarios FOLDER]\n",
+  std::fprintf(stderr, "skerry-sim: %.*s\nskerry-sim --scenario NAME | --all | --day | --herd  [--seed N | --seeds N..M] [--trace] [--canary act-first|revision-first|believe-lists|forget-ids|damage|crashes-linger] [--scenarios FOLDER]\n",
                static_cast<int>(why.size()), why.data());
   return 2;
 }
@@ -64,6 +64,8 @@ std::optional<std::string> read(int argc, char** argv, Flags& flags) {
       else if (text == "revision-first") flags.canary = Canary::RevisionBeforeObjects;
       else if (text == "believe-lists") flags.canary = Canary::ListsAreBelieved;
       else if (text == "forget-ids") flags.canary = Canary::ForgetsKeeperIds;
+      else if (text == "damage") flags.canary = Canary::DamagesItsDisk;
+      else if (text == "crashes-linger") flags.canary = Canary::CrashesLinger;
       else return std::format("no canary \"{}\"", text);
     } else {
       return std::format("unknown flag {}", flag);

@@ -72,6 +72,10 @@ void SimNode::start() {
 }
 
 bool SimNode::restore() {
+  if (options_.canary == Canary::DamagesItsDisk) {
+    { const auto closed = agent::Checkpoint::open(deps_.disk.folder(), deps_.world.random(), deps_.disk.options()); }  // in order: no log hides it
+    deps_.disk.damage(deps_.world.random());
+  }
   auto opened = agent::Checkpoint::open(deps_.disk.folder(), deps_.world.random(), deps_.disk.options());
   auto loaded = opened ? opened->load() : Result<agent::Checkpoint::Loaded>(Fail(opened.error()));
   if (!loaded) {
@@ -100,7 +104,7 @@ bool SimNode::restore() {
   for (const std::string& lost : loaded->lost) deps_.world.violation("durability", "lost: " + lost);
   carry_out(table_.take_effects());
   resume(*loaded, std::move(restored), std::move(services), std::move(slices));
-  hooks_.restored(table_, !checkpoint_->restored().empty(), watch(Resource::Pods).core.revision().value() != 0);
+  hooks_.restored(table_, loaded->older, watch(Resource::Pods).core.revision().value() != 0);
   return true;
 }
 
@@ -122,7 +126,8 @@ void SimNode::meet_keeper() {
   for (auto& pod : found.pods) {
     const bool stopped = pod.row.state == sandbox::PodState::Stopped;
     const agent::PodTable::Held row{.id = pod.row.spec.id, .image_key = pod.row.spec.image, .awake = static_cast<std::uint32_t>(pod.row.workers.size()),
-                                    .state = stopped ? Row::Stopped : pod.row.state == sandbox::PodState::Stopping ? Row::Stopping : Row::Serving};
+                                    .state = stopped ? Row::Stopped : pod.row.state == sandbox::PodState::Stopping ? Row::Stopping : Row::Serving,
+                                    .listens_at = pod.held.listener->at.address};
     const auto met = table_.meet(row, journal_.forgetful());
     if (met == agent::PodTable::Met::Stranger) strangers_.push_back(row.id);
     if (met == agent::PodTable::Met::Drop) to_keeper(sandbox::DropPod{row.id});
@@ -267,6 +272,7 @@ void SimNode::begin_watch(Watch& w, kube::Revision from) {
   deps_.net.call<void>(w.open, [&server = deps_.server, r = w.resource, from, timeout, connection = w.connection, sink] { return server.watch(r, from, timeout, connection, sink); },
                        [this, &w](Result<> accepted) {
                          if (!accepted) return end_watch(w, accepted.error());
+                         w.connected = true;
                          on_synced(w);
                        });
   deps_.world.after(timeout + kServerSlack, w.open, [this, &w] { end_watch(w, Error(Errc::Timeout, "the server did not end the watch")); });
@@ -275,6 +281,7 @@ void SimNode::begin_watch(Watch& w, kube::Revision from) {
 void SimNode::end_watch(Watch& w, const std::optional<Error>& error) {
   if (!w.open) return;
   w.open.reset();
+  w.connected = false;
   w.connection->closed = true;
   w.core.on_watch_ended(error, deps_.world.now());
   deps_.world.after(0s, life_, [this, &w] { step(w); });
@@ -326,8 +333,10 @@ void SimNode::on_slice(const kube::ObjectPtr& before, const kube::ObjectPtr& aft
 }
 
 void SimNode::renew_lease() {
-  deps_.net.call<void>(life_, [&server = deps_.server] { return server.renew_lease(); }, [this](Result<> done) {
+  deps_.net.call<SimServer::Digests>(life_, [&server = deps_.server] { return server.renew_lease(); }, [this](Result<SimServer::Digests> done) {
     reachable_ = done.has_value();
+    if (done && deps_.world.now() - compared_at_ >= options_.sync_interval - options_.lease_period / 2) compare(*done);
+    if (!done) convergence_.forget();
     // The line is gone: connections that are open will not say so.
     if (!done)
       for (auto& w : watches_)
@@ -336,6 +345,20 @@ void SimNode::renew_lease() {
     const Duration pause = done ? options_.lease_period : lease_backoff_.next(deps_.world.random());
     deps_.world.after(pause, life_, [this] { renew_lease(); });
   });
+}
+
+// As Agent::State::compare().
+void SimNode::compare(const SimServer::Digests& servers) {
+  compared_at_ = deps_.world.now();
+  for (auto& w : watches_) {
+    const auto r = static_cast<std::size_t>(w->resource);
+    if (!w->connected || convergence_.compare(resource_name(w->resource), w->core.digest(), servers[r]) != agent::Convergence::Verdict::Drift) continue;
+    ++drift_;
+    deps_.world.trace(std::format("agent: {} have drifted", resource_name(w->resource)));
+    if (!w->connection->dead) hooks_.drifted(resource_name(w->resource));
+    w->core.list_next();
+    end_watch(*w, Error(Errc::Unavailable, "drift"));
+  }
 }
 
 // --- ticks ------------------------------------------------------------------------------------------------------------------
@@ -407,7 +430,7 @@ void SimNode::fetch_references() {
   for (const auto& key : references_.poll(deps_.world.now())) {
     const ObjectKey name{std::get<1>(key), std::get<2>(key)};
     deps_.net.call<kube::ObjectPtr>(life_, [&server = deps_.server, name] { return server.get(Resource::ConfigMaps, name); }, [this, key](Result<kube::ObjectPtr> got) {
-      store(references_.on_answer(key, std::move(got), deps_.world.now()));
+      store(references_.on_answer(key, std::move(got), deps_.world.now()).store);
       for (const auto& [uid, entry] : table_.entries()) entry->core.on_references_changed();
       table_.mark_all();
       fetch_references();
@@ -508,6 +531,7 @@ void SimNode::write(agent::Journal::Batch batch) {
       return;
     }
     if (done) {
+      hooks_.written();
       journal_.on_written();
       table_.on_durable();
       if (std::ranges::any_of(*batch, [](const agent::Change& c) { return !std::holds_alternative<agent::change::PutNumber>(c); })) ++writes_of_objects_;
@@ -701,7 +725,12 @@ void SimNode::on_keeper(sandbox::Event event) {
   } else if (auto* exited = std::get_if<sandbox::PodExited>(&event)) {
     c.pids.erase(exited->row.pid);
     const bool unknown = exited->code == -1 && exited->signal == 0;
-    if (exited->code != 0 || exited->signal != 0) hooks_.crashed(uid);
+    if (options_.canary == Canary::CrashesLinger && exited->code != 0)
+      for (const Duration later : {20s, 60s})
+        deps_.world.after(later, life_, [this, uid, i] {
+          if (auto* again = find(uid)) again->core.on_exited(i, {.code = 1}, now());
+          table_.mark(uid);
+        });
     entry->core.on_exited(i, {.code = std::max(exited->code, 0), .signal = exited->signal, .unknown = unknown, .message = exited->text}, now());
     awake_changed_ = true;
     table_.mark(uid);

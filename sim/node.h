@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "agent/checkpoint.h"
+#include "agent/convergence.h"
 #include "agent/journal.h"
 #include "agent/pod_table.h"
 #include "agent/pull_core.h"
@@ -31,7 +32,7 @@
 namespace skerry::sim {
 
 // Deliberate mistakes, for the tests of the checkers.
-enum class Canary : std::uint8_t { None, ActBeforeDurable, RevisionBeforeObjects, ListsAreBelieved, ForgetsKeeperIds };
+enum class Canary : std::uint8_t { None, ActBeforeDurable, RevisionBeforeObjects, ListsAreBelieved, ForgetsKeeperIds, DamagesItsDisk, CrashesLinger };
 
 // Which images the machine has; they survive a reboot.
 using ImagesOnDisk = std::set<std::string>;
@@ -43,7 +44,7 @@ class SimNode {
     os::Ipv4Range pods{{10u << 24 | 42u << 16}, 24};
     os::Ipv4Range services{{10u << 24 | 43u << 16}, 16};
     Canary canary = Canary::None;
-    Duration watch_timeout = 5min, lease_period = 10s, slow_write_period = 5s;
+    Duration watch_timeout = 5min, lease_period = 10s, slow_write_period = 5s, sync_interval = 60s;
   };
   struct Deps {
     World& world;
@@ -55,11 +56,12 @@ class SimNode {
   };
   // What the checkers are told.
   struct Hooks {
-    std::function<void(const agent::PodTable&, bool forgetful, bool resumed)> restored;
+    std::function<void(const agent::PodTable&, bool older, bool resumed)> restored;
+    std::function<void()> written;                                               // something is durable
+    std::function<void(std::string_view resource)> drifted;                      // found by the digests, and not because the line was cut unseen
     std::function<void(const agent::PodEntry&)> listening;                       // acted upon: the address answers
     std::function<void(const std::string& uid, std::size_t container, std::uint64_t id)> placed;
     std::function<void(const std::string& uid)> released, forgotten;
-    std::function<void(const std::string& uid)> crashed;                         // a container exited otherwise than in order
     std::function<void(const std::string& uid, bool ready, const std::string& address)> settled;  // after each round
     std::function<void()> died_in_write;
     std::function<void(std::string_view)> unable;                                // the agent cannot start; it ends
@@ -89,7 +91,7 @@ class SimNode {
     std::function<void(const kube::ObjectPtr&, const kube::ObjectPtr&)> changed;
     Life open{};  // of what is under way
     SimNet::ConnectionPtr connection{};
-    bool synced = false;
+    bool synced = false, connected = false;
   };
   Watch& watch(Resource r) { return *watches_[static_cast<std::size_t>(r)]; }
   const Watch& watch(Resource r) const { return *watches_[static_cast<std::size_t>(r)]; }
@@ -116,6 +118,7 @@ class SimNode {
   void on_service(const kube::ObjectPtr&, const kube::ObjectPtr&);
   void on_slice(const kube::ObjectPtr&, const kube::ObjectPtr&);
   void renew_lease();
+  void compare(const SimServer::Digests&);
   // ticks
   void tick();
   void tick_minute();
@@ -149,6 +152,7 @@ class SimNode {
   agent::ReferenceCore references_{{}};
   agent::StatusCore status_;
   agent::PullCore pulls_;
+  agent::Convergence convergence_;
   net::ServiceRules rules_;
   net::Names names_;
   std::array<std::unique_ptr<Watch>, 3> watches_;
@@ -169,7 +173,7 @@ class SimNode {
   bool rules_due_ = false;
   std::uint64_t keeper_generation_ = 0, drift_ = 0;
   Backoff lease_backoff_{1s, 30s};
-  Instant slow_at_{}, minute_at_{}, copy_at_{}, refilled_at_{};
+  Instant compared_at_{}, slow_at_{}, minute_at_{}, copy_at_{}, refilled_at_{};
   std::uint64_t writes_of_objects_ = 0, writes_copied_ = 0;
   std::optional<Instant> armed_, status_armed_;
 };

@@ -83,10 +83,17 @@ Result<kube::ObjectPtr> SimServer::get(Resource r, const ObjectKey& key) {
   return found;
 }
 
-Result<> SimServer::renew_lease() {
+Result<SimServer::Digests> SimServer::renew_lease() {
   ++counters_.leases;
   if (auto error = wrong()) return Fail(std::move(*error));
-  return {};
+  Digests out{};
+  for (std::size_t r = 0; r < out.size(); ++r) {
+    kube::Digest digest;
+    for (const auto& [key, object] : objects_[r])
+      if (selects(static_cast<Resource>(r), *object)) digest.add(*object);
+    out[r] = digest.value();
+  }
+  return out;
 }
 
 Result<kube::ObjectPtr> SimServer::patch_status(const ObjectKey& key, const std::string& uid, const std::string& patch) {
@@ -271,14 +278,15 @@ void SimServer::update_slices() {
 
 // --- watches ----------------------------------------------------------------------------------------------------------------
 
-// What a broken server might say instead.
-client::WatchEvent SimServer::twisted(const client::WatchEvent& event) {
+// What a broken server might say instead. A lie of a pod that nobody knows yet, under its own uid and revision, cannot be told from the
+// truth by a node that hears nothing else: such a one does not last.
+client::WatchEvent SimServer::twisted(const client::WatchEvent& event, bool lasts) {
   ++counters_.nonsense;
   if (event.type == Type::Bookmark) return {Type::Bookmark, nullptr, kube::Revision(event.revision.value() / 2)};
   auto edit = kube::JsonEdit::parse(*event.object->json());
   auto root = edit->root();
   const bool pod = event.object->kind() == "Pod";
-  const std::size_t kind = world_.pick(pod ? 4 : 1);
+  const std::size_t kind = world_.pick(!pod ? 1 : lasts ? 3 : 4);
   if (kind == 0) {
     root["metadata"].set("resourceVersion", std::to_string(event.revision.value() / 2));
   } else if (kind == 1) {
@@ -302,8 +310,14 @@ void SimServer::send(const std::shared_ptr<Watcher>& watcher, const client::Watc
   if (watcher->connection->closed) return;
   const auto sink = watcher->sink.event;
   if (nonsense > 0 && world_.chance(nonsense)) {
-    // The wrong one first, then the right one: what was said wrongly does not last.
-    net_.deliver(watcher->connection, watcher->sink.client, [sink, wrong_one = twisted(event)] { sink(wrong_one); });
+    // Most often the right one follows. Otherwise what was said stands, or nothing was said at all, until the digests or a list show it.
+    const bool lasts = event.type != Type::Bookmark && world_.chance(0.5);
+    if (lasts && world_.chance(0.5)) {
+      ++counters_.nonsense;
+      return world_.trace(std::format("server: nonsense: no event of {}", event.object->name()));
+    }
+    net_.deliver(watcher->connection, watcher->sink.client, [sink, wrong_one = twisted(event, lasts)] { sink(wrong_one); });
+    if (lasts) return;
   }
   net_.deliver(watcher->connection, watcher->sink.client, [sink, event] { sink(event); });
 }

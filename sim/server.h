@@ -4,6 +4,7 @@
 // controllers that matter to a node: EndpointSlices follow the pods' readiness.
 // What is true is what is in here, also while the node cannot know it; the checkers ask it.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "client/watch_decoder.h"
+#include "kube/digest.h"
 #include "kube/object.h"
 #include "sim/net.h"
 #include "sim/world.h"
@@ -60,7 +62,8 @@ class SimServer {
   Result<> finish_pod(const ObjectKey&, const std::string& uid);  // DELETE with grace 0 and the uid
   // Events follow on the connection; the answer to the request itself is only whether it was accepted.
   Result<> watch(Resource, kube::Revision from, Duration timeout, SimNet::ConnectionPtr, Sink);
-  Result<> renew_lease();
+  using Digests = std::array<std::uint64_t, 3>;  // of pods, Services, EndpointSlices, as docs/wire/digest.md has them
+  Result<Digests> renew_lease();
 
   // --- what users and controllers do
   void put(Resource, std::string json);  // new, or the same name again; gets the next revision
@@ -76,7 +79,7 @@ class SimServer {
   void compact();            // the history's older half is lost
   void take_backup();
   void restore_backup();     // objects of the last backup; revisions go on beyond a gap
-  double nonsense = 0;       // share of answers and events that are wrong
+  double nonsense = 0;       // share of answers and events that are wrong, or of events that never come
   bool forgets_everything = false;  // canary of the tests: lists are empty and so is every answer
 
   // --- for the checkers
@@ -119,7 +122,7 @@ class SimServer {
   void note(const kube::Object&);
   void update_slices();
   std::optional<Error> wrong();
-  client::WatchEvent twisted(const client::WatchEvent&);
+  client::WatchEvent twisted(const client::WatchEvent&, bool lasts);
 
   World& world_;
   SimNet& net_;

@@ -42,12 +42,16 @@ class EveryScenario : public Sim, public ::testing::WithParamInterface<std::stri
 
 TEST_P(EveryScenario, HoldsForTwentySeeds) {
   const Scenario scenario = load(GetParam());
+  std::uint64_t damages = 0, restores = 0;
   for (std::uint64_t seed = 1; seed <= kSeeds; ++seed) {
     const Outcome o = Simulation(scenario, {.seed = seed}).run();
+    damages += o.damages;
+    restores += o.restores;
     ASSERT_TRUE(o.violations.empty()) << describe(scenario, seed, o);
     EXPECT_GT(o.agent_starts, 0u);
     EXPECT_GT(o.online.sent + o.offline.sent, 0u) << "a run without requests shows nothing of availability";
   }
+  EXPECT_EQ(restores > 0, damages > 0) << "a damage that no start finds shows nothing of durability";
 }
 
 std::vector<std::string> scenarios() {
@@ -76,7 +80,8 @@ TEST_P(Canaries, AreFound) {
 }
 INSTANTIATE_TEST_SUITE_P(Mistakes, Canaries,
                          ::testing::Values(Mistake{Canary::ActBeforeDurable, "crashes", "durability"}, Mistake{Canary::RevisionBeforeObjects, "crashes", "convergence"},
-                                           Mistake{Canary::ListsAreBelieved, "nonsense", "reason"}, Mistake{Canary::ForgetsKeeperIds, "crashes", "once"}),
+                                           Mistake{Canary::ListsAreBelieved, "nonsense", "reason"}, Mistake{Canary::ForgetsKeeperIds, "crashes", "once"},
+                                           Mistake{Canary::DamagesItsDisk, "crashes", "durability"}, Mistake{Canary::CrashesLinger, "crashes", "reason"}),
                          [](const auto& one) { return std::format("Mistake{}", static_cast<int>(one.param.canary)); });
 
 TEST_F(Sim, TheSameSeedGivesTheSameRun) {

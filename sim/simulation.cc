@@ -38,12 +38,13 @@ void Simulation::start_agent(Duration later) {
     if (!machine_.powered() || node_) return;
     ++out_.agent_starts;
     world_.trace("agent starts");
-    SimNode::Hooks hooks{.restored = [this](const agent::PodTable& t, bool forgetful, bool) { truth_.on_restored(t, forgetful); },
+    SimNode::Hooks hooks{.restored = [this](const agent::PodTable& t, bool older, bool) { truth_.on_restored(t, older); },
+                         .written = [this] { truth_.on_written(); },
+                         .drifted = [this](std::string_view resource) { truth_.on_drifted(resource); },
                          .listening = [this](const agent::PodEntry& e) { truth_.on_listening(e); },
                          .placed = [this](const std::string& uid, std::size_t i, std::uint64_t id) { truth_.on_placed(uid, i, id); },
                          .released = [this](const std::string& uid) { truth_.on_released(uid); },
                          .forgotten = [this](const std::string& uid) { truth_.on_forgotten(uid); },
-                         .crashed = [this](const std::string& uid) { truth_.on_crashed(uid); },
                          .settled = [this](const std::string& uid, bool ready, const std::string& address) { truth_.on_settled(uid, ready, address); },
                          .died_in_write = nullptr,
                          .unable = nullptr};
@@ -283,7 +284,6 @@ void Simulation::fault_once(const Scenario::Fault& what) {
     case FaultKind::GuestCrash:
       if (const auto victim = sandbox()) {
         world_.trace(std::format("sandbox {} of {} {}", victim->pid, victim->held.assignment->pod_name, what.kind == FaultKind::GuestCrash ? "crashes" : "killed"));
-        truth_.on_crashed(victim->held.assignment->pod_uid);
         machine_.end_sandbox(victim, EndReason::Crash, what.kind == FaultKind::GuestCrash ? 134 : 0, what.kind == FaultKind::GuestCrash ? 0 : SIGKILL);
       }
       break;
@@ -320,6 +320,8 @@ void Simulation::fault_once(const Scenario::Fault& what) {
       if (disk_.damage(world_.random())) {
         world_.trace("disk damaged");
         ++out_.damages;
+        truth_.on_damage();
+        if (!disk_.full() && world_.pick(2) == 0) disk_.break_at(1 + world_.random().below(60));  // and who starts dies in the middle of it
       }
       start_agent(kSupervisor);
       break;
@@ -412,6 +414,7 @@ Outcome Simulation::run() {
   out_.events = world_.events();
   out_.stops = truth_.stops() - stops_before_;
   out_.processes = truth_.starts();
+  out_.restores = truth_.restores();
   out_.requests_to_server = net_.counters().requests;
   return out_;
 }

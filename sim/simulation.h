@@ -18,7 +18,7 @@ struct Outcome {
   std::vector<Violation> violations;
   std::deque<std::string> tail;
   Truth::Tally online, offline, booting;
-  std::uint64_t events = 0, agent_starts = 0, boots = 0, faults = 0, stops = 0, lists = 0, requests_to_server = 0, drift = 0, processes = 0, damages = 0;
+  std::uint64_t events = 0, agent_starts = 0, boots = 0, faults = 0, stops = 0, lists = 0, requests_to_server = 0, drift = 0, processes = 0, damages = 0, restores = 0;
   Duration time_offline{}, time_without_power{};
 };
 

@@ -8,9 +8,13 @@ namespace skerry::sim {
 
 // --- durability and once ------------------------------------------------------------------------------------------------------
 
-void Truth::on_restored(const agent::PodTable& table, bool forgetful) {
-  if (forgetful) {
-    on_damage();
+void Truth::on_restored(const agent::PodTable& table, bool older) {
+  if (older) {
+    ++restores_;
+    if (!damage_ahead_) world_.violation("durability", "the agent starts from an older copy, and the disk was not damaged since the last write");
+    damaged_ = true;
+    for (const auto& [uid, pod] : pods_) excused_.insert(uid);
+    server_.forget_told();
     return;
   }
   for (const auto& [uid, pod] : pods_) {
@@ -28,12 +32,6 @@ void Truth::on_restored(const agent::PodTable& table, bool forgetful) {
   }
 }
 
-void Truth::on_damage() {
-  damaged_ = true;
-  for (const auto& [uid, pod] : pods_) excused_.insert(uid);
-  server_.forget_told();
-}
-
 void Truth::on_listening(const agent::PodEntry& entry) {
   const std::string& uid = entry.core.object()->uid();
   Pod& pod = pods_[uid];
@@ -48,6 +46,7 @@ void Truth::on_listening(const agent::PodEntry& entry) {
 
 void Truth::on_placed(const std::string& uid, std::size_t container, std::uint64_t id) {
   pods_[uid].ids[container] = id;
+  pods_[uid].ending.erase(id);
   const auto [at, fresh] = id_owner_.emplace(id, uid);
   if (fresh || at->second == uid) return;
   if (!damaged_) world_.violation("once", std::format("keeper id {} of pod {} is given to pod {}", id, at->second, uid));
@@ -78,20 +77,25 @@ void Truth::on_started(const SimSandbox& s) {
   processes_[s.pid] = {a.pod_uid, a.container_name, s.id, s.worker};
 }
 
-void Truth::on_ended(const SimSandbox& s, EndReason) { processes_.erase(s.pid); }
+void Truth::on_ended(const SimSandbox& s, EndReason why) {
+  processes_.erase(s.pid);
+  if (why != EndReason::Crash) return;
+  if (const auto pod = pods_.find(s.held.assignment->pod_uid); pod != pods_.end()) ++pod->second.crashes;
+}
 
 void Truth::on_told_backwards(const std::string& uid, const std::string& what) {
   if (!excused_.contains(uid)) world_.violation("durability", std::format("the server was told of pod {}: {}", uid, what));
+}
+
+void Truth::on_drifted(std::string_view resource) {
+  if (server_.counters().nonsense == 0) world_.violation("convergence", std::format("the {} have drifted, and the server has said nothing wrong", resource));
 }
 
 // --- reason -----------------------------------------------------------------------------------------------------------------
 
 bool Truth::may_end(const std::string& uid) const {
   const auto at = server_.facts().find(uid);
-  if (at == server_.facts().end()) return true;
-  if (at->second.ever_deleting || at->second.ever_gone || at->second.images.size() > 1) return true;
-  const auto pod = pods_.find(uid);
-  return pod != pods_.end() && pod->second.crashes > 0;
+  return at == server_.facts().end() || at->second.ever_deleting || at->second.ever_gone || at->second.images.size() > 1;
 }
 
 // Crashes, and newer images; nothing: its history was lost.
@@ -105,6 +109,15 @@ std::optional<std::int64_t> Truth::restart_reasons(const std::string& uid) const
 void Truth::on_commanded(const std::string& uid, std::uint64_t id, std::string_view command) {
   ++stops_;
   if (may_end(uid) || excused_.contains(uid) || damaged_) return;
+  if (const auto at = pods_.find(uid); at != pods_.end()) {
+    Pod& pod = at->second;
+    if (pod.ending.contains(id)) return;
+    if (pod.ends < pod.crashes) {
+      ++pod.ends;
+      pod.ending.insert(id);
+      return;
+    }
+  }
   world_.violation("reason", std::format("{} of container {} of pod {}, which the API server wants to run", command, id, uid));
 }
 

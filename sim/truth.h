@@ -2,11 +2,13 @@
 // What must hold, whatever fails: the checkers of every run. They see what the node does, not what it thinks, and the server's truth.
 //
 //   durability    what was acted upon (an address that answers, an id that the keeper has) is known to every later agent, and what the
-//                 server was told (address, restarts) never goes back, unless the disk itself was damaged
+//                 server was told (address, restarts) never goes back, unless the disk itself was damaged; only a damage since the last
+//                 write makes an agent start from an older copy
 //   once          no container runs in two places at once, no keeper id belongs to two containers, no address to two pods
-//   reason        nothing that the API server wants is stopped: only what was deleted, changed, crashed; and at the
+//   reason        nothing that the API server wants is stopped: only what was deleted or changed, and once for each crash; and at the
 //                 end no container counts more restarts than it crashed and changed
-//   convergence   when the faults have stopped, the node is what the server says, and the server is told what the node does
+//   convergence   when the faults have stopped, the node is what the server says, and the server is told what the node does; digests
+//                 repair what a server has said wrongly, and nothing else
 //   availability  a request to a pod that is ready, or to its Service, is answered within a second; counted
 #pragma once
 #include <cstdint>
@@ -15,6 +17,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "sim/machine.h"
@@ -29,20 +32,21 @@ class Truth {
   Truth(World& world, SimServer& server) : world_(world), server_(server) {}
 
   // --- what the node and the machine do
-  void on_restored(const agent::PodTable&, bool forgetful);
+  void on_restored(const agent::PodTable&, bool older);
+  void on_written() { damage_ahead_ = false; }
+  void on_drifted(std::string_view resource);
   void on_listening(const agent::PodEntry&);
   void on_placed(const std::string& uid, std::size_t container, std::uint64_t id);
   void on_released(const std::string& uid) { pods_[uid].address.clear(); }
   void on_forgotten(const std::string& uid);
-  void on_crashed(const std::string& uid) { ++pods_[uid].crashes; }
   void on_settled(const std::string& uid, bool ready, const std::string& address);
   void on_started(const SimSandbox&);
   void on_ended(const SimSandbox&, EndReason);
   void on_commanded(const std::string& uid, std::uint64_t id, std::string_view command);
   void on_told_backwards(const std::string& uid, const std::string& what);
 
-  // The disk was damaged: what only it knew may be lost.
-  void on_damage();
+  // The disk was damaged: what only it knew may be lost at the next start.
+  void on_damage() { damage_ahead_ = true; }
 
   // --- requests
   struct Tally {
@@ -61,13 +65,15 @@ class Truth {
   void check_convergence(const SimNode&, const Machine&);
   std::uint64_t stops() const { return stops_; }  // of containers that ran, asked for by the agent
   std::uint64_t starts() const { return starts_; }
+  std::uint64_t restores() const { return restores_; }  // starts of an agent from an older copy
 
  private:
   struct Pod {
     std::map<std::size_t, std::uint64_t> ids;
     std::string address, app;
     bool ready = false;
-    int crashes = 0;
+    int crashes = 0, ends = 0;  // ends that the crashes are the reason for
+    std::set<std::uint64_t> ending;  // by such an end, until it is placed anew: a drop follows a stop
     bool routed = false;  // its Service has led to it while it was ready
     std::set<std::string> images_run;
   };
@@ -76,7 +82,7 @@ class Truth {
     std::uint64_t id = 0;
     std::uint16_t worker = 0;
   };
-  bool may_end(const std::string& uid) const;
+  bool may_end(const std::string& uid) const;  // whether it crashed or not
   std::optional<std::int64_t> restart_reasons(const std::string& uid) const;
 
   World& world_;
@@ -85,8 +91,8 @@ class Truth {
   std::map<std::uint64_t, std::string> id_owner_;    // for ever
   std::map<std::int32_t, Process> processes_;
   std::set<std::string> excused_;  // uids that a damaged disk has forgotten
-  std::uint64_t stops_ = 0, starts_ = 0;
-  bool damaged_ = false;
+  std::uint64_t stops_ = 0, starts_ = 0, restores_ = 0;
+  bool damage_ahead_ = false, damaged_ = false;
 };
 
 }  // namespace skerry::sim

@@ -6,6 +6,7 @@
 
 #include <cstdio>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "base/log.h"
@@ -19,11 +20,19 @@ struct Expected {
 };
 std::mutex mutex;
 std::vector<Expected> expected_lines;
+std::vector<CountLog*> counted;
+
+}  // namespace
+
+void count_line(CountLog& count, std::string_view line) { count.lines_ += line.contains(count.part_) ? 1 : 0; }
+
+namespace {
 
 void on_line(LogLevel level, std::string_view line) {
   std::fprintf(stderr, "%.*s\n", static_cast<int>(line.size()), line.data());
-  if (level != LogLevel::Error) return;
   const std::lock_guard lock(mutex);
+  for (CountLog* count : counted) count_line(*count, line);
+  if (level != LogLevel::Error) return;
   for (auto& expected : expected_lines) {
     if (line.find(expected.part) == std::string_view::npos) continue;
     expected.seen = true;
@@ -46,6 +55,19 @@ ExpectErrorLog::~ExpectErrorLog() {
   const std::lock_guard lock(mutex);
   EXPECT_TRUE(expected_lines.back().seen) << "no error in the log with: " << expected_lines.back().part;
   expected_lines.pop_back();
+}
+
+CountLog::CountLog(std::string part) : part_(std::move(part)) {
+  const std::lock_guard lock(mutex);
+  counted.push_back(this);
+}
+CountLog::~CountLog() {
+  const std::lock_guard lock(mutex);
+  std::erase(counted, this);
+}
+std::size_t CountLog::lines() const {
+  const std::lock_guard lock(mutex);
+  return lines_;
 }
 
 }  // namespace skerry

@@ -243,7 +243,8 @@ rt::Task<> Agent::State::meet_keeper() {
     const sandbox::DumpedPod& pod = held.pod;
     const bool whole = pod.state != sandbox::PodState::Stopped && held.fds.size() >= 3;
     const PodTable::Held row{.id = pod.spec.id, .image_key = pod.spec.image, .awake = static_cast<std::uint32_t>(pod.workers.size()),
-                             .state = !whole ? Row::Stopped : pod.state == sandbox::PodState::Stopping ? Row::Stopping : Row::Serving};
+                             .state = !whole ? Row::Stopped : pod.state == sandbox::PodState::Stopping ? Row::Stopping : Row::Serving,
+                             .listens_at = whole ? net::PodNetwork::address_of(held.fds[0].get()) : std::nullopt};
     const auto met = table.meet(row, journal.forgetful());
     if (met == PodTable::Met::Stranger) strangers.push_back(pod.spec.id);
     if (met == PodTable::Met::Drop) keeper->send(sandbox::DropPod{pod.spec.id});

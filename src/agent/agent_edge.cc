@@ -58,9 +58,10 @@ void Agent::State::on_edge_config(const kube::ObjectPtr& before, const kube::Obj
 
 // What the watches told against what the server holds. A watch that is down is no drift: it resumes.
 void Agent::State::compare(const kube::Digests& servers) {
-  for (client::Informer* informer : {&pod_informer, &service_informer, &slice_informer}) {
-    const std::string& resource = informer->options().resource.resource;
-    const auto there = std::ranges::find(servers, resource, &std::pair<std::string, std::uint64_t>::first);
+  const auto told = [&](std::string_view resource) { return std::ranges::find(servers, resource, &std::pair<std::string, std::uint64_t>::first); };
+  const std::pair<std::string_view, client::Informer*> watched[] = {{"pods", &pod_informer}, {"services", &service_informer}, {"endpointslices", &slice_informer}, {"edge-config", &edge_informer}};
+  for (const auto& [resource, informer] : watched) {
+    const auto there = told(resource);
     if (there == servers.end() || !informer->connected()) continue;
     digests_compared.add();
     if (convergence.compare(resource, informer->digest(), there->second) != Convergence::Verdict::Drift) continue;
@@ -68,6 +69,13 @@ void Agent::State::compare(const kube::Digests& servers) {
     LOG_WARN("what the node holds has drifted from what the API server says: it is listed anew", {"resource", resource});
     informer->relist();
   }
+  // What pods refer to is comparable where both sides speak of the same pods. There is no watch of these: a difference is how a change
+  // arrives, and no drift.
+  const auto pods = told("pods"), refer = told("references");
+  if (pods == servers.end() || refer == servers.end() || pods->second != pod_informer.digest()) return;
+  forget_references();
+  digests_compared.add();
+  if (references.compare(refer->second)) LOG_INFO("ConfigMaps, Secrets or RuntimeClasses of this node's pods have changed: they are read again");
 }
 
 }  // namespace skerry::agent

@@ -223,7 +223,7 @@ void Agent::State::update_local_endpoints(bool pods_changed) {
     const PodCore& core = entry->core;
     pods.push_back({.object = core.object(), .address = core.released() ? "" : core.address(), .state = service_state_of(core), .stand_in = entry->stand_in});
   }
-  for (const auto& [key, slice] : local_slices.update(std::move(pods), line)) put_slice(key, slice);
+  for (const auto& [key, slice] : local_slices.update(pods, line)) put_slice(key, slice);
 }
 
 // --- to the server ----------------------------------------------------------------------------------------------------------

@@ -75,6 +75,7 @@ struct Agent::State final : public NodeView, public LocalView {
   rt::Task<> run_ticks();
   void tick(Instant now);
   void tick_minute();
+  void forget_references();
   rt::Task<> copy_checkpoint();
   MachineFacts machine_now() const;
   std::vector<MemoryRelief::Candidate> relief_candidates() const;

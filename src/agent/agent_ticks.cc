@@ -87,6 +87,17 @@ rt::Task<> Agent::State::copy_checkpoint() {
   co_return Result<>{};
 }
 
+// What no pod needs that has not ended.
+void Agent::State::forget_references() {
+  std::vector<const PodPlan*> plans;
+  for (const auto& [uid, entry] : entries) {
+    const auto object = pod_informer.get(entry->core.object()->namespace_(), entry->core.object()->name());
+    const bool ended = object && object->uid() == uid && (object->phase() == "Succeeded" || object->phase() == "Failed");
+    if (!ended) plans.push_back(&entry->core.plan());
+  }
+  references.keep_only(plans);
+}
+
 // Convergence is checked, not assumed: what the server shows of our pods against what we know.
 void Agent::State::tick_minute() {
   std::vector<const PodPlan*> plans;
@@ -100,7 +111,7 @@ void Agent::State::tick_minute() {
     LOG_WARN("pod status at the API server differs: told again", {"pod", object->name()}, {"namespace", object->namespace_()});
     mark(uid);
   }
-  references.keep_only(plans);
+  forget_references();
   images.sweep([&](const std::string& key) { return keys.contains(key); }, deps.clock.instant());
   if (deps.clock.instant() >= collect_at) {
     collect_at = deps.clock.instant() + kCollectPeriod;

@@ -109,7 +109,8 @@ Result<Checkpoint> Checkpoint::open(const std::filesystem::path& folder, Random&
   TRY_OK(os::make_folders(folder, 0700));
   TRY(auto key, NodeKey::open(folder / "node.key", random));
   std::string path = (folder / "agent.db").string();
-  TRY(auto opened, sql::Database::open_or_restore(path, path + kCopy, std::move(options), kMigrations));
+  const std::string mark = std::format("INSERT INTO numbers VALUES ('{}',1) ON CONFLICT (name) DO UPDATE SET value = excluded.value", kOlder);
+  TRY(auto opened, sql::Database::open_or_restore(path, path + kCopy, std::move(options), kMigrations, mark));
   TRY_OK(opened.database.exec("PRAGMA secure_delete = ON"));  // what was removed is not to be found in free pages
   Checkpoint out(std::move(opened.database), std::move(key), random, std::move(path));
   if (opened.restored) out.restored_ = std::move(opened.reason);
@@ -134,7 +135,6 @@ std::uint64_t Checkpoint::bytes() const {
 
 Result<Checkpoint::Loaded> Checkpoint::load() {
   Loaded out;
-  out.older = !restored_.empty();
   {
     TRY(auto read, database_.prepare("SELECT uid, object, state FROM pods ORDER BY uid"));
     for (;;) {
@@ -185,6 +185,7 @@ Result<Checkpoint::Loaded> Checkpoint::load() {
     if (!more) break;
     out.numbers.emplace_back(read.text(0), read.integer(1));
   }
+  out.older = out.number(kOlder) != 0;
   return out;
 }
 

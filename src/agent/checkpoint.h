@@ -48,6 +48,7 @@ using Change = std::variant<change::PutPod, change::PutPodState, change::RemoveP
 
 class Checkpoint {
  public:
+  static constexpr std::string_view kOlder = "older";  // a number: a copy is in its place, and nothing was written since
   static constexpr Duration kCopyPeriod = std::chrono::hours(1);  // between good copies, if something was written
   struct Pod {
     kube::ObjectPtr object;
@@ -58,7 +59,7 @@ class Checkpoint {
     std::vector<kube::ObjectPtr> objects;
     std::vector<std::pair<std::uint64_t, std::string>> intents;  // by id
     std::vector<std::string> lost;  // what could not be read, each with its reason: they come again from the API server
-    bool older = false;             // of the last good copy, or of nothing: what was written since is not in it
+    bool older = false;             // of the last good copy, or of nothing: what was written since is not in it (until kOlder is put to 0)
     std::int64_t number(std::string_view name, std::int64_t otherwise = 0) const;
     std::vector<std::pair<std::string, std::int64_t>> numbers;
   };

@@ -46,6 +46,32 @@ TEST_F(CheckpointTest, GivesBackWhatWasWrittenAfterAReopen) {
   EXPECT_TRUE(loaded.lost.empty());
 }
 
+// Goal: an agent that dies before it has written anything does not hide that it started from an older copy. Method: a damaged file, with a
+// copy and without; opened twice; then the write that says that it is known.
+TEST_F(CheckpointTest, IsOlderAtEachStartUntilThatIsWritten) {
+  for (const bool copied : {true, false}) {
+    SCOPED_TRACE(copied);
+    {
+      auto checkpoint = Checkpoint::open(folder_, random_).value();
+      ASSERT_TRUE(checkpoint.write({change::PutPod{object("Pod", "a"), "one"}}));
+      EXPECT_FALSE(checkpoint.load().value().older);
+      if (copied) {
+        ASSERT_TRUE(checkpoint.copy());
+      }
+    }
+    if (!copied) std::filesystem::remove(folder_ / "agent.db.good");
+    std::ofstream(folder_ / "agent.db") << "this is not a database at all, it is only some text where the header of one should be";
+    EXPECT_EQ(Checkpoint::open(folder_, random_).value().emptied(), !copied);
+    auto again = Checkpoint::open(folder_, random_).value();
+    EXPECT_EQ(again.restored(), "");
+    const auto loaded = again.load().value();
+    EXPECT_TRUE(loaded.older);
+    EXPECT_EQ(loaded.pods.size(), copied ? 1u : 0u);
+    ASSERT_TRUE(again.write({change::PutNumber{std::string(Checkpoint::kOlder), 0}}));
+    EXPECT_FALSE(again.load().value().older);
+  }
+}
+
 TEST_F(CheckpointTest, KeepsIntentsInTheirOrder) {
   {
     auto checkpoint = Checkpoint::open(folder_, random_).value();

@@ -15,11 +15,12 @@ Convergence::Verdict Convergence::compare(std::string_view resource, std::uint64
   }
   Last& last = at->second;
   const bool stood_still = last.own == own && last.servers == servers;
-  if (stood_still || last.differences + 1 >= options_.differences_max) {
-    last_.erase(at);
+  if (stood_still && last.told && ++last.differences < options_.still_max) return Verdict::Still;
+  if (stood_still || (!last.told && last.differences + 1 >= options_.differences_max)) {
+    last = {own, servers, 0, true};
     return Verdict::Drift;
   }
-  last = {own, servers, last.differences + 1};
+  last = {own, servers, last.told ? 1 : last.differences + 1, false};
   return Verdict::Differs;
 }
 

@@ -20,7 +20,7 @@ TEST(Convergence, TwoSidesThatStandStillAndDifferHaveDrifted) {
   EXPECT_EQ(c.compare("pods", 1, 2), Differs);
   EXPECT_EQ(c.compare("services", 7, 8), Differs) << "each resource for itself";
   EXPECT_EQ(c.compare("pods", 1, 2), Drift);
-  EXPECT_EQ(c.compare("pods", 1, 2), Differs) << "it begins anew";
+  EXPECT_EQ(c.compare("pods", 2, 3), Differs) << "it begins anew";
 }
 
 TEST(Convergence, WhatMovesIsWaitedForButNotForEver) {
@@ -29,6 +29,20 @@ TEST(Convergence, WhatMovesIsWaitedForButNotForEver) {
   EXPECT_EQ(c.compare("pods", 2, 3), Differs);
   EXPECT_EQ(c.compare("pods", 2, 4), Differs);
   EXPECT_EQ(c.compare("pods", 3, 5), Drift);
+}
+
+TEST(Convergence, WhatReadingAnewDoesNotMendIsNotReadAnewEachTime) {
+  Convergence c({.still_max = 3});
+  EXPECT_EQ(c.compare("pods", 1, 2), Differs);
+  EXPECT_EQ(c.compare("pods", 1, 2), Drift);
+  EXPECT_EQ(c.compare("pods", 1, 2), Still);
+  EXPECT_EQ(c.compare("pods", 1, 2), Still);
+  EXPECT_EQ(c.compare("pods", 1, 2), Drift) << "but now and then";
+  EXPECT_EQ(c.compare("pods", 1, 2), Still);
+  EXPECT_EQ(c.compare("pods", 1, 3), Differs) << "one side changed";
+  EXPECT_EQ(c.compare("pods", 1, 3), Drift);
+  EXPECT_EQ(c.compare("pods", 3, 3), Same);
+  EXPECT_EQ(c.compare("pods", 3, 4), Differs);
 }
 
 TEST(Convergence, ALostLineStartsTheCountAnew) {

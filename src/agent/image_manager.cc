@@ -153,6 +153,7 @@ rt::Task<std::string> ImageManager::pull(Wanted wanted, Key key, std::string hav
 rt::Task<ImageManager::Outcome> ImageManager::work(Wanted wanted, Key key) {
   Outcome out;
   const std::string& reference = wanted.reference;
+  const std::string& who = std::get<0>(key);
   const auto failed = [&](Error error, std::string reason) {
     out.reason = std::move(reason);
     out.image = Fail(std::move(error));
@@ -160,22 +161,33 @@ rt::Task<ImageManager::Outcome> ImageManager::work(Wanted wanted, Key key) {
   };
   auto stored = co_await find(reference);
   if (!stored) co_return failed(stored.error(), std::string(reason_of(stored.error(), wanted.pull)));
+  auto decision = pulls_.decide(who, wanted.pull, *stored ? &**stored : nullptr, clock_.instant());
+  // Somebody with another policy or handler asks for it already: his answer is this one's too.
+  while (decision.act == PullCore::Act::Ask && asked_now_.contains(who)) {
+    pull_ended_.reset();
+    CO_TRY_OK(co_await pull_ended_.wait());
+    stored = co_await find(reference);
+    if (!stored) co_return failed(stored.error(), std::string(reason_of(stored.error(), wanted.pull)));
+    decision = pulls_.decide(who, wanted.pull, *stored ? &**stored : nullptr, clock_.instant());
+  }
   const oci::Image* const there = *stored ? &**stored : nullptr;
-  const auto decision = pulls_.decide(std::get<0>(key), wanted.pull, there, clock_.instant());
   if (decision.act == PullCore::Act::Refuse) co_return failed({Errc::NotFound, decision.text}, decision.reason);
   const auto unreachable = [&](std::string_view why) {
     return std::format("The registry of image \"{}\" cannot be asked, so the image on this node is used: {}", reference, why);
   };
   if (!decision.text.empty()) out.warning = unreachable(decision.text);
   if (decision.act == PullCore::Act::Ask) {
+    asked_now_.insert(who);
     auto pulled = co_await pull(wanted, key, there != nullptr ? there->manifest : std::string());
+    asked_now_.erase(who);
+    pull_ended_.set();  // those who wait run after what follows
     if (!pulled) ++(PullCore::away(pulled.error()) ? counters_.away : counters_.failed);
     if (pulled) {
       ++(pulled->empty() ? counters_.unchanged : counters_.pulled);
-      pulls_.on_answer(std::get<0>(key), clock_.instant());
+      pulls_.on_answer(who, clock_.instant());
       out.event_text = std::move(*pulled);
     } else {
-      pulls_.on_failure(std::get<0>(key), pulled.error(), clock_.instant());
+      pulls_.on_failure(who, pulled.error(), clock_.instant());
       if (there == nullptr || !PullCore::away(pulled.error()))
         co_return failed(pulled.error().with(std::format("Failed to pull image \"{}\"", reference)), std::string(reason_of(pulled.error(), wanted.pull)));
       LOG_WARN("registry cannot be asked: the image on the disk serves", {"image", reference}, {"reason", pulled.error()});
@@ -317,12 +329,20 @@ rt::Task<> ImageManager::collect_now(std::vector<std::string> references, std::v
       freeing = used > (freeing ? options.full_below : options.full_above);
       return freeing;
     };
-    TRY(const auto gone, store.evict(in_use, now, too_full));
-    for (const auto& reference : gone) LOG_WARN("image removed: the disk runs full and no pod uses it", {"image", reference.text()});
-    TRY(const auto deleted, store.collect(in_use));
-    for (const auto& digest : deleted)
+    const auto forget_native = [&](const std::string& digest) {
       if (const auto hash = wasm::parse_sha256(std::string_view(digest).substr(digest.find(':') + 1))) wasm::remove_native(options.build, *hash);
+    };
+    const auto collect = [&]() -> Result<> {
+      TRY(const auto deleted, store.collect(in_use));
+      std::ranges::for_each(deleted, forget_native);
+      return {};
+    };
+    // What takes no room comes first: a full disk has none for a new index before something went.
     store.remove_partial(options.partial_kept, now);
+    TRY_OK(collect());
+    TRY(const auto gone, store.evict(in_use, now, too_full, forget_native));
+    for (const auto& reference : gone) LOG_WARN("image removed: the disk runs full and no pod uses it", {"image", reference.text()});
+    if (!gone.empty()) TRY_OK(collect());
     return {};
   });
 }

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <set>
 #include <memory>
 #include <optional>
 #include <string>
@@ -126,6 +127,7 @@ class ImageManager {
   Send send_;
   PullCore pulls_;
   std::size_t pulls_running_ = 0;
+  std::set<std::string> asked_now_;  // by pull secrets and reference: asked for at a registry
   struct Counters {
     std::uint64_t pulled = 0, unchanged = 0, away = 0, failed = 0, bytes = 0;
   } counters_;

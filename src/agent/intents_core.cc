@@ -171,6 +171,8 @@ void IntentsCore::accept(Intent intent) {
   CHECK(intent.id != 0);
   next_ = std::max(next_, intent.id + 1);
   const IntentId id = intent.id;
+  // A replay of the former value may have begun while this one was written down.
+  if (const auto former = intents_.find(id); former != intents_.end() && former->second.stage == Intent::Stage::Waiting) intent.sent.insert(former->second.sent.begin(), former->second.sent.end());
   if (drops(intent)) return finish(id);
   Run& run = runs_[id];
   run.until.reset();

@@ -265,6 +265,33 @@ TEST_F(IntentsCoreTest, AChangeDuringItsReplayIsToldAfterIt) {
   EXPECT_TRUE(core_.empty());
 }
 
+// Goal: an answer given here holds, also if the line came back while it was written down. Method: the former value's replay begins between
+// the plan and its being taken up; the server takes it, or its answer is lost.
+TEST_F(IntentsCoreTest, AChangeWhoseFormerReplayBeganMeanwhileIsStillTold) {
+  add("a", 1);
+  ASSERT_TRUE(change(scale(2), "1"));
+  poll();
+  auto back = core_.plan(scale(1), "1", facts(), {});
+  ASSERT_TRUE(back);
+  core_.on_line(true, now_);
+  EXPECT_THAT(poll(), Contains("replay 1 replicas default/web 1→2"));
+  core_.accept(std::move(*back));
+  poll();
+  EXPECT_FALSE(core_.empty()) << "the server may have 2 by now";
+  EXPECT_THAT(answer(1, Verdict::Held), Contains("replay 1 replicas default/web 2→1"));
+  answer(1, Verdict::Held);
+  EXPECT_TRUE(core_.empty());
+  core_.on_line(false, now_);
+  ASSERT_TRUE(change(scale(2), "1"));
+  poll();
+  auto third = core_.plan(scale(3), "1", facts(), {});
+  ASSERT_TRUE(third);
+  core_.on_line(true, now_);
+  poll();
+  core_.accept(std::move(*third));
+  EXPECT_THAT(core_.intents().begin()->second.sent, ::testing::ElementsAre("2"));
+}
+
 TEST_F(IntentsCoreTest, RestartsGoOneAfterTheOtherAndNotTwice) {
   for (int i = 1; i <= 3; ++i) add(std::format("p{}", i), i);
   ASSERT_TRUE(change(restart("t1"), "t0"));

@@ -32,6 +32,7 @@ std::vector<Change> merged(std::vector<Change> older, std::vector<Change> newer)
         continue;
       }
       Change& before = out[known->second];
+      if (std::holds_alternative<change::RemovePod>(before)) continue;  // a uid does not come back
       auto* const state = std::get_if<change::PutPodState>(&c);
       if (auto* const pod = std::get_if<change::PutPod>(&before); state != nullptr && pod != nullptr) pod->state = std::move(state->state);
       else before = std::move(c);
@@ -88,6 +89,7 @@ void Journal::start(const Checkpoint::Loaded& loaded, bool whole) {
   const bool known = loaded.number(kForgetful) != 0;
   forgetful_ = known || loaded.older || !loaded.lost.empty() || !whole;
   if (forgetful_ && !known) put_number(kForgetful, 1);
+  if (loaded.older) put_number(Checkpoint::kOlder, 0);  // in one write with that, and with the ids that the table goes on from
 }
 
 void Journal::on_asked() {

@@ -2,6 +2,7 @@
 #include "agent/local_slices.h"
 
 #include <algorithm>
+#include <functional>
 #include <iterator>
 #include <utility>
 
@@ -53,15 +54,31 @@ void write(kube::MutJson out, const Conditions& c) {
 
 LocalSlices::Key key_of(const kube::Object& object) { return {object.namespace_(), object.name()}; }
 std::string_view address_of(kube::Json endpoint) { return endpoint["addresses"][std::size_t{0}].str(); }
+std::size_t mark(std::string_view text) { return std::hash<std::string_view>{}(text); }
+constexpr auto uid_of = [](const auto& known) -> std::string_view { return known.pod->uid; };
 
 }  // namespace
 
+std::vector<LocalSlices::Known> LocalSlices::known_of(const std::vector<Pod>& pods) {
+  std::vector<Known> out;
+  out.reserve(pods.size());
+  for (const Pod& pod : pods) out.push_back({pod.object->identity(), pod.address, pod.state, pod.stand_in});
+  std::ranges::sort(out, {}, uid_of);
+  return out;
+}
+
+std::optional<State> LocalSlices::judged(const Known& known, Line line) {
+  const bool surely_not = known.state == State::NotReady || known.state == State::Gone;
+  return line == Line::Away || surely_not ? std::optional(known.state) : std::nullopt;
+}
+
 std::optional<State> LocalSlices::state_of(std::string_view uid, std::string_view address) const {
-  const auto there = by_address_.find(address);
-  if (uid.empty()) uid = there != by_address_.end() ? std::string_view(there->second) : std::string_view();
-  if (there != by_address_.end() && there->second != uid) return State::Gone;  // another one has its address by now
-  const auto known = known_.find(uid);
-  return known == known_.end() ? std::nullopt : known->second.state;
+  const auto there = std::ranges::lower_bound(by_address_, address, {}, [&](std::uint32_t i) -> std::string_view { return known_[i].address; });
+  const Known* owner = there != by_address_.end() && known_[*there].address == address ? &known_[*there] : nullptr;
+  if (owner != nullptr && !uid.empty() && owner->pod->uid != uid) return State::Gone;  // another one has its address by now
+  if (uid.empty()) return owner != nullptr ? judged(*owner, line_) : std::nullopt;
+  const auto known = std::ranges::lower_bound(known_, uid, {}, uid_of);
+  return known != known_.end() && known->pod->uid == uid ? judged(*known, line_) : std::nullopt;
 }
 
 bool LocalSlices::publishes_not_ready(const kube::Object& slice) const {
@@ -102,10 +119,11 @@ kube::ObjectPtr LocalSlices::put(const kube::ObjectPtr& slice) {
   const kube::JsonDoc doc = slice->parse();
   for (const kube::Json endpoint : doc.root()["endpoints"].items()) {
     if (const std::string_view where = endpoint["nodeName"].str(); !where.empty() && where != node_) continue;
-    out.pods.emplace(endpoint["targetRef"]["uid"].str());
-    out.pods.emplace(address_of(endpoint));
+    for (const std::string_view text : {endpoint["targetRef"]["uid"].str(), address_of(endpoint)})
+      if (!text.empty()) out.pods.push_back(mark(text));
   }
-  out.pods.erase("");
+  std::ranges::sort(out.pods);
+  out.pods.shrink_to_fit();
   if (out.pods.empty()) {
     slices_.erase(key_of(*slice));
     return slice;
@@ -124,48 +142,48 @@ kube::ObjectPtr LocalSlices::shown(const kube::ObjectPtr& slice) const {
   return ours == slices_.end() ? slice : ours->second.shown;
 }
 
-std::vector<LocalSlices::Change> LocalSlices::update(std::vector<Pod> pods, Line line) {
+std::vector<LocalSlices::Change> LocalSlices::update(const std::vector<Pod>& pods, Line line) {
   std::vector<Change> out;
-  if (pods == pods_ && line == line_ && !services_changed_ && !slices_changed_) return out;
-  pods_ = std::move(pods);
-  line_ = line;
+  auto known = known_of(pods);
+  if (known == known_ && line == line_ && !services_changed_ && !slices_changed_) return out;
   slices_changed_ = false;
   const bool all = std::exchange(services_changed_, false);  // publishNotReadyAddresses
-  std::map<std::string, Known, std::less<>> known;
-  for (const Pod& pod : pods_) {
-    const bool surely_not = pod.state == State::NotReady || pod.state == State::Gone;
-    known[pod.object->uid()] = {.address = pod.address, .state = line == Line::Away || surely_not ? std::optional(pod.state) : std::nullopt};
-  }
-  std::set<std::string> changed;  // uids and addresses
-  const auto compare = [&](const auto& these, const auto& those) {
-    for (const auto& [uid, one] : these) {
-      if (const auto other = those.find(uid); other != those.end() && other->second == one) continue;
-      changed.insert(uid);
-      changed.insert(one.address);
+  std::vector<Mark> changed;
+  const auto compare = [&](const std::vector<Known>& these, Line these_line, const std::vector<Known>& those, Line those_line) {
+    auto other = those.begin();
+    for (const Known& one : these) {
+      while (other != those.end() && other->pod->uid < one.pod->uid) ++other;
+      if (other != those.end() && other->pod->uid == one.pod->uid && other->address == one.address && judged(*other, those_line) == judged(one, these_line)) continue;
+      changed.push_back(mark(one.pod->uid));
+      if (!one.address.empty()) changed.push_back(mark(one.address));
     }
   };
-  compare(known, known_);
-  compare(known_, known);
+  compare(known, line, known_, line_);
+  compare(known_, line_, known, line);
+  std::ranges::sort(changed);
   known_ = std::move(known);
+  line_ = line;
   by_address_.clear();
-  for (const auto& [uid, one] : known_)
-    if (!one.address.empty()) by_address_[one.address] = uid;
+  by_address_.reserve(known_.size());
+  for (std::uint32_t i = 0; i < known_.size(); ++i)
+    if (!known_[i].address.empty()) by_address_.push_back(i);
+  std::ranges::sort(by_address_, {}, [&](std::uint32_t i) -> std::string_view { return known_[i].address; });
   for (auto& [key, slice] : slices_) {
-    if (!all && std::ranges::none_of(slice.pods, [&](const std::string& pod) { return changed.contains(pod); })) continue;
+    if (!all && std::ranges::none_of(slice.pods, [&](Mark pod) { return std::ranges::binary_search(changed, pod); })) continue;
     auto shown = corrected(slice.servers);
     if (shown == slice.shown || *shown->json() == *slice.shown->json()) continue;
     slice.shown = std::move(shown);
     out.push_back({key, slice.shown});
   }
-  update_own(out);
+  update_own(pods, out);
   return out;
 }
 
 // Of the stand-ins; and of pods that are in no slice while the server's controller cannot be told of them.
-void LocalSlices::update_own(std::vector<Change>& out) {
-  const auto missed = [&](const std::string& uid) { return std::ranges::none_of(slices_, [&](const auto& slice) { return slice.second.pods.contains(uid); }); };
+void LocalSlices::update_own(const std::vector<Pod>& pods, std::vector<Change>& out) {
+  const auto missed = [&](const std::string& uid) { return std::ranges::none_of(slices_, [&](const auto& slice) { return std::ranges::binary_search(slice.second.pods, mark(uid)); }); };
   std::vector<const Pod*> extra;
-  for (const Pod& pod : pods_)
+  for (const Pod& pod : pods)
     if (!pod.address.empty() && (pod.stand_in || (line_ == Line::Away && pod.state == State::Ready && missed(pod.object->uid())))) extra.push_back(&pod);
   std::ranges::sort(extra, {}, &Pod::address);
   std::map<Key, kube::ObjectPtr> own;

@@ -11,8 +11,8 @@
 #pragma once
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,7 +30,6 @@ class LocalSlices {
     std::string address{};  // empty: it has none, or gave it back
     State state = State::OnItsWay;
     bool stand_in = false;  // the server does not know it
-    friend bool operator==(const Pod& a, const Pod& b) { return a.state == b.state && a.stand_in == b.stand_in && a.address == b.address && a.object->uid() == b.object->uid(); }
   };
   using Key = std::pair<std::string, std::string>;  // namespace, name
   struct Change {
@@ -49,34 +48,39 @@ class LocalSlices {
   // The node's pods as they are; answers the slices that are to be shown otherwise than before. Cheap while nothing has changed.
   enum class Line : std::uint8_t { There, Away };
   Line line() const { return line_; }
-  std::vector<Change> update(std::vector<Pod>, Line);
+  std::vector<Change> update(const std::vector<Pod>&, Line);
 
   kube::ObjectPtr shown(const kube::ObjectPtr& slice) const;               // one of the server's
   const std::map<Key, kube::ObjectPtr>& own() const { return own_; }       // "skerry-local-SERVICE"
 
  private:
+  // Of each pod, for good: small, and no version of an object that is over.
   struct Known {
-    std::string address{};
-    std::optional<Pod::State> state{};  // nothing: as the server says
-    friend bool operator==(const Known&, const Known&) = default;
+    std::shared_ptr<const kube::Identity> pod;
+    std::string address;
+    Pod::State state;
+    bool stand_in;
+    friend bool operator==(const Known& a, const Known& b) { return a.state == b.state && a.stand_in == b.stand_in && a.address == b.address && a.pod->uid == b.pod->uid; }
   };
+  using Mark = std::size_t;  // the hash of a uid or an address
   struct Slice {
     kube::ObjectPtr servers, shown;
-    std::set<std::string> pods;  // of this node: uids and addresses
+    std::vector<Mark> pods;  // of this node, sorted
   };
+  static std::vector<Known> known_of(const std::vector<Pod>&);
+  static std::optional<Pod::State> judged(const Known&, Line);  // nothing: as the server says
   std::optional<Pod::State> state_of(std::string_view uid, std::string_view address) const;
   kube::ObjectPtr corrected(const kube::ObjectPtr&) const;
   bool publishes_not_ready(const kube::Object& slice) const;
   kube::ObjectPtr own_slice(const kube::Object& service, const std::vector<const Pod*>&) const;
-  void update_own(std::vector<Change>&);
+  void update_own(const std::vector<Pod>&, std::vector<Change>&);
 
   std::string node_;
   const kube::Objects& services_;
   std::map<Key, Slice> slices_;  // those with endpoints of this node
-  std::vector<Pod> pods_;
+  std::vector<Known> known_;     // sorted by uid
+  std::vector<std::uint32_t> by_address_;  // of known_: those that have one, sorted by it
   Line line_ = Line::There;
-  std::map<std::string, Known, std::less<>> known_;             // by uid
-  std::map<std::string, std::string, std::less<>> by_address_;  // uids
   std::map<Key, kube::ObjectPtr> own_;
   bool services_changed_ = false, slices_changed_ = false;  // at the server, since the last update()
 };

@@ -49,9 +49,9 @@ class LocalSlicesTest : public ::testing::Test {
     }
     return out;
   }
-  std::vector<std::string> update(std::vector<LocalSlices::Pod> pods, Line line) {
+  std::vector<std::string> update(const std::vector<LocalSlices::Pod>& pods, Line line) {
     std::vector<std::string> out;
-    for (const auto& [key, slice] : slices_.update(std::move(pods), line)) out.push_back(key.second + (slice ? text(slice) : " gone"));
+    for (const auto& [key, slice] : slices_.update(pods, line)) out.push_back(key.second + (slice ? text(slice) : " gone"));
     return out;
   }
 

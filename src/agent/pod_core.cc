@@ -121,7 +121,6 @@ void PodCore::hold(std::string message, Now now) {
 }
 void PodCore::release() {
   held_.clear();
-  hold_at_.reset();
   for (Container& c : containers_)
     if (c.stage == Stage::Start) wait(c, Stage::Start, "ContainerCreating", "");
 }
@@ -398,7 +397,7 @@ void PodCore::step(std::size_t i, Now now, const References& references, std::ve
   Container& c = containers_[i];
   const ContainerPlan& plan = plan_.containers[i];
   const bool answer_on_its_way = c.stage == Stage::Opening || c.stage == Stage::Putting;
-  if (held() && now.mono >= *hold_at_ && c.stage != Stage::Start && c.stage != Stage::Stopping && c.stage != Stage::Ended && !answer_on_its_way) {
+  if (held() && now.mono >= hold_at_ && c.stage != Stage::Start && c.stage != Stage::Stopping && c.stage != Stage::Ended && !answer_on_its_way) {
     lay_down(c, i, now);
     wait(c, Stage::Start, "ScaledDown", held_);
   }
@@ -584,8 +583,10 @@ std::optional<Instant> PodCore::deadline() const {
       default: break;
     }
   }
-  if (address_retry_ && address_.empty() && !plan_.deleting) consider(*address_retry_);
-  if (hold_at_ && std::ranges::any_of(containers_, [](const Container& c) { return c.stage == Stage::Serving; })) consider(*hold_at_);
+  // Only where somebody will ask for it: what is held, refused or over does not, and would be due for ever.
+  const bool asks = std::ranges::any_of(containers_, [](const Container& c) { return c.stage == Stage::Prepared && !c.drop_at; });
+  if (address_retry_ && address_.empty() && !plan_.deleting && !plan_.finished && !plan_.refusal && evicted_.empty() && asks) consider(*address_retry_);
+  if (held() && std::ranges::any_of(containers_, [](const Container& c) { return c.stage == Stage::Serving; })) consider(hold_at_);
   if (stop_at_ && std::ranges::any_of(containers_, [](const Container& c) { return c.stage == Stage::Serving; })) consider(*stop_at_);
   return first;
 }

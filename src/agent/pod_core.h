@@ -163,6 +163,7 @@ class PodCore {
   bool starting() const;  // on its way to being ready, and nothing of it has failed since
   bool ended() const;  // terminal, or on its way out
   bool released() const { return released_; }  // it gave its address back
+  bool forgotten() const { return forgotten_; }  // Forget was said: nothing of it is to be kept
   bool vanished() const { return vanished_; }  // the API server has it no more; also after a restart
   std::string_view image_key(std::size_t container) const;
 
@@ -192,8 +193,8 @@ class PodCore {
     bool relog = false;
   };
   struct Condition {
-    bool value = false;
     Time since{};
+    bool value = false;
     bool known = false;
     bool explained = false;  // a reason was said, which True must take back
   };
@@ -215,15 +216,15 @@ class PodCore {
   PodPlan plan_;
   std::vector<Container> containers_;
   std::string address_, address_error_;
-  bool address_asked_ = false, released_ = false, delete_sent_ = false, forgotten_ = false, vanished_ = false;
-  bool config_retry_ = false, refusal_reported_ = false;
+  // A node has many pods: together they are two bytes.
+  bool address_asked_ : 1 = false, released_ : 1 = false, delete_sent_ : 1 = false, forgotten_ : 1 = false, vanished_ : 1 = false;
+  bool config_retry_ : 1 = false, refusal_reported_ : 1 = false, runtime_unknown_ : 1 = false, pull_secret_unknown_ : 1 = false;
+  bool tells_scheduled_ : 1;  // the pod came with its node: no scheduler has said so
   std::string refused_by_node_;  // runtime class and the like; waits
-  bool runtime_unknown_ = false, pull_secret_unknown_ = false;
-  bool tells_scheduled_;  // the pod came with its node: no scheduler has said so
   std::optional<Instant> address_retry_, stop_at_;
   std::string evicted_;
-  std::string held_;                 // why it is held, or empty
-  std::optional<Instant> hold_at_;   // until then connections that are on their way are taken
+  std::string held_;    // why it is held, or empty
+  Instant hold_at_{};   // if it is: until then connections that are on their way are taken
   std::optional<Time> start_time_;
   Condition initialized_, ready_, containers_ready_;
   std::size_t posted_ = 0;  // hash of the status that was posted last

@@ -126,6 +126,27 @@ TEST_F(PodCoreTest, BecomesReadyWithoutAProcessAndIsDeletedInOrder) {
   expect_golden("lifecycle");
 }
 
+// Goal: what is not wanted does not keep the node awake. Method: a pod that waits for an address is held, deleted; when is it due?
+TEST_F(PodCoreTest, APodThatNeedsNoAddressIsNotDueForOne) {
+  make(pod_json());
+  poll();
+  core_->on_image_ready(0, std::make_shared<const PreparedImage>(PreparedImage{.image_id = "i", .key = "k1"}), "");
+  poll();
+  core_->on_address_failed("no address is left", now());
+  poll();
+  ASSERT_TRUE(core_->deadline());
+  EXPECT_EQ(*core_->deadline(), clock_.instant() + options_.backoff_first);
+  core_->hold("fewer were asked for", now());
+  clock_.advance(1h);
+  poll();
+  EXPECT_TRUE(!core_->deadline() || *core_->deadline() > clock_.instant());
+  core_->release();
+  poll();
+  core_->on_image_ready(0, std::make_shared<const PreparedImage>(PreparedImage{.image_id = "i", .key = "k1"}), "");
+  const auto asked = poll();
+  EXPECT_TRUE(std::ranges::any_of(asked, [](const Command& c) { return std::holds_alternative<command::AllocateAddress>(c); })) << "started again, it asks again";
+}
+
 // Goal: a deleted pod serves on exactly as long as somebody may be sent to it. Method: virtual time; when is Stop decided?
 TEST_F(PodCoreTest, ServesOnUntilNoServiceNamesIt) {
   const auto stops = [&] { return std::ranges::any_of(poll(), [](const Command& c) { return std::holds_alternative<command::Stop>(c); }); };

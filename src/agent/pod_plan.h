@@ -44,8 +44,8 @@ struct Refusal {
 struct PodPlan {
   std::shared_ptr<const kube::Identity> pod;
   std::string runtime_class;
-  RestartPolicy restart = RestartPolicy::Always;
   Duration grace = 30s;                  // spec.terminationGracePeriodSeconds, or the deletion's own
+  RestartPolicy restart = RestartPolicy::Always;
   bool deleting = false;
   bool finished = false;                 // the server has it as Succeeded or Failed
   bool scheduled = false;                // it has the condition PodScheduled

@@ -249,7 +249,7 @@ Result<PodCore> PodCore::restore(const Options& options, kube::ObjectPtr object,
   };
   const auto get_condition = [&](const char* name, Condition& c) {
     if (!saved[name]) return;
-    c = {.value = saved[name]["value"].boolean(), .since = from_rfc3339(saved[name]["since"].str()).value_or(now.wall), .known = true, .explained = saved[name]["explained"].boolean()};
+    c = {.since = from_rfc3339(saved[name]["since"].str()).value_or(now.wall), .value = saved[name]["value"].boolean(), .known = true, .explained = saved[name]["explained"].boolean()};
   };
   get_condition("initialized", core.initialized_);
   get_condition("ready", core.ready_);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <format>
 #include <ranges>
+#include <unordered_map>
 
 #include "base/check.h"
 
@@ -109,12 +110,22 @@ PodTable::Restored PodTable::restore(const Checkpoint::Loaded& loaded, Now now) 
   return out;
 }
 
+// Whether this listener can be the pod's.
+bool PodTable::take_address(PodEntry& entry, std::optional<os::Ipv4> listens_at) {
+  if (!listens_at) return !entry.core.address().empty();
+  if (!entry.core.address().empty()) return listens_at->str() == entry.core.address();
+  if (!addresses_.reserve(entry.core.object()->uid(), *listens_at)) return false;
+  entry.core.on_address(listens_at->str());
+  return true;
+}
+
 PodTable::Met PodTable::meet(const Held& held, bool forgetful) {
   keeper_id_seen(held.id);
   const auto known = by_keeper_id(held.id);
   if (!known) return forgetful && held.state == Held::State::Serving ? Met::Stranger : Met::Drop;
   if (held.state == Held::State::Stopped) return Met::Drop;
   const auto [entry, i] = *known;
+  if (!take_address(*entry, held.listens_at)) return Met::Drop;
   entry->held_by_keeper = true;
   const bool outdated = entry->core.image_key(i) != held.image_key;
   entry->core.on_adopted(i, held.awake, held.state == Held::State::Stopping ? PodCore::Held::Stopping : outdated ? PodCore::Held::Outdated : PodCore::Held::Serving);
@@ -261,7 +272,7 @@ void PodTable::ask(PodEntry& entry, Now now, const References& references, Round
   else if (saved != entry.saved) out.write.push_back(change::PutPodState{uid, std::move(state)});
   entry.essence = essence;
   entry.saved = saved;
-  if (!entry.durable && !entry.core.address().empty()) writing_.push_back(uid);
+  if (!entry.durable && !entry.core.address().empty()) writing_.insert(uid);
 }
 
 PodTable::Round PodTable::round(Now now, const References& references) {
@@ -294,13 +305,21 @@ std::vector<PodTable::Todo> PodTable::take_ahead(std::vector<Todo>& todo) const 
            std::holds_alternative<command::Forget>(c);
   };
   std::vector<Todo> out, left;
-  std::unordered_set<std::string> told;  // newest first
+  // What comes again is not kept twice, and of Events the newest: the disk may be full for weeks.
+  constexpr std::size_t kEventsMax = 16;
+  std::unordered_map<std::string, std::size_t> kept;  // newest first
+  const auto first = [&](const std::string& uid, const Command& c) {
+    if (std::holds_alternative<command::PostStatus>(c)) return kept[uid + " status"]++ == 0;
+    if (const auto* image = std::get_if<command::PrepareImage>(&c)) return kept[std::format("{} image {}", uid, image->container)]++ == 0;
+    if (std::holds_alternative<command::PostEvent>(c)) return kept[uid + " events"]++ < kEventsMax;
+    return true;
+  };
   for (Todo& one : std::exchange(todo, {}) | std::views::reverse) {
     const PodEntry* entry = find(one.uid);
     Todo ahead{one.uid, {}}, later{one.uid, {}};
     for (Command& c : one.commands) {
       if (entry != nullptr && entry->durable && !waits(c)) ahead.commands.push_back(std::move(c));
-      else if (!std::holds_alternative<command::PostStatus>(c) || told.insert(one.uid).second) later.commands.push_back(std::move(c));
+      else if (first(one.uid, c)) later.commands.push_back(std::move(c));
     }
     if (!ahead.commands.empty()) out.push_back(std::move(ahead));
     if (!later.commands.empty()) left.push_back(std::move(later));
@@ -321,7 +340,7 @@ std::vector<Change> PodTable::latest_objects() {
       continue;
     }
     out.push_back(change::RemoveObject{"Pod", key.first, key.second});
-    if (entry == nullptr) continue;
+    if (entry == nullptr || entry->core.forgotten()) continue;
     std::string state = entry->core.save();
     entry->saved = std::hash<std::string>{}(state);
     entry->essence = essence_of(*entry->core.object());

@@ -84,12 +84,14 @@ class PodTable {
   Restored restore(const Checkpoint::Loaded&, Now);
 
   // What a keeper holds since an earlier agent, container by container: nothing of it is restarted, unless it is another image than the
-  // pod's now. `forgetful`: the checkpoint was lost; then what nobody knows serves on until the API server was asked.
+  // pod's now, or its listener is at another address than the pod's. An older copy of the checkpoint may be of a time before the pod had
+  // one: then it is the listener's. `forgetful`: the checkpoint was lost; then what nobody knows serves on until the API server was asked.
   struct Held {
     std::uint64_t id = 0;
     std::string_view image_key{};
     std::uint32_t awake = 0;
     enum class State : std::uint8_t { Serving, Stopping, Stopped } state = State::Serving;
+    std::optional<os::Ipv4> listens_at{};
   };
   enum class Met : std::uint8_t { Adopted, Stranger, Drop };
   Met meet(const Held&, bool forgetful);
@@ -156,6 +158,7 @@ class PodTable {
   void refuse(const kube::ObjectPtr&, std::string reason, std::string message);
   static bool same_containers(const PodPlan&, const PodPlan&);
   Result<std::optional<PodPlan>> usable(const kube::Object&, const PodEntry*) const;
+  bool take_address(PodEntry&, std::optional<os::Ipv4> listens_at);
   std::optional<std::string> take_over(const Checkpoint::Pod&, Now);
   bool waits(const PodEntry& e) const { return starts_held_ && !e.held_by_keeper && !e.core.ended(); }
   void ask(PodEntry&, Now, const References&, Round&, std::vector<Command>&);
@@ -170,7 +173,7 @@ class PodTable {
   std::map<std::string, std::pair<std::string, std::string>> refused_;  // pods that cannot even be planned: uid → reason, message
   std::map<std::pair<std::string, std::string>, kube::ObjectPtr> seen_;  // namespace, name → newest version; null: gone
   std::vector<Effect> effects_;
-  std::vector<std::string> writing_;  // pods of rounds that are not durable yet
+  std::unordered_set<std::string> writing_;  // pods of rounds that are not durable yet
   std::uint64_t next_keeper_id_ = 1, saved_keeper_id_ = 0;
   bool starts_held_ = false;
 };

@@ -186,6 +186,32 @@ TEST_F(PodTableTest, TheOldImageIsNotAdoptedAsTheNewOne) {
   EXPECT_EQ(table_->meet({.id = 99, .state = Held::State::Stopping}, true), PodTable::Met::Drop);
 }
 
+// Goal: a start from an older copy leaves a pod that serves its address, also if the copy is from before it had one. Method: the disk as it
+// was when the pod came; a keeper that holds it at an address, which is also free, another's, or not known.
+TEST_F(PodTableTest, WhatListensElsewhereIsNotAdopted) {
+  const auto listens_at = [](const char* text) { return os::Ipv4::parse(text).value(); };
+  table_->on_pod(nullptr, pod("a", 5));
+  apply(table_->latest_objects());
+  const Checkpoint::Loaded older = disk_;
+  serve("u-a");
+  const std::uint64_t id = table_->find("u-a")->core.keeper_id(0).value();
+  const std::string address(table_->find("u-a")->core.address());
+  restart();
+  EXPECT_EQ(table_->meet({.id = id, .image_key = "k", .listens_at = listens_at("10.99.0.77")}, false), PodTable::Met::Drop);
+  EXPECT_EQ(table_->meet({.id = id, .image_key = "k", .listens_at = listens_at(address.c_str())}, false), PodTable::Met::Adopted);
+  disk_ = older;
+  restart();
+  ASSERT_EQ(table_->find("u-a")->core.address(), "");
+  EXPECT_EQ(table_->meet({.id = id, .image_key = "k"}, true), PodTable::Met::Drop);
+  EXPECT_EQ(table_->meet({.id = id, .image_key = "k", .listens_at = listens_at("192.0.2.1")}, true), PodTable::Met::Drop);
+  EXPECT_EQ(table_->meet({.id = id, .image_key = "k", .listens_at = listens_at("10.99.0.77")}, true), PodTable::Met::Adopted);
+  table_->mark_all();
+  round();
+  EXPECT_EQ(table_->find("u-a")->core.address(), "10.99.0.77");
+  restart();
+  EXPECT_EQ(table_->find("u-a")->core.address(), "10.99.0.77") << "it is on the disk";
+}
+
 // Goal: what a broken server says of a pod costs it nothing, now or at the next start. Method: versions that cannot be, each followed by a
 // restart from the disk.
 TEST_F(PodTableTest, AVersionThatCannotBeIsNotTaken) {
@@ -344,6 +370,33 @@ TEST_F(PodTableTest, WhileTheDiskRefusesOnlyPodsThatAreOnItAreStarted) {
   EXPECT_THAT(refused(), ElementsAre("u-a event"));
   EXPECT_TRUE(a.core.ready());
   EXPECT_THAT(words(waiting), UnorderedElementsAre("u-a status", "u-b prepare-image", "u-b status")) << "of the statuses the last is enough";
+  for (int i = 0; i < 100; ++i) waiting.push_back({"u-b", {command::PrepareImage{0, "i", PullPolicy::Always, false}, command::PostEvent{}}});
+  table_->take_ahead(waiting);
+  EXPECT_EQ(std::ranges::count(words(waiting), "u-b prepare-image"), 1);
+  EXPECT_EQ(std::ranges::count(words(waiting), "u-b event"), 16);
+}
+
+// Goal: a pod that is over leaves no row, also while the disk refuses its removal. Method: what is written after Forget was decided.
+TEST_F(PodTableTest, APodThatIsOverIsNotWrittenAgain) {
+  table_->on_pod(nullptr, pod("a", 3));
+  serve("u-a");
+  table_->on_pod(pod("a", 3), nullptr);
+  std::vector<Change> written;
+  for (int i = 0; i < 20 && !forgets_; ++i) {
+    auto done = table_->round({wall_, now_}, references_);
+    forgets_ = done.forgets;
+    std::ranges::move(done.write, std::back_inserter(written));
+    table_->find("u-a")->core.on_stopped(0, {}, {wall_, now_});
+    table_->mark("u-a");
+    now_ += 10s;
+  }
+  ASSERT_TRUE(forgets_);
+  table_->mark("u-a");  // e.g. something that it refers to has changed
+  auto after = table_->round({wall_, now_}, references_);
+  std::ranges::move(after.write, std::back_inserter(written));
+  std::ranges::move(table_->latest_objects(), std::back_inserter(written));
+  apply(written);
+  EXPECT_THAT(disk_.pods, IsEmpty());
 }
 
 }  // namespace

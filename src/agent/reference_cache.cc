@@ -18,6 +18,12 @@ void ReferenceCache::tick(Instant now) {
   fetch_wanted();
 }
 
+bool ReferenceCache::compare(std::uint64_t servers) {
+  const bool asked = core_.compare(servers, clock_.instant());
+  fetch_wanted();
+  return asked;
+}
+
 void ReferenceCache::keep_only(const std::vector<const PodPlan*>& plans) { store(core_.keep_only(plans)); }
 
 void ReferenceCache::store(std::vector<ReferenceCore::Store> what) {
@@ -34,8 +40,9 @@ rt::Task<> ReferenceCache::fetch(ReferenceCore::Key key) {
   const client::ResourcePath& path = kind == Kind::ConfigMap ? client::kConfigMaps : kind == Kind::Secret ? client::kSecrets : client::kRuntimeClasses;
   auto got = co_await api_.get(path, ns, name);
   if (!got) LOG_DEBUG("reference not fetched", {"kind", ReferenceCore::kind_name(kind)}, {"name", name}, {"reason", got.error()});
-  store(core_.on_answer(key, std::move(got), clock_.instant()));
-  changed_();
+  auto answered = core_.on_answer(key, std::move(got), clock_.instant());
+  store(std::move(answered.store));
+  if (answered.changed) changed_();
   fetch_wanted();
   co_return Result<>{};
 }

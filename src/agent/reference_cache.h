@@ -26,6 +26,7 @@ class ReferenceCache final : public References {
   void restore(kube::ObjectPtr object) { core_.restore(std::move(object)); }  // from the checkpoint
   void want(const PodPlan&);               // a pod came or starts anew: have its objects fresh
   void tick(Instant now);                  // asks again for what is missing
+  bool compare(std::uint64_t servers);     // true: they are asked for again, for the server has others
   void keep_on_disk(bool keep) { store(core_.keep_on_disk(keep)); }
   void keep_only(const std::vector<const PodPlan*>&);  // forgets what no pod needs
   // ConfigMaps and RuntimeClasses that are known; never a Secret.

@@ -5,6 +5,8 @@
 #include <set>
 #include <utility>
 
+#include "kube/digest.h"
+
 namespace skerry::agent {
 
 std::string_view ReferenceCore::kind_name(Kind k) {
@@ -57,13 +59,14 @@ std::vector<ReferenceCore::Key> ReferenceCore::poll(Instant now) {
   return out;
 }
 
-std::vector<ReferenceCore::Store> ReferenceCore::on_answer(const Key& key, Result<kube::ObjectPtr> got, Instant now) {
-  std::vector<Store> out;
+ReferenceCore::Answered ReferenceCore::on_answer(const Key& key, Result<kube::ObjectPtr> got, Instant now) {
+  Answered out;
   const auto& [kind, ns, name] = key;
   const auto it = entries_.find(key);
   if (it == entries_.end() || !it->second.in_flight) return out;
   --in_flight_;
   Entry& e = it->second;
+  const State before = e.state;
   e.in_flight = false;
   e.answered = now;
   if (got) {
@@ -71,9 +74,10 @@ std::vector<ReferenceCore::Store> ReferenceCore::on_answer(const Key& key, Resul
     const bool differs = !e.object || *e.object->json() != *(*got)->json();
     e.state = State::Present;
     e.object = std::move(*got);
-    if (differs && stored(kind)) out.push_back({kind_name(kind), ns, name, e.object});
+    out.changed = differs;
+    if (differs && stored(kind)) out.store.push_back({kind_name(kind), ns, name, e.object});
   } else if (got.error().code == Errc::NotFound || (got.error().code == Errc::Denied && !e.object)) {
-    if (e.object) out.push_back({kind_name(kind), ns, name, nullptr});
+    if (e.object) out.store.push_back({kind_name(kind), ns, name, nullptr});
     if (e.state == State::Missing) e.again = std::min(e.again * 2, options_.missing_again_max);
     e.ever = true;
     e.state = State::Missing;
@@ -84,7 +88,27 @@ std::vector<ReferenceCore::Store> ReferenceCore::on_answer(const Key& key, Resul
     e.state = e.object ? State::Present : State::Unknown;
     if (e.ever && !e.object) e.state = State::Missing;
   }
+  out.changed = out.changed || e.state != before;
   return out;
+}
+
+bool ReferenceCore::compare(std::uint64_t servers, Instant now) {
+  if (digest() == servers) {
+    compare_pause_ = Duration{0};
+    return false;
+  }
+  if (compare_pause_ > Duration{0} && now < compare_at_) return false;
+  compare_pause_ = std::clamp<Duration>(compare_pause_ * 2, options_.differing_again, options_.differing_again_max);
+  compare_at_ = now + compare_pause_;
+  for (auto& [key, e] : entries_) e.wanted = true;
+  return true;
+}
+
+std::uint64_t ReferenceCore::digest() const {
+  kube::Digest out;
+  for (const auto& [key, e] : entries_)
+    if (e.object) out.add(*e.object);
+  return out.value();
 }
 
 bool ReferenceCore::tick(Instant now) {

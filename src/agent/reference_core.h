@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the node knows of the ConfigMaps, Secrets and RuntimeClasses that its pods refer to, and which of them are to be asked for
-// now: when a pod that needs them comes, when one is about to start, every hour, and what is missing again and again. When the API
-// server cannot be reached, what the checkpoint knew serves.
+// now: when a pod that needs them comes, when one is about to start, when the server's digest says that they differ, every hour, and what
+// is missing again and again. When the API server cannot be reached, what the checkpoint knew serves.
 // A pure core: no I/O, no clock. Owner: agent::ReferenceCache, its shell; the simulation drives it too.
 #pragma once
 #include <functional>
@@ -23,6 +23,7 @@ class ReferenceCore final : public References {
     Duration known_again = 1h;       // one that is known: what the checkpoint keeps for a start without the server is no older
     Duration fresh_for = 60s;        // a known one, when a pod starts
     Duration answer_within = 3s;     // then what is on the disk serves
+    Duration differing_again = 5s, differing_again_max = 1h;
     std::size_t in_flight_max = 8;
   };
   enum class Kind : std::uint8_t { ConfigMap, Secret, RuntimeClass };
@@ -40,10 +41,19 @@ class ReferenceCore final : public References {
   void want(const PodPlan&, Instant now);      // a pod came or starts anew: have its objects fresh
   // Asks again for what is missing or was not asked for long. True: what find() answers has changed.
   bool tick(Instant now);
+  // What the server has for us, in one number (docs/wire/digest.md). Where it differs all are asked for again, what is present stays so
+  // until the answer; where it goes on to differ (one that changes all the time, a pod that the server counts and we do not run), ever
+  // more seldom. True: asked.
+  bool compare(std::uint64_t servers, Instant now);
+  std::uint64_t digest() const;  // of what is known
   // What is to be fetched now; each is under way until its on_answer().
   std::vector<Key> poll(Instant now);
-  // What find() answers may have changed. Nothing to keep: nothing differs.
-  std::vector<Store> on_answer(const Key&, Result<kube::ObjectPtr>, Instant now);
+  // What to keep, and whether what find() answers has changed.
+  struct Answered {
+    std::vector<Store> store{};
+    bool changed = false;
+  };
+  Answered on_answer(const Key&, Result<kube::ObjectPtr>, Instant now);
   // Whether ConfigMaps and Secrets are kept by the checkpoint (edge-config's local_storage): what is to be written or removed for it.
   std::vector<Store> keep_on_disk(bool);
   std::vector<Store> keep_only(const std::vector<const PodPlan*>&);  // forgets what no pod needs
@@ -74,6 +84,8 @@ class ReferenceCore final : public References {
   bool stored(Kind kind) const { return on_disk_ || kind == Kind::RuntimeClass; }
   std::size_t in_flight_ = 0;
   bool on_disk_ = true;
+  Instant compare_at_{};       // differences before are left alone
+  Duration compare_pause_{0};
 };
 
 }  // namespace skerry::agent

@@ -174,13 +174,17 @@ struct ApiServer::State {
   }
 
   // To who writes a node's Lease and asks for it: what there is for that node (docs/wire/digest.md).
-  void tell_digests(const Call& call, http::Response& response) const {
+  void tell_digests(const Call& call, http::Response& response) {
     const std::string& node = call.route.name;
     if (node.empty() || call.route.resource != "leases" || call.route.namespace_ != "kube-node-lease" || !call.request.headers.has(kube::kDigestHeader)) return;
     const store::Store& store = server.store;
+    kube::Digest edge;
+    if (const ObjectPtr config = store.get(server.id("configmaps"), "default", "edge-config")) edge.add(*config);
     response.headers.set(kube::kDigestHeader, kube::digests_text({{"pods", store.digest(server.id("pods"), node)},
                                                                   {"services", store.digest(server.id("services"))},
-                                                                  {"endpointslices", store.digest(server.id("endpointslices.discovery.k8s.io"))}}));
+                                                                  {"endpointslices", store.digest(server.id("endpointslices.discovery.k8s.io"))},
+                                                                  {"edge-config", edge.value()},
+                                                                  {"references", server.references.digest(server, node)}}));
   }
 };
 

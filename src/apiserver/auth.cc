@@ -37,40 +37,22 @@ Status restricted(const Call& call, std::string_view name, std::string_view text
   return kube::status_forbidden(call.route.group, call.route.resource, name, text);
 }
 
-bool refers(Json pod_spec, std::string_view kind, std::string_view name) {
-  const bool secret = kind == "secrets";
-  for (const Json volume : pod_spec["volumes"].items()) {
-    if (secret ? volume["secret"]["secretName"].str() == name : volume["configMap"]["name"].str() == name) return true;
-    for (const Json source : volume["projected"]["sources"].items()) {
-      if (source[secret ? "secret" : "configMap"]["name"].str() == name) return true;
-    }
-  }
-  for (const char* list : {"containers", "initContainers", "ephemeralContainers"}) {
-    for (const Json container : pod_spec[list].items()) {
-      for (const Json env : container["env"].items()) {
-        if (env["valueFrom"][secret ? "secretKeyRef" : "configMapKeyRef"]["name"].str() == name) return true;
-      }
-      for (const Json from : container["envFrom"].items()) {
-        if (from[secret ? "secretRef" : "configMapRef"]["name"].str() == name) return true;
-      }
-    }
-  }
-  for (const Json pull : pod_spec["imagePullSecrets"].items()) {
-    if (secret && pull["name"].str() == name) return true;
-  }
-  return false;
+bool refers(Json pod_spec, std::string_view resource, std::string_view name) {
+  bool found = false;
+  for_each_reference(pod_spec, [&](std::string_view r, std::string_view n) { found = found || (r == resource && n == name); });
+  return found;
 }
 
 // Does a pod that is bound to the node refer to this object?
 bool related(const Call& call, std::string_view node, std::string_view name) {
-  const auto pods = call.server.store.list(call.server.id("pods"), {.namespace_ = call.route.namespace_, .filter = [&](const kube::Object& pod) {
-                                             if (pod.node_name() != node || !pod.json()->contains(name)) return false;
-                                             const auto doc = pod.parse();
-                                             const Json spec = doc.root()["spec"];
-                                             if (call.route.resource == "serviceaccounts") return spec["serviceAccountName"].str() == name;
-                                             return refers(spec, call.route.resource, name);
-                                           }});
-  return pods && !pods->items.empty();
+  bool found = false;
+  call.server.store.for_each_of_node(call.server.id("pods"), node, [&](const kube::Object& pod) {
+    if (found || pod.namespace_() != call.route.namespace_ || !pod.json()->contains(name)) return;
+    const auto doc = pod.parse();
+    const Json spec = doc.root()["spec"];
+    found = call.route.resource == "serviceaccounts" ? spec["serviceAccountName"].str() == name : refers(spec, call.route.resource, name);
+  });
+  return found;
 }
 
 ApiResult<> authorize_related(const Call& call, std::string_view node) {

@@ -10,6 +10,7 @@
 
 #include "apiserver/apiserver.h"
 #include "apiserver/node_identities.h"
+#include "apiserver/node_references.h"
 #include "kube/codec.h"
 #include "kube/json.h"
 #include "kube/resources.h"
@@ -53,6 +54,7 @@ struct Server {
   std::size_t watches = 0;
   std::map<const ResourceType*, std::size_t> watches_of = {};  // the same, by what they watch
   NodeIdentities identities;
+  NodeReferences references{};
   std::uint64_t certificates_refused = 0, machines_refused = 0;  // replaced ones; second machines of one name
   std::map<std::string, Instant> warned = {};  // when an Event about a node was last written, by its name
   std::uint32_t service_base = 0, service_mask = 0, cluster_dns = 0;

@@ -283,5 +283,43 @@ TEST_F(NodeAuth, TellsTheDigestsOfWhatIsThereForIt) {
   EXPECT_NE(asked(kube::kDigestHeader), first);
 }
 
+// Goal: the digest of what a node's pods refer to is that of exactly these objects. Method: by hand from what the node may read; then changes
+// of one that is its own, of others', a pod more, and pods that have ended.
+TEST_F(NodeAuth, TellsTheDigestOfWhatItsPodsReferTo) {
+  const auto told = [&] {
+    s.headers = {{std::string(kube::kDigestHeader), "?"}};
+    const auto reply = s.merge(std::format("{}/n1", kLeases), R"({"spec":{"renewTime":"2026-01-01T00:00:00.000000Z"}})");
+    s.headers.clear();
+    const auto digests = kube::parse_digests(reply.headers.get(kube::kDigestHeader));
+    return digests && digests->back().first == "references" ? digests->back().second : 0;
+  };
+  const auto of = [&](std::vector<std::string_view> names) {
+    kube::Digest out;
+    for (const auto name : names) out.add(*kube::Object::from_json(s.get(std::format("{}/{}", kDefault, name)).body).value());
+    return out.value();
+  };
+  const auto write = [&](std::string_view target, std::string_view body) {
+    s.as_admin();
+    EXPECT_EQ(s.merge(target, std::string(body)).code, 200) << target;
+    s.as_node("n1");
+  };
+  const std::uint64_t first = told();
+  EXPECT_EQ(first, of({"configmaps/of-n1", "configmaps/key-n1", "secrets/of-n1", "secrets/pull-n1"}));
+  write(std::format("{}/secrets/of-n2", kDefault), R"({"metadata":{"labels":{"a":"b"}}})");
+  write(std::format("{}/secrets/of-n1", kOther), R"({"metadata":{"labels":{"a":"b"}}})");
+  EXPECT_EQ(told(), first) << "others'";
+  write(std::format("{}/secrets/of-n1", kDefault), R"({"metadata":{"labels":{"a":"b"}}})");
+  const std::uint64_t second = told();
+  EXPECT_NE(second, first);
+  EXPECT_EQ(second, of({"configmaps/of-n1", "configmaps/key-n1", "secrets/of-n1", "secrets/pull-n1"}));
+  s.as_admin();
+  make(std::format("{}/pods", kDefault), R"({"metadata":{"name":"more"},"spec":{"nodeName":"n1","volumes":[{"name":"v","projected":{"sources":[{"configMap":{"name":"of-n2"}}]}}],)"
+                                         R"("containers":[{"name":"c","image":"i"}]}})");
+  s.as_node("n1");
+  EXPECT_EQ(told(), second + of({"configmaps/of-n2"}));
+  for (const char* pod : {"more", "on-n1"}) write(std::format("{}/pods/{}/status", kDefault, pod), R"({"status":{"phase":"Succeeded"}})");
+  EXPECT_EQ(told(), 0u) << "what has ended needs nothing";
+}
+
 }  // namespace
 }  // namespace skerry::apiserver

@@ -55,7 +55,7 @@ Result<> write_if_changed(const std::filesystem::path& path, const std::string& 
 
 Result<ServerCredentials> make_server_credentials(const DataLayout& layout, const ServerOptions& o, Time now) {
   TRY(const auto folder, pki::Folder::open(layout.pki()));
-  TRY(auto loaded, folder.authority("skerry", now));
+  TRY(auto loaded, folder.authority("skerry"));
   const auto shared = std::make_shared<const pki::CertificateAuthority>(std::move(loaded));
   const auto& authority = *shared;
   TRY(const auto spec, server_spec(o));
@@ -160,7 +160,7 @@ Result<> choose_serving(const DataLayout& layout, const NodeOptions& o, bool ser
     }
   }
   TRY(const auto own, pki::Folder::open(layout.node_pki()));
-  TRY(const auto authority, own.authority("skerry node " + o.node_name, now));
+  TRY(const auto authority, own.authority("skerry node " + o.node_name));
   wanted.addresses.insert(wanted.addresses.begin(), "127.0.0.1");
   TRY(out.serving, own.leaf("serving", wanted, authority, now));
   return {};

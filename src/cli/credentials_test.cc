@@ -8,6 +8,7 @@
 #include <map>
 
 #include "cli/kubeconfig.h"
+#include "cli/local_api.h"
 #include "os/file.h"
 #include "pki/folder.h"
 #include "pki/kubeconfig.h"
@@ -85,6 +86,33 @@ TEST_F(CredentialsTest, AreRenewedWhileTheProgramsRun) {
   EXPECT_EQ(changes, 2);  // every 8 to 9 months
 }
 
+// Goal: a board whose clock is wrong by decades starts all the same, and again when the clock is put right. Method: server and node at such
+// times, with an authority of the cluster's here and (its folder gone) with the node's own; every certificate holds then, its authority too.
+TEST_F(CredentialsTest, HoldWhateverTheClockShows) {
+  constexpr Time kNoBattery = Time{} + 1min, kFarAhead = std::chrono::sys_days{std::chrono::year{2099} / 1 / 1};
+  for (const bool server_here : {true, false}) {
+    if (!server_here) std::filesystem::remove_all(layout_.pki());
+    for (const Time now : {kStart, kNoBattery, kStart, kFarAhead, kStart}) {
+      SCOPED_TRACE(to_rfc3339(now));
+      if (server_here) {
+        const auto server = make_server_credentials(layout_, server_, now);
+        ASSERT_TRUE(server) << server.error().what;
+        expect_good("authority", server->ca_pem, now, kDay * 365);
+        expect_good("server", server->server.certificate_pem, now, kDay * 30);
+        expect_good("admin", read_kubeconfig(layout_.admin_kubeconfig())->client_certificate_pem, now, kDay * 30);
+      }
+      const auto node = read_node_credentials(layout_, node_, now);
+      ASSERT_TRUE(node) << node.error().what;
+      expect_good("node serving", node->serving.certificate_pem, now, kDay * 30);
+      const auto local = make_local_credentials(layout_.root / "node", "edge-1", 10251, now);
+      ASSERT_TRUE(local) << local.error().what;
+      expect_good("loopback's authority", local->ca_pem, now, kDay * 365);
+      expect_good("loopback", local->serving.certificate_pem, now, kDay * 30);
+      expect_good("loopback's admin", read_kubeconfig(layout_.root / "node/local.kubeconfig")->client_certificate_pem, now, kDay * 30);
+    }
+  }
+}
+
 // A node that starts beside its server waits for the kubeconfig alone, and must not take to an authority of its own.
 TEST_F(CredentialsTest, TheNodesKubeconfigIsWrittenLast) {
   ASSERT_TRUE(make_server_credentials(layout_, server_, kStart));
@@ -118,7 +146,7 @@ TEST_F(CredentialsTest, InTheServersFolderTheNodeAsksForNothing) {
   auto node = read_node_credentials(layout_, node_, kStart).value();
   EXPECT_FALSE(node.client_managed);
   EXPECT_FALSE(node.serving_managed);
-  save(pki::Folder::open(layout_.pki())->authority("skerry", kStart).value(), kStart + kDay);
+  save(pki::Folder::open(layout_.pki())->authority("skerry").value(), kStart + kDay);
   const auto fresh = read_node_credentials(layout_, node_, kStart + kDay).value();
   EXPECT_EQ(fresh.config.client_certificate_pem, node.config.client_certificate_pem);
   EXPECT_FALSE(fresh.client_managed);

@@ -325,7 +325,7 @@ rt::Task<http::Response> LocalApi::write(http::Request request, http::Target tar
 
 Result<LocalCredentials> make_local_credentials(const std::filesystem::path& folder, const std::string& node, std::uint16_t port, Time now) {
   TRY(const auto pki_folder, pki::Folder::open(folder / "local-pki"));
-  TRY(const auto authority, pki_folder.authority("skerry local " + node, now));
+  TRY(const auto authority, pki_folder.authority("skerry local " + node));
   LocalCredentials out{.ca_pem = authority.pair().certificate_pem, .serving = {}};
   TRY(out.serving, pki_folder.leaf("serving", {.common_name = "skerry-local", .organizations = {}, .dns_names = {"localhost"}, .addresses = {"127.0.0.1"}, .usage = pki::Usage::Server},
                                    authority, now));

@@ -197,6 +197,13 @@ Result<os::UniqueFd> PodNetwork::bind_datagrams(Ipv4 address, std::uint16_t port
   return bind_socket(address, port, SOCK_DGRAM, std::format("bind UDP {}:{}", address.str(), port));
 }
 
+std::optional<Ipv4> PodNetwork::address_of(int fd) {
+  sockaddr_in name{};
+  socklen_t size = sizeof name;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size) != 0 || size != sizeof name || name.sin_family != AF_INET) return std::nullopt;
+  return Ipv4{ntohl(name.sin_addr.s_addr)};
+}
+
 Result<> PodNetwork::check_listener(int fd, Ipv4 address, std::uint16_t port) const {
   const auto wrong = [&](std::string_view why) {
     return Fail({Errc::Corrupt, std::format("not the listener of {}:{}: {}", address.str(), port, why)});

@@ -15,6 +15,7 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -50,6 +51,7 @@ class PodNetwork {
   // That `fd`, which somebody else handed over, is such a socket as listen() makes for this address and port, and lives
   // in this network. Corrupt: it is something else.
   Result<> check_listener(int fd, Ipv4 address, std::uint16_t port) const;
+  static std::optional<Ipv4> address_of(int fd);  // nothing: it is no socket of IPv4
 
   // Takes link, routes and name away. Sockets and sandboxes in it keep the namespace itself alive, cut off.
   Result<> remove();

@@ -100,12 +100,23 @@ Result<std::vector<Image>> read_index(const fs::path& folder) {
                                           folder.string(), reason)});
 }
 
+Result<> unlink_if_there(const fs::path& path) {
+  if (::unlink(path.c_str()) == 0 || errno == ENOENT) return {};
+  return Fail(errno_error(errno, std::format("delete {}", path.string())));
+}
+
 Result<> write_index(const fs::path& folder, std::vector<Image> images) {
   std::ranges::sort(images, {}, [](const Image& image) { return image.reference.text(); });
-  const fs::path index = folder / "index.json";
-  // The last good one is kept: a copy, so that index.json is there at every moment.
+  const fs::path index = folder / "index.json", former = folder / "index.json.old", second_name = folder / "index.json.old.tmp";
+  // The last good one is kept, and index.json is there at every moment. A second name takes no room, and what it replaces gives
+  // some: a full disk mostly has enough for an index that names less.
   const auto current = os::read_small_file(index, kIndexBytesMax);
-  if (current && parse_index(folder, *current)) TRY_OK(os::write_file_atomically(folder / "index.json.old", *current, 0644));
+  if (current && parse_index(folder, *current)) {
+    TRY_OK(unlink_if_there(second_name));
+    const bool named = ::link(index.c_str(), second_name.c_str()) == 0 && ::rename(second_name.c_str(), former.c_str()) == 0;
+    ::unlink(second_name.c_str());  // rename leaves it when index.json.old is this file already, after a crash
+    if (!named) TRY_OK(os::write_file_atomically(former, *current, 0644));  // a file system without second names
+  }
   return os::write_file_atomically(index, to_text(images), 0644);
 }
 
@@ -125,11 +136,6 @@ Result<std::string> read_module(const fs::path& file) {
   if (!bytes && bytes.error().code == Errc::Exhausted)
     return Fail({Errc::Exhausted, std::format("{}: a module may have at most {} MiB", file.string(), ImageStore::kModuleBytesMax >> 20)});
   return bytes;
-}
-
-Result<> unlink_if_there(const fs::path& path) {
-  if (::unlink(path.c_str()) == 0 || errno == ENOENT) return {};
-  return Fail(errno_error(errno, std::format("delete {}", path.string())));
 }
 
 }  // namespace
@@ -246,11 +252,12 @@ Result<std::vector<std::string>> ImageStore::collect(const std::function<bool(co
 }
 
 Result<std::vector<Reference>> ImageStore::evict(const std::function<bool(const std::string&)>& in_use, Time now,
-                                                 const std::function<bool(std::uint64_t freed)>& too_full) {
+                                                 const std::function<bool(std::uint64_t freed)>& too_full, const std::function<void(const std::string&)>& make_room) {
   constexpr Duration kDay = std::chrono::hours(24);
   TRY(const auto held, lock(folder_));
   TRY(auto images, read_index(folder_));
   std::vector<Reference> gone;
+  std::vector<std::string> nameless;  // digests
   bool noted = false;
   for (Image& image : images)
     if (in_use(image.digest) && (now - image.used >= kDay || image.used > now)) {
@@ -265,9 +272,18 @@ Result<std::vector<Reference>> ImageStore::evict(const std::function<bool(const 
     const Image out = *oldest;
     images.erase(oldest);
     gone.push_back(out.reference);
-    if (std::ranges::none_of(images, [&](const Image& other) { return other.digest == out.digest; })) freed += out.size;
+    if (std::ranges::any_of(images, [&](const Image& other) { return other.digest == out.digest; })) continue;
+    freed += out.size;
+    nameless.push_back(out.digest);
   }
-  if (noted || !gone.empty()) TRY_OK(write_index(folder_, std::move(images)));
+  if (gone.empty() && !noted) return gone;
+  auto written = write_index(folder_, images);
+  if (!written && !nameless.empty()) {
+    for (const auto& digest : nameless) make_room(digest);
+    written = write_index(folder_, std::move(images));
+  }
+  if (!written && !gone.empty()) return Fail(std::move(written).error());
+  if (!written) LOG_WARN("which images are used is not noted", {"reason", written.error()});  // another time, then
   return gone;
 }
 

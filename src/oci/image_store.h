@@ -2,7 +2,7 @@
 // The images on this node's disk, shared by the agent and `skerry image`:
 //   DIR/blobs/sha256/<hex>   the bytes, named by their hash, never changed once there
 //   DIR/index.json           {"version":1,"images":[{"ref","digest","size","kind","source","added",…}]}, replaced atomically
-//   DIR/index.json.old       the index before the last change: read when index.json is broken
+//   DIR/index.json.old       the index before the last change, or a second name of index.json: read when index.json is broken
 //   DIR/partial/             what skerry-registry downloads; its own, and not to be trusted
 //   DIR/lock                 held by whoever changes something (flock; waits)
 // A blob is on disk and synced before an index names it, and is deleted after no index names it: a crash at any point
@@ -73,9 +73,11 @@ class ImageStore {
   Result<std::vector<std::string>> collect(const std::function<bool(const std::string& digest)>& in_use);
   // Notes that these modules are used, once a day. Then, while `too_full` says so, forgets registries' images that are not in
   // use, those first that were not used for longest: pinned ones stay, and side-loaded ones, which nobody could bring back. The
-  // references that went; collect() frees their bytes, so `too_full` is asked with the bytes that went so far.
+  // references that went; collect() frees their bytes, so `too_full` is asked with the bytes that went so far. A disk without
+  // room for the index: `make_room` deletes what can be made again of each module that is to go, and it is tried once more.
   Result<std::vector<Reference>> evict(const std::function<bool(const std::string& digest)>& in_use, Time now,
-                                       const std::function<bool(std::uint64_t freed)>& too_full);
+                                       const std::function<bool(std::uint64_t freed)>& too_full,
+                                       const std::function<void(const std::string& digest)>& make_room);
   // Downloads that nobody went on with for that long.
   void remove_partial(Duration older_than, Time now) const;
   // Reads the blob and compares its hash. Corrupt: names the image and the remedy.

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "oci/image_store.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/mount.h>
+#include <unistd.h>
 
+#include <cstring>
 #include <fstream>
 #include <thread>
 
+#include "base/testing_needs.h"
 #include "oci/digest.h"
 #include "os/file.h"
 
@@ -21,6 +26,7 @@ using ::testing::HasSubstr;
 const Time kNow = Time{} + std::chrono::hours(24 * 365 * 56);
 Result<std::string> takes(std::string_view) { return std::string("http-wasm"); }
 bool nobody(const std::string&) { return false; }  // uses any image
+void nothing(const std::string&) {}                // is there to be deleted
 Result<std::string> refuses(std::string_view) { return Fail({Errc::Unsupported, "a component; build a core module"}); }
 
 struct Store : ::testing::Test {
@@ -37,6 +43,12 @@ struct Store : ::testing::Test {
     return root / name;
   }
   std::size_t blobs() const { return static_cast<std::size_t>(std::distance(fs::directory_iterator(folder / "blobs/sha256"), fs::directory_iterator())); }
+  Image pulled(const std::string& name, Duration used) {
+    const std::string bytes = std::string("\0asm\1\0\0\0", 8) + name;
+    fs::create_directories(store.partial_folder());
+    std::ofstream(store.partial_folder() / name, std::ios::binary) << bytes;
+    return store.add_pulled(name, Reference::parse("r.example/" + name).value(), {.module = digest_of(bytes), .manifest = digest_of(name), .arguments = {}, .env = {}}, takes, kNow + used).value();
+  }
   void spoil(const fs::path& path) { std::ofstream(path, std::ios::trunc) << "{\"version\":1,\"images\":[{"; }
 };
 
@@ -109,12 +121,17 @@ TEST_F(Store, ACrashAtAnyStepLeavesAGoodIndex) {
   std::ofstream(folder / "blobs/sha256" / (std::string(64, 'b') + ".tmp.123")) << "half a blob";  // died while writing the blob
   std::ofstream(folder / "blobs/sha256" / std::string(64, 'c')) << "whole, but unnamed";          // died before the index
   std::ofstream(folder / "index.json.tmp.123") << "{\"version\":1,\"im";                          // died while writing the index
+  fs::create_hard_link(folder / "index.json", folder / "index.json.old.tmp");                     // died before the former one had its name
+  fs::create_hard_link(folder / "index.json", folder / "index.json.old");                         // and one died after that
   std::ofstream(folder / "lock") << "";                                                           // its lock died with it
   EXPECT_EQ(store.resolve("a").value().digest, kept.digest);
   EXPECT_THAT(store.collect(nobody).value(), ElementsAre("sha256:" + std::string(64, 'c')));
   EXPECT_EQ(blobs(), 1U);
   ASSERT_TRUE(store.add(module("b.wasm", "2"), "b", takes, kNow).has_value());
   EXPECT_EQ(store.list().value().size(), 2U);
+  EXPECT_FALSE(fs::exists(folder / "index.json.old.tmp"));
+  spoil(folder / "index.json");
+  EXPECT_EQ(store.list().value().size(), 1U);
 }
 
 TEST_F(Store, ABrokenIndexFallsBackToTheFormerOne) {
@@ -160,12 +177,6 @@ TEST_F(Store, WritersTakeTurns) {
 
 // Goal: a full disk takes what can be had again, what was not used for longest first, and nothing that somebody wants here.
 TEST_F(Store, AFullDiskTakesOnlyWhatNobodyWantsAndARegistryHas) {
-  const auto pulled = [&](const std::string& name, Duration used) {
-    const std::string bytes = std::string("\0asm\1\0\0\0", 8) + name;
-    fs::create_directories(store.partial_folder());
-    std::ofstream(store.partial_folder() / name, std::ios::binary) << bytes;
-    return store.add_pulled(name, Reference::parse("r.example/" + name).value(), {.module = digest_of(bytes), .manifest = digest_of(name), .arguments = {}, .env = {}}, takes, kNow + used).value();
-  };
   const Image used = pulled("used", -48h);
   pulled("older", 0h);
   pulled("newer", 48h);
@@ -177,7 +188,7 @@ TEST_F(Store, AFullDiskTakesOnlyWhatNobodyWantsAndARegistryHas) {
   const auto in_use = [&](const std::string& digest) { return digest == used.digest; };
   const auto evict = [&](std::uint64_t enough) {
     std::vector<std::string> out;
-    const auto gone = store.evict(in_use, kNow + 72h, [&](std::uint64_t freed) { return freed < enough; }).value();
+    const auto gone = store.evict(in_use, kNow + 72h, [&](std::uint64_t freed) { return freed < enough; }, nothing).value();
     for (const Reference& one : gone) out.push_back(one.repository);
     return out;
   };
@@ -189,6 +200,74 @@ TEST_F(Store, AFullDiskTakesOnlyWhatNobodyWantsAndARegistryHas) {
   ASSERT_TRUE(store.pin("r.example/wanted", false));
   pulled("wanted", 0h);
   EXPECT_THAT(evict(1'000'000), ElementsAre("wanted"));
+}
+
+// Goal: a disk without a free block lets images go, and what cannot be written costs no index and no image.
+// Method: a store on a small file system that is filled to the last block.
+struct FullDisk : Store {
+  fs::path disk = root / "disk", native = disk / "native";
+  void SetUp() override {
+    NEEDS(::geteuid() == 0, "mounts a file system, which takes root");
+    fs::create_directory(disk);
+    ASSERT_EQ(::mount("skerry-test", disk.c_str(), "tmpfs", 0, "size=256k"), 0) << std::strerror(errno);
+    folder = disk / "images";
+    store = ImageStore::open(folder).value();
+  }
+  ~FullDisk() override { ::umount2(disk.c_str(), MNT_DETACH); }
+  void fill() const {
+    const auto filler = os::open_file(disk / "filler", O_WRONLY | O_CREAT | O_APPEND, 0600).value();
+    const std::string block(4096, 'x');
+    while (::write(filler.get(), block.data(), block.size()) > 0) {
+    }
+  }
+  auto evict(const std::function<bool(const std::string&)>& in_use, const std::function<void(const std::string&)>& make_room) {
+    return store.evict(in_use, kNow + 72h, [](std::uint64_t freed) { return freed == 0; }, make_room);
+  }
+};
+
+TEST_F(FullDisk, LetsImagesGoInTheRoomOfTheFormerIndex) {
+  pulled("older", 0h);
+  pulled("newer", 48h);
+  fill();
+  ASSERT_FALSE(store.add(module("a.wasm"), "r.example/added", takes, kNow)) << "there is room";
+  const auto gone = evict(nobody, nothing);
+  ASSERT_TRUE(gone) << gone.error().what;
+  ASSERT_EQ(gone->size(), 1u);
+  EXPECT_EQ(gone->front().repository, "older");
+  EXPECT_EQ(store.collect(nobody)->size(), 1u);
+  spoil(folder / "index.json");
+  EXPECT_EQ(store.list()->size(), 2u) << "the former index is kept";
+}
+
+TEST_F(FullDisk, TakesTheRoomOfWhatCanBeMadeAgain) {
+  const Image image = pulled("only", 0h);
+  fs::remove(folder / "index.json.old");
+  std::ofstream(native) << std::string(4096, 'n');
+  fill();
+  std::vector<std::string> asked;
+  const auto failed = evict(nobody, [&](const std::string& digest) { asked.push_back(digest); });
+  ASSERT_FALSE(failed);
+  EXPECT_THAT(asked, ElementsAre(image.digest));
+  EXPECT_TRUE(ImageStore::verify(store.resolve("r.example/only").value()));
+  EXPECT_TRUE(store.collect(nobody)->empty()) << "the index names it still";
+  const auto gone = evict(nobody, [&](const std::string&) { fs::remove(native); });
+  ASSERT_TRUE(gone) << gone.error().what;
+  EXPECT_EQ(gone->size(), 1u);
+  EXPECT_EQ(store.collect(nobody)->size(), 1u);
+  EXPECT_TRUE(store.list()->empty());
+}
+
+TEST_F(FullDisk, WhatIsNotNotedIsNoFailure) {
+  ASSERT_TRUE(store.add(module("a.wasm"), "r.example/added", takes, kNow));
+  fill();
+  const auto in_use = [](const std::string&) { return true; };
+  const auto gone = evict(in_use, nothing);
+  ASSERT_TRUE(gone) << gone.error().what;
+  EXPECT_TRUE(gone->empty());
+  EXPECT_EQ(store.resolve("r.example/added")->used, Time{});
+  fs::remove(disk / "filler");
+  ASSERT_TRUE(evict(in_use, nothing));
+  EXPECT_EQ(store.resolve("r.example/added")->used, kNow + 72h) << "another time, then";
 }
 
 TEST_F(Store, APinOutlivesANewerImageOfItsName) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Goal: the registry client takes what is right, goes on where a line broke off, and refuses every trick with a sentence.
 // Method: the real program against a registry of a few lines on the real HTTP server, which does what a test tells it to.
-// tests/contract/registry.sh asks the same of a real registry, with images of other tools.
+// tests/e2e/images.sh asks a real registry, with images of other tools.
 #include <archive.h>
 #include <archive_entry.h>
 #include <gmock/gmock.h>

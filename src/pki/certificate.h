@@ -31,6 +31,9 @@ struct LeafSpec {
 
 // Certificates begin this much before `now`, because machines that come back without a network have slow clocks.
 constexpr Duration kBackdate = 1h;
+// An authority that a machine makes for itself holds at whatever time its clock may show (no battery: 1970): nobody drives there to
+// make another. Time ends in 2262.
+constexpr Time kAuthorityBegin{}, kAuthorityEnd = std::chrono::sys_days{std::chrono::year{2199} / 12 / 31};
 
 class CertificateAuthority {
  public:

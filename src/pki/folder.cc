@@ -34,7 +34,7 @@ Result<> Folder::write(std::string_view name, const KeyPair& pair) const {
   return os::write_file_atomically(path_ / std::format("{}.crt", name), pair.certificate_pem, 0644);
 }
 
-Result<CertificateAuthority> Folder::authority(std::string_view common_name, Time now) const {
+Result<CertificateAuthority> Folder::authority(std::string_view common_name) const {
   TRY(const auto certificate, read_if_there(path_ / "ca.crt"));
   TRY(const auto key, read_if_there(path_ / "ca.key"));
   if (certificate && key) {
@@ -49,7 +49,7 @@ Result<CertificateAuthority> Folder::authority(std::string_view common_name, Tim
     return Fail({Errc::Corrupt, std::format("{0}/ca.crt is there but ca.key is not; restore ca.key from a backup, or delete ca.crt to make a "
                                             "new authority (every certificate and kubeconfig of the old one then ends)",
                                             path_.string())});
-  TRY(auto made, CertificateAuthority::create(common_name, now));
+  TRY(auto made, CertificateAuthority::create(common_name, kAuthorityBegin + kBackdate, kAuthorityEnd - kAuthorityBegin - kBackdate));
   TRY_OK(write("ca", made.pair()));
   LOG_INFO("certificate authority created", {"folder", path_.string()});
   return made;

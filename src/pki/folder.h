@@ -18,8 +18,9 @@ class Folder {
   static Result<Folder> open(std::filesystem::path);
 
   // ca.crt and ca.key; created when there is no ca.crt. Corrupt when the key is missing or either is broken: an authority is never
-  // replaced silently, because every issued certificate would end with it; the text says what to restore.
-  Result<CertificateAuthority> authority(std::string_view common_name, Time now) const;
+  // replaced silently, because every issued certificate would end with it; the text says what to restore. Valid from kAuthorityBegin
+  // to kAuthorityEnd.
+  Result<CertificateAuthority> authority(std::string_view common_name) const;
   // NAME.crt and NAME.key, issued or renewed when renewal_reason() says so.
   Result<KeyPair> leaf(std::string_view name, const LeafSpec&, const CertificateAuthority&, Time now) const;
   const std::filesystem::path& path() const { return path_; }

@@ -99,10 +99,10 @@ struct FolderTest : ::testing::Test {
 
 TEST_F(FolderTest, KeepsWhatIsGoodAndRenewsWhatIsNot) {
   const LeafSpec spec{.common_name = "admin", .organizations = {"system:masters"}};
-  const auto ca = folder.authority("skerry-ca", kNow).value();
+  const auto ca = folder.authority("skerry-ca").value();
   const auto first = folder.leaf("admin", spec, ca, kNow).value();
   const auto again = Folder::open(root / "pki").value();
-  const auto ca_again = again.authority("skerry-ca", kNow).value();
+  const auto ca_again = again.authority("skerry-ca").value();
   EXPECT_EQ(ca_again.pair().certificate_pem, ca.pair().certificate_pem);
   EXPECT_EQ(again.leaf("admin", spec, ca_again, kNow).value().key_pem, first.key_pem);
   EXPECT_NE(again.leaf("admin", spec, ca_again, kNow + hours(24 * 300)).value().key_pem, first.key_pem);
@@ -114,15 +114,15 @@ TEST_F(FolderTest, KeepsWhatIsGoodAndRenewsWhatIsNot) {
 }
 
 TEST_F(FolderTest, NeverReplacesAnAuthoritySilently) {
-  ASSERT_TRUE(folder.authority("skerry-ca", kNow).has_value());
+  ASSERT_TRUE(folder.authority("skerry-ca").has_value());
   const std::string key = os::read_small_file(root / "pki/ca.key").value();
   std::filesystem::remove(root / "pki/ca.key");
-  const auto lost = folder.authority("skerry-ca", kNow);
+  const auto lost = folder.authority("skerry-ca");
   ASSERT_FALSE(lost.has_value());
   EXPECT_EQ(lost.error().code, Errc::Corrupt);
   EXPECT_THAT(lost.error().what, HasSubstr("restore ca.key"));
   std::ofstream(root / "pki/ca.key") << key.substr(0, key.size() / 2);
-  const auto broken = folder.authority("skerry-ca", kNow);
+  const auto broken = folder.authority("skerry-ca");
   ASSERT_FALSE(broken.has_value());
   EXPECT_EQ(broken.error().code, Errc::Corrupt);
   EXPECT_THAT(broken.error().what, Not(HasSubstr(key.substr(40, 20))));
@@ -130,8 +130,8 @@ TEST_F(FolderTest, NeverReplacesAnAuthoritySilently) {
 
 TEST_F(FolderTest, ALoneKeyOfACrashIsNoAuthority) {
   std::ofstream(root / "pki/ca.key") << "half";
-  EXPECT_TRUE(folder.authority("skerry-ca", kNow).has_value());
-  EXPECT_TRUE(folder.authority("skerry-ca", kNow).has_value());
+  EXPECT_TRUE(folder.authority("skerry-ca").has_value());
+  EXPECT_TRUE(folder.authority("skerry-ca").has_value());
 }
 
 TEST(KubeconfigTest, HoldsOneContextWithEverythingEmbedded) {

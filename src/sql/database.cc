@@ -174,7 +174,7 @@ Result<> Database::transaction(const std::function<Result<>()>& body) {
   return done;
 }
 
-Result<> Database::backup_to(const std::string& path) {
+Result<> Database::backup_to(const std::string& path, const std::string& mark) {
   const Inside inside(*this);
   const std::string part = path + ".part";
   const VfsFiles files(vfs_);
@@ -193,12 +193,13 @@ Result<> Database::backup_to(const std::string& path) {
     if (stepped != SQLITE_DONE || finished != SQLITE_OK) return Fail(copy.error(finished != SQLITE_OK ? finished : stepped, "copy"));
     // The copy must be one file: out of WAL mode before it is renamed.
     TRY_OK(copy.exec("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=DELETE;"));
+    if (!mark.empty()) TRY_OK(copy.exec(mark));
   }
   return files.move(part, path);
 }
 
 Result<Database::Opened> Database::open_or_restore(const std::string& path, const std::string& last_good, Options options,
-                                                   Migrations migrations) {
+                                                   Migrations migrations, const std::string& mark) {
   const VfsFiles files(options.vfs);
   // Moved aside, and then the power went: an empty database would not say what was lost, and an old log would spoil a new file.
   const bool interrupted = !files.exists(path) && files.exists(path + ".corrupt");
@@ -214,11 +215,15 @@ Result<Database::Opened> Database::open_or_restore(const std::string& path, cons
     Options copy_options = options;
     copy_options.integrity_check = IntegrityCheck::Quick;
     auto source = open(last_good, copy_options, migrations);
-    auto done = source ? source->backup_to(path) : Result<>(Fail(source.error()));
+    auto done = source ? source->backup_to(path, mark) : Result<>(Fail(source.error()));
     copied = done.has_value();
     // A disk that takes nothing now is no reason to go on without what the copy has.
     if (!copied && done.error().code != Errc::Corrupt) return Fail(std::move(done).error().with("restoring " + path));
     if (!copied) LOG_WARN("last good copy is not usable", {"path", last_good});
+  }
+  if (!copied) {
+    TRY(auto nothing, open(":memory:", options, migrations));
+    TRY_OK(nothing.backup_to(path, mark));
   }
   TRY(auto database, open(path, options, migrations));
   return Opened{.database = std::move(database), .restored = true, .reason = reason, .emptied = !copied};

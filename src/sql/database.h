@@ -42,10 +42,11 @@ class Database {
   // by a newer version).
   static Result<Database> open(const std::string& path, Options options, Migrations migrations);
   // As open(); a Corrupt file is moved aside to `path`.corrupt (one is kept) and replaced by the copy that backup_to()
-  // made at `last_good`, or by an empty database if there is no such copy. `restored` tells that this happened.
+  // made at `last_good`, or by an empty database if there is no such copy. `restored` tells that this happened. `mark`: SQL that what is put
+  // in its place has run from the start, so that whoever dies before it acts on `restored` finds it there.
   struct Opened;
   static Result<Opened> open_or_restore(const std::string& path, const std::string& last_good, Options options,
-                                        Migrations migrations);
+                                        Migrations migrations, const std::string& mark = {});
 
   Database(Database&&) noexcept;
   Database& operator=(Database&&) noexcept;
@@ -56,8 +57,8 @@ class Database {
   // BEGIN IMMEDIATE, body, COMMIT. If the body or the commit fails everything is rolled back and the error returned.
   Result<> transaction(const std::function<Result<>()>& body);
 
-  // A consistent copy as a file of its own: written beside it, synced, renamed over `path`.
-  Result<> backup_to(const std::string& path);
+  // A consistent copy as a file of its own: written beside it, changed by `mark` (SQL), synced, renamed over `path`.
+  Result<> backup_to(const std::string& path, const std::string& mark = {});
   // Moves the WAL into the file and empties it; frees unused pages at the file's end, at most `pages_max` of them.
   Result<> compact(std::uint32_t pages_max);
   // Damage, as SQLite's quick_check sees it.

@@ -144,12 +144,14 @@ TEST(Restore, APowerCutInItsMiddleLosesNothingOfTheGoodCopy) {
     }
     for (std::uint64_t i = 0; i < 64; ++i) disk.damage("a.db", 4096 + i);
     disk.fail_at(n, FaultyVfs::Fault::Sticky);
-    const bool done = Database::open_or_restore("a.db", "good.db", on_it, kSchema).has_value() && !disk.has_failed();
+    const std::string mark = "INSERT OR REPLACE INTO t VALUES ('mark', x'76')";
+    const bool done = Database::open_or_restore("a.db", "good.db", on_it, kSchema, mark).has_value() && !disk.has_failed();
     disk.crash();
     disk.restart();
-    auto opened = Database::open_or_restore("a.db", "good.db", on_it, kSchema);
+    auto opened = Database::open_or_restore("a.db", "good.db", on_it, kSchema, mark);
     ASSERT_TRUE(opened) << "operation " << n << ": " << opened.error().what;
     EXPECT_EQ(get(opened->database, "k").value_or("nothing"), "v") << "operation " << n;
+    EXPECT_EQ(get(opened->database, "mark").value_or("nothing"), "v") << "operation " << n;
     if (done) {
       EXPECT_GT(n, 5u);
       break;

@@ -50,7 +50,11 @@ struct Store::Table {
   WatchSource source;
   Removals removals;
   kube::Digest digest;
-  std::unordered_map<std::string, kube::Digest> digest_of_node;  // removal scope Node: by spec.nodeName, without ""
+  struct OfNode {
+    kube::Digest digest;
+    std::vector<const kube::Object*> objects;  // in no order
+  };
+  std::unordered_map<std::string, OfNode> of_node;  // removal scope Node: by spec.nodeName, without ""
   std::deque<Age> ages;         // with a ttl: every write, oldest first
   std::set<std::string> dirty;  // Coalesced: keys whose state is not on disk yet
 
@@ -59,17 +63,24 @@ struct Store::Table {
   const std::string& removal_scope(const kube::Object& object) const {
     return options.removal_scope == RemovalScope::Node ? object.node_name() : object.namespace_();
   }
-  // What is visible changes; either may be null.
+  // What is visible changes; either may be null. `after` is the one that stays.
   void note_change(const kube::Object* before, const kube::Object* after) {
     if (before) digest.remove(*before);
     if (after) digest.add(*after);
     if (options.removal_scope != RemovalScope::Node) return;
     if (before && !before->node_name().empty()) {
-      const auto at = digest_of_node.find(before->node_name());
-      at->second.remove(*before);
-      if (at->second.count() == 0) digest_of_node.erase(at);
+      const auto at = of_node.find(before->node_name());
+      at->second.digest.remove(*before);
+      const auto there = std::ranges::find(at->second.objects, before);
+      *there = at->second.objects.back();
+      at->second.objects.pop_back();
+      if (at->second.objects.empty()) of_node.erase(at);
     }
-    if (after && !after->node_name().empty()) digest_of_node[after->node_name()].add(*after);
+    if (after && !after->node_name().empty()) {
+      OfNode& of = of_node[after->node_name()];
+      of.digest.add(*after);
+      of.objects.push_back(after);
+    }
   }
   ObjectPtr find(std::string_view key) const {
     const auto at = objects.find(key);
@@ -181,8 +192,13 @@ void Store::for_each_newest(ResourceId id, const std::function<void(const kube::
 std::uint64_t Store::digest(ResourceId id, std::string_view node) const {
   const Table& t = table(id);
   if (node.empty()) return t.digest.value();
-  const auto at = t.digest_of_node.find(std::string(node));
-  return at == t.digest_of_node.end() ? 0 : at->second.value();
+  const auto at = t.of_node.find(std::string(node));
+  return at == t.of_node.end() ? 0 : at->second.digest.value();
+}
+void Store::for_each_of_node(ResourceId id, std::string_view node, const std::function<void(const kube::Object&)>& visit) const {
+  const Table& t = table(id);
+  if (const auto at = t.of_node.find(std::string(node)); at != t.of_node.end())
+    for (const kube::Object* object : at->second.objects) visit(*object);
 }
 std::size_t Store::count(ResourceId id) const { return table(id).objects.size(); }
 

@@ -119,6 +119,8 @@ class Store {
   std::size_t count(ResourceId) const;
   // Of all visible objects, or, of a resource whose removal scope is the node, of those of one node.
   std::uint64_t digest(ResourceId, std::string_view node = {}) const;
+  // Of a resource whose removal scope is the node: the visible ones of one node, in no order. They live until the next write is visible.
+  void for_each_of_node(ResourceId, std::string_view node, const std::function<void(const kube::Object&)>& visit) const;
   Revision revision() const { return visible_; }  // all writes up to it are visible
 
   // The stored version (for Remove: the last). Errors: what the mutation answered; Exhausted; Unavailable, Corrupt … from

@@ -88,10 +88,16 @@ blob() { # FILE : moves it in and prints a descriptor without its type
   cp "$1" "$layout/blobs/sha256/$hex"
   printf '"digest":"sha256:%s","size":%s' "$hex" "$(stat -c %s "$1")"
 }
-printf '{"architecture":"amd64","os":"linux","config":{"Entrypoint":["/srv/app.wasm","-v"],"Env":["GREETING=hi"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
-  "$(gunzip -c "$work/layer.tgz" | sha256sum | cut -d' ' -f1)" >"$work/config.json"
-printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json",%s},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip",%s}]}' \
-  "$(blob "$work/config.json")" "$(blob "$work/layer.tgz")" >"$work/manifest.json"
+config() { # OS ARCHITECTURE ENTRYPOINT VARIABLE LAYER
+  printf '{"architecture":"%s","os":"%s","config":{"Entrypoint":["%s","-v"],"Env":["%s"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
+    "$2" "$1" "$3" "$4" "$(gunzip -c "$5" | sha256sum | cut -d' ' -f1)"
+}
+manifest() { # CONFIG LAYER
+  printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json",%s},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip",%s}]}' \
+    "$(blob "$1")" "$(blob "$2")"
+}
+config linux amd64 /srv/app.wasm GREETING=hi "$work/layer.tgz" >"$work/config.json"
+manifest "$work/config.json" "$work/layer.tgz" >"$work/manifest.json"
 printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json",%s,"annotations":{"org.opencontainers.image.ref.name":"1"}}]}' "$(blob "$work/manifest.json")" >"$layout/index.json"
 echo '{"imageLayoutVersion":"1.0.0"}' >"$layout/oci-layout"
 skopeo --insecure-policy copy --dest-tls-verify=false "oci:$layout:1" "docker://$plain/ordinary:1" >/dev/null
@@ -101,6 +107,75 @@ for tag in 1 docker; do
   expect "$(digest_of_file "$hello")" "$(image inspect "$plain/ordinary:$tag" | jq -r .digest)"
   expect '["-v"] ["GREETING=hi"]' "$(image inspect "$plain/ordinary:$tag" | jq -rc '"\(.arguments) \(.env)"')"
 done
+
+test_case "an index of several platforms: the Wasm one is chosen, by tag and by digest; without one it says what there is"
+echo '#!/bin/sh' >"$work/root/srv/app"
+tar -C "$work/root" -czf "$work/layer.tgz" .
+for platform in linux/amd64 linux/arm64 linux/riscv64 wasip1/wasm; do
+  entrypoint=/srv/app
+  [ "$platform" != wasip1/wasm ] || entrypoint=/srv/app.wasm
+  config "${platform%/*}" "${platform#*/}" "$entrypoint" "PLATFORM=$platform" "$work/layer.tgz" >"$work/config.json"
+  manifest "$work/config.json" "$work/layer.tgz" >"$work/${platform#*/}.json"
+done
+index() { # TAG PLATFORM… : pushes an index of these
+  local platform entries='' tag=$1
+  shift
+  for platform in "$@"; do
+    entries+="${entries:+,}$(printf '{"mediaType":"application/vnd.oci.image.manifest.v1+json",%s,"platform":{"os":"%s","architecture":"%s"}}' \
+      "$(blob "$work/${platform#*/}.json")" "${platform%/*}" "${platform#*/}")"
+  done
+  printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[%s]}' "$entries" >"$work/index.json"
+  printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.index.v1+json",%s,"annotations":{"org.opencontainers.image.ref.name":"%s"}}]}' \
+    "$(blob "$work/index.json")" "$tag" >"$layout/index.json"
+  skopeo --insecure-policy copy --all --dest-tls-verify=false "oci:$layout:$tag" "docker://$plain/several:$tag" >/dev/null
+  expect application/vnd.oci.image.index.v1+json "$(oras manifest fetch --plain-http "$plain/several:$tag" | jq -r .mediaType)"
+}
+index all linux/amd64 linux/arm64 wasip1/wasm linux/riscv64
+several=$(oras resolve --plain-http "$plain/several:all")
+for name in "$plain/several:all" "$plain/several@$several"; do
+  image pull "$name" "${with[@]}" >/dev/null 2>&1
+  expect "$several $(digest_of_file "$hello") [\"PLATFORM=wasip1/wasm\"]" "$(image inspect "$name" | jq -r '"\(.manifest) \(.digest) \(.env)"')"
+done
+index containers linux/amd64 linux/arm64
+refuses 'entrypoint /srv/app is no WebAssembly module, and containers are not served here' pull "$plain/several:containers" "${with[@]}"
+index foreign linux/riscv64
+refuses 'the image has no variant for wasi/wasm or linux/[a-z0-9]+; it has: linux/riscv64$' pull "$plain/several:foreign" "${with[@]}"
+
+test_case "a download that was cut off goes on where it was"
+size=$((60 << 20))
+perl -e 'my ($n, $leb) = ($ARGV[0] + 4, ""); while ($n > 127) { $leb .= chr($n & 127 | 128); $n >>= 7 } print "\0$leb" . chr($n) . "\3pad"' "$size" | cat "$hello" - >"$work/big.wasm" # a custom section
+head -c "$size" /dev/urandom >>"$work/big.wasm"
+size=$(stat -c %s "$work/big.wasm")
+big=$(digest_of_file "$work/big.wasm")
+(cd "$work" && oras push --plain-http "$plain/big:1" big.wasm:application/wasm) >/dev/null
+partial=$data/images/partial/${big#sha256:}
+cut_off() { # is killed while it writes, and leaves a part
+  local pid process processes
+  "$SKERRY" image pull "$plain/big:1" "${with[@]}" --data-dir "$data" >/dev/null 2>&1 &
+  pid=$!
+  until [ -s "$partial" ] || process_gone "$pid"; do :; done
+  processes=$(descendants "$pid")
+  kill -KILL "$pid" 2>/dev/null || true
+  wait "$pid" 2>/dev/null || true
+  for process in $processes; do wait_until 10 process_gone "$process" || fail "process $process goes on without skerry image pull"; done
+  [ -s "$partial" ] && [ "$(stat -c %s "$partial")" -lt "$size" ]
+}
+for try in 1 2 3 4 5; do
+  cut_off && break
+  [ "$try" != 5 ] || fail "the download was over before it could be cut off"
+  rm -f "$partial"
+  image rm "$plain/big:1" >/dev/null 2>&1 || true
+done
+fetches() { awk -v path="/v2/big/blobs/$big" '$6 == "\"GET" && $7 == path {print $9, $10}' "$work/plain.log"; } # status and bytes
+told() { [ "$(fetches | wc -l)" = "$try" ]; }
+wait_until 10 told || fail "the registry tells of $(fetches) after $try tries"
+left=$(stat -c %s "$partial")
+image pull "$plain/big:1" "${with[@]}" >/dev/null 2>&1
+say "   $left of $size bytes were there"
+expect "206 $((size - left))" "$(fetches | tail -n "+$((try + 1))")"
+expect "$big" "$(image inspect "$plain/big:1" | jq -r .digest)"
+expect "$big" "$(digest_of_file "$data/images/blobs/sha256/${big#sha256:}")"
+[ ! -e "$partial" ] || fail "$partial is left"
 
 test_case "what is pushed here others can read"
 image push "$plain/hello:1" "$plain/again:2" "${with[@]}" >"$work/out"
@@ -226,10 +301,10 @@ test_case "an image that is not there, or not for us, is asked for once, whateve
 # asked NAME REPOSITORY TAG [STATUS] : how often its manifest was asked of that registry.
 asked() { grep -cE "\"(GET|HEAD) /v2/$2/manifests/$3 HTTP/[0-9.]+\" ${4:-[0-9]+} " "$work/$1.log" || true; }
 crowd=20
-want() { # NAME IMAGE : pods that want it, at once
+want() { # NAME IMAGE [POLICY] : pods that want it, at once
   local n
   for n in $(seq $crowd); do
-    printf 'apiVersion: v1\nkind: Pod\nmetadata: {name: %s%s, labels: {app: %s}}\nspec: {runtimeClassName: wasmedge, terminationGracePeriodSeconds: 1, containers: [{name: main, image: "%s", imagePullPolicy: IfNotPresent}]}\n---\n' "$1" "$n" "$1" "$2"
+    printf 'apiVersion: v1\nkind: Pod\nmetadata: {name: %s%s, labels: {app: %s}}\nspec: {runtimeClassName: wasmedge, terminationGracePeriodSeconds: 1, containers: [{name: main, image: "%s", imagePullPolicy: %s}]}\n---\n' "$1" "$n" "$1" "$2" "${3:-IfNotPresent}"
   done | k apply -f - >/dev/null
 }
 all_wait() { [ "$(k get pods -l "app=$1" -o json | jq '[.items[].status.containerStatuses[0].state.waiting.reason | select(. == "ErrImagePull" or . == "ImagePullBackOff")] | length')" = $crowd ]; }
@@ -257,6 +332,13 @@ pushed=$(asked plain hello wanted 200)
 k wait --for=condition=Ready pod -l app=wanted --timeout=60s >/dev/null || fail "the pods do not start when the image is there: $(k get pods -l app=wanted)"
 expect 1 $(($(asked plain hello wanted 200) - pushed))
 k delete pods -l app=wanted --wait=false >/dev/null
+before=$(asked plain hello mixed 404)
+since=$(now_ms)
+crowd=10 want mixed "$plain/hello:mixed"
+crowd=10 want mixed-always "$plain/hello:mixed" Always
+sleep 3
+asked_once plain hello mixed 404 "$before" "$since"
+k delete pods -l 'app in (mixed, mixed-always)' --wait=false >/dev/null
 
 test_case "a registry that is away stops nothing that is here"
 asked_before=$(k get events -o json | jq '[.items[] | select(.reason == "RegistryUnavailable")] | length')

@@ -131,6 +131,7 @@ k rollout status deployment/edge-service --timeout=60s >&2
 wait_until 60 exactly 2 || fail "$(kl get pods)"
 uids=$(kl get pods -o jsonpath='{.items[*].metadata.uid}')
 
+deployment_counts() { kl describe deployment edge-service | grep -E '2 desired \| 2 updated \| 2 total \| 2 available' >/dev/null; }
 reads() {
   expect 2 "$(pods_here)"
   expect "$uids" "$(kl get pods -o jsonpath='{.items[*].metadata.uid}')"
@@ -148,8 +149,8 @@ reads() {
   expect_match 'node-type=edge' "$CLUSTER_DIR/out"
   expect_match 'Non-terminated Pods: +\(2 in total\)' "$CLUSTER_DIR/out"
   expect_match 'Ready +True' "$CLUSTER_DIR/out"
-  kl describe deployment edge-service >"$CLUSTER_DIR/out"
-  expect_match '2 desired \| 2 updated \| 2 total \| 2 available' "$CLUSTER_DIR/out"
+  # What a Deployment counts is read again two seconds after pods of it came or went.
+  wait_until 10 deployment_counts || fail "$(kl describe deployment edge-service | grep Replicas:)"
   expect_text 'edge-service +2/2' "$(kl get deployments)"
   expect_text 'edge-service +ClusterIP' "$(kl get services)"
   expect_text 'edge-service' "$(kl get endpointslices)"

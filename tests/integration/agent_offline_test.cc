@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A node that was alone and comes back (agent_node.h): it resumes where it stopped, and recreates nothing.
+#include <filesystem>
+#include <set>
+
 #include "tests/integration/agent_node.h"
 #include "tests/test_main.h"
 
@@ -8,6 +11,7 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::IsSupersetOf;
 
 class AgentOffline : public AgentNode {
  protected:
@@ -117,14 +121,17 @@ class EdgeConfigOfANode : public AgentOffline {
     const auto node = get(client::kNodes, "", "edge-1");
     return node ? std::string(node->parse().root()["metadata"]["annotations"]["skerry.dev/autonomy"].str()) : "";
   }
-  // Does the checkpoint have this text in clear?
-  bool on_disk(std::string_view text) {
-    for (const char* file : {"node/agent.db", "node/agent.db-wal"}) {
-      std::ifstream in(folder_ / file, std::ios::binary);
+  // Which files of the checkpoint have this text in clear: itself, its log, its good copy, whatever else stands beside them.
+  std::set<std::string> on_disk(std::string_view text) {
+    std::set<std::string> out;
+    for (const auto& entry : std::filesystem::directory_iterator(folder_ / "node")) {
+      const std::string name = entry.path().filename().string();
+      if (!name.starts_with("agent.db")) continue;
+      std::ifstream in(entry.path(), std::ios::binary);
       const std::string bytes{std::istreambuf_iterator<char>(in), {}};
-      if (bytes.contains(text)) return true;
+      if (bytes.contains(text)) out.insert(name);
     }
-    return false;
+    return out;
   }
 };
 
@@ -160,12 +167,16 @@ TEST_F(EdgeConfigOfANode, OfflineModeDecidesWhetherABootWithoutNetworkServes) {
 TEST_F(EdgeConfigOfANode, AWrongValueIsAnEventAndTheOldOneStays) {
   configure(R"("offline_mode":"false","sync_interval":"60s")");
   ASSERT_TRUE(until([&] { return autonomy() == "false"; }));
+  const CountLog said("edge-config has a wrong value");
+  const CountLog which("reason=\"offline_mode");
   configure(R"("offline_mode":"maybe","sync_interval":"60s")");
   ASSERT_TRUE(until([&] { return std::ranges::count(events_about("edge-config"), "InvalidEdgeConfig") == 1; }));
   configure(R"("offline_mode":"maybe","sync_interval":"61s")");
   settle();
   EXPECT_EQ(autonomy(), "false");
   EXPECT_EQ(std::ranges::count(events_about("edge-config"), "InvalidEdgeConfig"), 1) << "said once";
+  EXPECT_EQ(said.lines(), 1u);
+  EXPECT_EQ(which.lines(), 1u);
   stop_agent(OnStop::StopPods);
   start();
   settle();
@@ -182,11 +193,14 @@ TEST_F(EdgeConfigOfANode, LocalStorageDecidesWhatIsOnTheDisk) {
   create_pod("web", R"("skerry.dev/idle-after":"300ms")", R"(,"envFrom":[{"configMapRef":{"name":"settings"}}])");
   ASSERT_TRUE(until([&] { return is_ready("web"); })) << field("web", "status");
   settle();
-  EXPECT_TRUE(on_disk("written-on-disk-1"));
-  configure(R"("local_storage":"false")");
-  settle();
   stop_agent(OnStop::StopPods);
-  EXPECT_FALSE(on_disk("written-on-disk-1"));
+  EXPECT_THAT(on_disk("written-on-disk-1"), IsSupersetOf({"agent.db", "agent.db.good"}));
+  start();
+  ASSERT_TRUE(until([&] { return is_ready("web") && agent_->summary().ready == 1; }));
+  configure(R"("local_storage":"false")");
+  ASSERT_TRUE(until([&] { return !on_disk("written-on-disk-1").contains("agent.db.good"); })) << "while the agent runs";
+  stop_agent(OnStop::StopPods);
+  EXPECT_THAT(on_disk("written-on-disk-1"), IsEmpty());
   line_->cut = true;
   start();
   loop_.context().run_for(std::chrono::milliseconds(1000));
@@ -199,6 +213,29 @@ TEST_F(EdgeConfigOfANode, LocalStorageDecidesWhatIsOnTheDisk) {
   line_->cut = true;
   start();
   ASSERT_TRUE(until([&] { return agent_->summary().ready == 1; }));
+}
+
+// Goal: what a pod is given is kept as the server has it, also while nothing starts. Method: a ConfigMap changes under a pod that is ready,
+// and is deleted; the checkpoint has the new value, then none; both are how changes arrive, not drift.
+TEST_F(EdgeConfigOfANode, WhatPodsReferToIsKeptAsTheServerHasIt) {
+  const auto settings = [](std::string_view value) {
+    return std::format(R"({{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"settings","namespace":"default"}},"data":{{"k":"{}"}}}})", value);
+  };
+  ASSERT_TRUE(run_on(loop_, admin_->create(client::kConfigMaps, "default", settings("first-value"))));
+  stop_agent(OnStop::StopPods);
+  start_agent([](AgentOptions& o) { o.lease_period = 100ms, o.slow_write_period = 50ms; });
+  create_pod("web", R"("skerry.dev/idle-after":"300ms")", R"(,"envFrom":[{"configMapRef":{"name":"settings"}}])");
+  ASSERT_TRUE(until([&] { return is_ready("web"); })) << field("web", "status");
+  const std::string statuses = field("web", "status.containerStatuses");
+  configure(R"("sync_interval":"5s")");  // else they are compared once a minute, which is too late here
+  ASSERT_TRUE(run_on(loop_, admin_->update(client::kConfigMaps, "default", "settings", settings("second-value"))));
+  ASSERT_TRUE(until([&] { return !on_disk("second-value").empty(); }));
+  ASSERT_TRUE(run_on(loop_, admin_->remove(client::kConfigMaps, "default", "settings")));
+  const auto asked = [&] { return std::ranges::count_if(std::exchange(line_->requests, {}), [](const std::string& r) { return r.contains("configmaps/settings"); }); };
+  asked();
+  ASSERT_TRUE(until([&] { return asked() > 0; }));
+  EXPECT_EQ(metric("skerry_agent_drift_total"), "0");
+  EXPECT_EQ(field("web", "status.containerStatuses"), statuses) << "nothing was started anew";
 }
 
 // Goal: a power cut at any moment takes back nothing that anybody was told. Method: the checkpoint on a disk that forgets what was not
