@@ -80,6 +80,7 @@ class AgentLocal : public AgentNode {
     return doc.root()["status"]["containerStatuses"][std::size_t{0}]["restartCount"].dump();
   }
   std::string deployment_, set_;
+  bool short_of_memory_ = false;  // outlives the agent, which reads it until it has stopped
 };
 
 TEST_F(AgentLocal, ShowsWhatItKnowsWhileItIsAlone) {
@@ -213,12 +214,11 @@ TEST_F(AgentLocal, StandInsServeOutliveARebootAndGoWhenTheServersPodsAreThere) {
 // Method: readings of a machine that stalls until it is gone; it is the only pod awake, and may not be idle.
 TEST_F(AgentLocal, AnEvictedStandInIsRemovedAndMadeAgainLater) {
   stop_agent(OnStop::StopPods);
-  bool short_of_memory = false;
-  start([&] {
+  start([this] {
     MachineFacts facts = read_machine("/");
     facts.memory_bytes = 8LL << 30;
-    facts.memory_available_bytes = short_of_memory ? 600LL << 20 : 4LL << 30;
-    facts.memory_pressure_10s = short_of_memory ? 60 : 0;
+    facts.memory_available_bytes = short_of_memory_ ? 600LL << 20 : 4LL << 30;
+    facts.memory_pressure_10s = short_of_memory_ ? 60 : 0;
     return facts;
   });
   EXPECT_FALSE(until([] { return false; }, 1100ms));  // the youngest, by whole seconds, is the one that is copied
@@ -232,9 +232,9 @@ TEST_F(AgentLocal, AnEvictedStandInIsRemovedAndMadeAgainLater) {
   const std::string first = pods(true).at(0);
   EXPECT_THAT(call(shown_field("Pod", first, "status.podIP")), HasSubstr("200 OK"));
   ASSERT_TRUE(until([&] { return agent_->summary().awake == 1; }));
-  short_of_memory = true;
+  short_of_memory_ = true;
   ASSERT_TRUE(until([&] { return metric("skerry_agent_evictions_total") == "1"; }));
-  short_of_memory = false;
+  short_of_memory_ = false;
   ASSERT_TRUE(until([&] { return pods(true).empty(); }));
   EXPECT_FALSE(until([&] { return !pods(true).empty(); }, 3s)) << "not at once";
   ASSERT_TRUE(until([&] { return ready() == 4; }));

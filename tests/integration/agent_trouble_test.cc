@@ -55,6 +55,7 @@ class AgentTrouble : public AgentNode {
     co_return Result<>{};
   }
   fs::path mounted_;
+  bool short_of_memory_ = false;  // outlives the agent, which reads it until it has stopped
   rt::TaskGroup tasks_{loop_};
 };
 
@@ -64,14 +65,13 @@ class AgentTrouble : public AgentNode {
 // each with an Event; and no more than needed. Method: readings of a machine that stalls for memory (PSI) until one pod is gone.
 TEST_F(AgentTrouble, GivesMemoryBackIdleAbleFirstThenByPriority) {
   stop_agent(OnStop::StopPods);
-  bool short_of_memory = false;
   start_agent([](AgentOptions& options) { options.relief_period = 50ms; options.status_period = 50ms; },
-              [&] {
+              [this] {
                 MachineFacts facts = read_machine("/");
                 const bool relieved = agent_ && agent_->summary().pods == 3 && agent_->summary().ready < 3;
                 facts.memory_bytes = 8LL << 30;
-                facts.memory_available_bytes = short_of_memory && !relieved ? 600LL << 20 : 4LL << 30;
-                facts.memory_pressure_10s = short_of_memory && !relieved ? 60 : 0;
+                facts.memory_available_bytes = short_of_memory_ && !relieved ? 600LL << 20 : 4LL << 30;
+                facts.memory_pressure_10s = short_of_memory_ && !relieved ? 60 : 0;
                 return facts;
               });
   create("idler", "1h", 100);
@@ -81,7 +81,7 @@ TEST_F(AgentTrouble, GivesMemoryBackIdleAbleFirstThenByPriority) {
   for (const char* name : {"idler", "low", "high"}) EXPECT_THAT(call(field(name, "status.podIP")), HasSubstr("200 OK"));
   ASSERT_TRUE(until([&] { return agent_->summary().awake == 3; }));
   EXPECT_THAT(node_condition("MemoryPressure"), HasSubstr("False"));
-  short_of_memory = true;
+  short_of_memory_ = true;
   ASSERT_TRUE(until([&] { return metric("skerry_agent_trims_total") == "1"; })) << "the sandbox that may be idle leaves first";
   EXPECT_EQ(metric("skerry_agent_evictions_total"), "0");
   ASSERT_TRUE(until([&] { return field("low", "status.reason") == "Evicted"; })) << field("low", "status");
