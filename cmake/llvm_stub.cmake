@@ -4,7 +4,7 @@
 # under the same version, exactly the symbols which the installed libwasmedge asks for; each returns 0.
 #
 # Made at build time from the installed libwasmedge, into bin/stub/. skerry-sandbox names it first among its own libraries
-# and finds it by DT_RUNPATH ($ORIGIN/stub, $ORIGIN/../lib/skerry): a loaded soname is not searched for again, so libwasmedge's own
+# and finds it by DT_RUNPATH ($ORIGIN/stub; once installed $ORIGIN/../lib/skerry): a loaded soname is not searched for again, so libwasmedge's own
 # search path ($ORIGIN) does not matter. Where the stand-in is missing, or does not fit after an upgrade of the package
 # (the loader then ends with exit code 127), LD_LIBRARY_PATH=<folder of libwasmedge> selects the real one;
 # wasm::compiler_is_stand_in() tells which it is.
@@ -37,8 +37,8 @@ endfunction()
 function(skerry_link_llvm_stub executable target)
   add_dependencies(${executable} ${target}_file)
   get_target_property(location ${target} IMPORTED_LOCATION)
-  set_target_properties(${executable} PROPERTIES SKIP_BUILD_RPATH ON)
-  target_link_options(${executable} PRIVATE -Wl,--no-as-needed ${location} -Wl,--as-needed
-                      "-Wl,--enable-new-dtags,-rpath,$ORIGIN/stub:$ORIGIN/../lib/skerry")
+  # CMake's own property, not a link option: what quoting $ORIGIN needs there differs between versions of CMake.
+  set_target_properties(${executable} PROPERTIES BUILD_RPATH "$ORIGIN/stub" INSTALL_RPATH "$ORIGIN/../lib/skerry")
+  target_link_options(${executable} PRIVATE -Wl,--no-as-needed ${location} -Wl,--as-needed -Wl,--enable-new-dtags)
   set_property(TARGET ${executable} APPEND PROPERTY LINK_DEPENDS ${location})
 endfunction()

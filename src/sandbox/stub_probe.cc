@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Prints whether a program linked as skerry-sandbox is loads the stand-in for libLLVM. For the test of the build.
+// Prints whether a program linked as skerry-sandbox is loads the stand-in for libLLVM; fails if not.
 #include <cstdio>
 
 #include "wasm/engine.h"

@@ -20,7 +20,7 @@
 namespace skerry::wasm {
 
 std::string_view engine_version();
-// Switches the engine's own log off and, if the stand-in for the compiler library is loaded, says so.
+// Switches the engine's own log off.
 void initialise_engine();
 // True if libLLVM is the stand-in made at build time; false means that the process carries the whole compiler (+7.5 MB).
 bool compiler_is_stand_in();

@@ -87,6 +87,7 @@ test_case "kill -9 of skerry run leaves no process"
 serve "$build/guest/hello.wasm"
 mapfile -t left < <(pgrep -f "skerry-sandbox keeper .*--parent $server( |\$)")
 [ ${#left[@]} = 1 ] || fail "${#left[@]} keepers of skerry run ($server) instead of 1"
+expect_match "$build/bin/stub/libLLVM" "/proc/${left[0]}/maps" # not the compiler's own: 1 MB a sandbox
 mapfile -t -O 1 left < <(pgrep -P "${left[0]}")
 [ ${#left[@]} -ge 3 ] || fail "its keeper has ${#left[@]} processes in all; a template and a sandbox are expected beside it"
 kill -KILL "$server"
