@@ -221,10 +221,33 @@ void Agent::State::resume(const Checkpoint::Loaded& loaded, Restored restored) {
 
 // What changed lately, and how far the watches have read: in one transaction.
 void Agent::State::write_slowly(Instant t) {
-  Journal::Revisions revisions;
+  if (journal.collect(table.latest_objects(), revisions(), t)) work.set();
+}
+
+Journal::Revisions Agent::State::revisions() const {
+  Journal::Revisions out;
   for (const client::Informer* informer : {&pod_informer, &service_informer, &slice_informer})
-    revisions.emplace_back(informer->options().resource.resource, informer->resumable());
-  if (journal.collect(table.latest_objects(), revisions, t)) work.set();
+    out.emplace_back(informer->options().resource.resource, informer->resumable());
+  return out;
+}
+
+// All that the checkpoint shall have: what restore() reads.
+std::vector<Change> Agent::State::everything() const {
+  std::vector<Change> out = table.everything();
+  std::ranges::move(journal.numbers(revisions()), std::back_inserter(out));
+  std::ranges::move(edge_numbers(), std::back_inserter(out));
+  const auto put = [&out](const kube::ObjectPtr& object) { out.emplace_back(change::PutObject{object}); };
+  // Those without state here: refused, or ended before the node knew them. What is being deleted beside is over and told.
+  for (const kube::ObjectPtr& pod : pod_informer.cache())
+    if (!entries.contains(pod->uid()) && !pod->deleting()) put(pod);
+  for (const kube::ObjectPtr& service : service_informer.cache()) put(service);
+  for (const kube::ObjectPtr& slice : slice_informer.cache()) put(slice);
+  references.for_each_stored(put);
+  for (const kube::ObjectPtr& owner : owners.all()) put(owner);
+  if (reporter.servers_node()) put(reporter.servers_node());
+  for (const auto& [id, intent] : intents.intents()) out.emplace_back(change::PutIntent{id, intent.save()});
+  out.emplace_back(change::PutNumber{"next-intent-id", static_cast<std::int64_t>(intents.next())});
+  return out;
 }
 
 // Adopts what a running keeper holds: nothing of it is restarted. What it does not hold goes through its start again.

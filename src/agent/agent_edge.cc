@@ -50,10 +50,13 @@ void Agent::State::on_edge_config(const kube::ObjectPtr& before, const kube::Obj
   references.keep_on_disk(edge.local_storage);
   reporter.compare_every(edge.sync_interval);
   if (!edge.local_storage && former.local_storage) copy_at = deps.clock.instant() + options.slow_write_period;  // the good copy has them too
-  journal.put_number(kOfflineMode, edge.offline_mode ? std::int64_t{*edge.offline_mode} : kNotSaid);
-  journal.put_number(kLocalStorage, edge.local_storage ? 1 : 0);
-  journal.put_number(kSyncInterval, edge.sync_interval / 1ms);
+  journal.put(edge_numbers());
   work.set();
+}
+
+std::vector<Change> Agent::State::edge_numbers() const {
+  return {change::PutNumber{std::string(kOfflineMode), edge.offline_mode ? std::int64_t{*edge.offline_mode} : kNotSaid},
+          change::PutNumber{std::string(kLocalStorage), edge.local_storage ? 1 : 0}, change::PutNumber{std::string(kSyncInterval), edge.sync_interval / 1ms}};
 }
 
 // What the watches told against what the server holds. A watch that is down is no drift: it resumes.

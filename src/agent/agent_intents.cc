@@ -319,7 +319,7 @@ rt::Task<LocalView::Changed> Agent::State::change_here(LocalChange c, kube::Obje
   if (intents.drops(intent)) batch->push_back(change::RemoveIntent{intent.id});
   else batch->push_back(change::PutIntent{intent.id, intent.save()});
   batch->push_back(change::PutNumber{"next-intent-id", static_cast<std::int64_t>(std::max(intents.next(), intent.id + 1))});
-  auto written = co_await disk->run<void>([this, batch]() -> Result<> { return checkpoint->write(*batch); });
+  auto written = co_await write_to_disk(batch);
   if (written) ++writes_of_objects;
   if (!written) co_return Fail({Errc::Unavailable, std::format("the change cannot be kept on this node's disk, so it is not made: {}", written.error().what)});
   LOG_INFO("change made at this node while the API server is away", {"deployment", c.name}, {"namespace", c.namespace_}, {"from", intent.before}, {"to", intent.change.value}, {"intent", intent.id});

@@ -199,9 +199,23 @@ std::optional<Instant> earlier(std::optional<Instant> a, std::optional<Instant> 
 
 // --- decisions and their execution ----------------------------------------------------------------------------------------
 
+// Durable when it returns. A database that is damaged while the agent lives costs nothing: the agent holds all that was in it.
+rt::Task<> Agent::State::write_to_disk(Journal::Batch batch) {
+  const auto write = [this, batch]() -> Result<> { return checkpoint->write(*batch); };
+  auto done = co_await disk->run<void>(write);
+  if (done || done.error().code != Errc::Corrupt) co_return done;
+  const Error damage = done.error();
+  const auto all = std::make_shared<const std::vector<Change>>(everything());
+  CO_TRY_OK(co_await disk->run<void>([this, all]() -> Result<> { return checkpoint->remake(*all); }));
+  LOG_ERROR("the checkpoint was damaged: it was made anew from what the node holds; look at the disk", {"folder", options.data_folder.string()}, {"changes", all->size()}, {"reason", damage});
+  events.post({.warning = true, .kind = "Node", .object = {.uid = options.node_name, .namespace_ = "", .name = options.node_name}, .field_path = "", .reason = "CheckpointDamaged",
+               .message = "The node's checkpoint was damaged and made anew from what the node holds; look at its disk: " + damage.what});
+  co_return co_await disk->run<void>(write);
+}
+
 // One try; where it fails the next is due at disk_again. The refusal and its end are told once.
 rt::Task<> Agent::State::write_checkpoint(Journal::Batch batch) {
-  auto done = co_await disk->run<void>([this, batch]() -> Result<> { return checkpoint->write(*batch); });
+  auto done = co_await write_to_disk(batch);
   const bool refused = !disk_trouble.empty();
   disk_trouble = done ? "" : done.error().what;
   if (done) {
@@ -216,8 +230,6 @@ rt::Task<> Agent::State::write_checkpoint(Journal::Batch batch) {
   }
   if (refused != done.has_value()) co_return Result<>{};  // nothing new
   if (done) LOG_INFO("the checkpoint can be written again: what waited is begun", {"changes", batch->size()});
-  else if (done.error().code == Errc::Corrupt)
-    LOG_ERROR("the checkpoint is damaged: no new pod is started, what is here goes on; look at the disk, and start this process again: it takes the last good copy", {"folder", options.data_folder.string()}, {"reason", disk_trouble});
   else LOG_ERROR("the checkpoint cannot be written: no new pod is started, what is here goes on; make room on the disk", {"folder", options.data_folder.string()}, {"reason", disk_trouble});
   events.post({.warning = !done, .kind = "Node", .object = {.uid = options.node_name, .namespace_ = "", .name = options.node_name}, .field_path = "",
                .reason = done ? "CheckpointWritable" : "CheckpointNotWritable",

@@ -60,6 +60,8 @@ struct Agent::State final : public NodeView, public LocalView {
   };
   void resume(const Checkpoint::Loaded&, Restored);
   void write_slowly(Instant);
+  Journal::Revisions revisions() const;
+  std::vector<Change> everything() const;
   void on_service(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
   void on_slice(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
   void store_object(std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr);
@@ -69,6 +71,7 @@ struct Agent::State final : public NodeView, public LocalView {
   // agent_edge.cc
   void restore_edge_config(const Checkpoint::Loaded&);
   void on_edge_config(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
+  std::vector<Change> edge_numbers() const;
   void compare(const kube::Digests&);
 
   // agent_ticks.cc
@@ -98,6 +101,7 @@ struct Agent::State final : public NodeView, public LocalView {
   void mark(const std::string& uid) { table.mark(uid); }
   rt::Task<> pump();
   rt::Task<> write_checkpoint(Journal::Batch);
+  rt::Task<> write_to_disk(Journal::Batch);
   void execute(const std::string& uid, Command&);
   Result<> put(PodEntry&, command::Put&);
   void send_put(ContainerRuntime&);

@@ -84,6 +84,10 @@ rt::Task<> Agent::State::copy_checkpoint() {
   copying = false;
   if (done) writes_copied = writes;
   else LOG_WARN("no good copy of the checkpoint was made: the former one stays", {"reason", done.error()});
+  if (!done && done.error().code == Errc::Corrupt) {  // the next write finds it too, and makes it anew
+    journal.put_number(Checkpoint::kOlder, 0);
+    work.set();
+  }
   co_return Result<>{};
 }
 

@@ -110,17 +110,46 @@ Result<Checkpoint> Checkpoint::open(const std::filesystem::path& folder, Random&
   TRY(auto key, NodeKey::open(folder / "node.key", random));
   std::string path = (folder / "agent.db").string();
   const std::string mark = std::format("INSERT INTO numbers VALUES ('{}',1) ON CONFLICT (name) DO UPDATE SET value = excluded.value", kOlder);
-  TRY(auto opened, sql::Database::open_or_restore(path, path + kCopy, std::move(options), kMigrations, mark));
-  TRY_OK(opened.database.exec("PRAGMA secure_delete = ON"));  // what was removed is not to be found in free pages
-  Checkpoint out(std::move(opened.database), std::move(key), random, std::move(path));
+  TRY(auto opened, sql::Database::open_or_restore(path, path + kCopy, options, kMigrations, mark));
+  Checkpoint out(std::move(key), random, std::move(path), std::move(options));
+  TRY_OK(out.use(std::move(opened.database)));
   if (opened.restored) out.restored_ = std::move(opened.reason);
   out.emptied_ = opened.emptied;
   return out;
 }
 
+Result<> Checkpoint::use(sql::Database database) {
+  TRY_OK(database.exec("PRAGMA secure_delete = ON"));  // what was removed is not to be found in free pages
+  database_.emplace(std::move(database));
+  return {};
+}
+
+// Once damaged, a database may take one write and spoil the next: it gets none.
+Error Checkpoint::noticed(Error error) {
+  if (error.code == Errc::Corrupt && damage_.empty()) damage_ = error.what;
+  return error;
+}
+
 Result<> Checkpoint::copy() {
-  auto done = database_.backup_to(path_ + kCopy);
-  if (!done) return Fail(std::move(done).error().with("copying the node's checkpoint"));
+  if (!damage_.empty()) return Fail({Errc::Corrupt, damage_});
+  auto done = database_->backup_to(path_ + kCopy);
+  if (!done) return Fail(noticed(std::move(done).error().with("copying the node's checkpoint")));
+  return {};
+}
+
+Result<> Checkpoint::remake(const std::vector<Change>& all) {
+  if (damage_.empty()) return {};
+  const auto failed = [](Error e) { return Fail(std::move(e).with("making the node's checkpoint anew")); };
+  auto whole = sql::Database::open(":memory:", options_, kMigrations);
+  if (!whole) return failed(std::move(whole).error());
+  if (auto done = apply_all(*whole, all); !done) return failed(std::move(done).error());
+  if (auto done = whole->backup_to(path_ + kCopy); !done) return failed(std::move(done).error());
+  database_.reset();
+  auto opened = sql::Database::restore(path_, path_ + kCopy, options_, kMigrations, "", damage_);
+  if (!opened) return failed(std::move(opened).error());
+  if (opened->emptied) return failed({Errc::Corrupt, std::format("the disk does not give back what was written to {}{}", path_, kCopy)});
+  TRY_OK(use(std::move(opened->database)));
+  damage_.clear();
   return {};
 }
 
@@ -136,7 +165,7 @@ std::uint64_t Checkpoint::bytes() const {
 Result<Checkpoint::Loaded> Checkpoint::load() {
   Loaded out;
   {
-    TRY(auto read, database_.prepare("SELECT uid, object, state FROM pods ORDER BY uid"));
+    TRY(auto read, database_->prepare("SELECT uid, object, state FROM pods ORDER BY uid"));
     for (;;) {
       TRY(const bool more, read.step());
       if (!more) break;
@@ -149,7 +178,7 @@ Result<Checkpoint::Loaded> Checkpoint::load() {
     }
   }
   {
-    TRY(auto read, database_.prepare("SELECT kind, namespace, name, sealed, bytes FROM objects"));
+    TRY(auto read, database_->prepare("SELECT kind, namespace, name, sealed, bytes FROM objects"));
     for (;;) {
       TRY(const bool more, read.step());
       if (!more) break;
@@ -172,14 +201,14 @@ Result<Checkpoint::Loaded> Checkpoint::load() {
     }
   }
   {
-    TRY(auto read, database_.prepare("SELECT id, body FROM intents ORDER BY id"));
+    TRY(auto read, database_->prepare("SELECT id, body FROM intents ORDER BY id"));
     for (;;) {
       TRY(const bool more, read.step());
       if (!more) break;
       out.intents.emplace_back(static_cast<std::uint64_t>(read.integer(0)), std::string(read.text(1)));
     }
   }
-  TRY(auto read, database_.prepare("SELECT name, value FROM numbers"));
+  TRY(auto read, database_->prepare("SELECT name, value FROM numbers"));
   for (;;) {
     TRY(const bool more, read.step());
     if (!more) break;
@@ -189,50 +218,55 @@ Result<Checkpoint::Loaded> Checkpoint::load() {
   return out;
 }
 
-Result<> Checkpoint::apply(const Change& change) {
+Result<> Checkpoint::apply(sql::Database& database, const Change& change) {
   if (const auto* x = std::get_if<change::PutPod>(&change)) {
-    TRY(auto put, database_.prepare("INSERT INTO pods VALUES (?,?,?) ON CONFLICT (uid) DO UPDATE SET object = excluded.object, state = excluded.state"));
+    TRY(auto put, database.prepare("INSERT INTO pods VALUES (?,?,?) ON CONFLICT (uid) DO UPDATE SET object = excluded.object, state = excluded.state"));
     return put.run(x->object->uid(), *x->object->json(), x->state);
   }
   if (const auto* x = std::get_if<change::PutPodState>(&change)) {
-    TRY(auto put, database_.prepare("UPDATE pods SET state = ?2 WHERE uid = ?1"));
+    TRY(auto put, database.prepare("UPDATE pods SET state = ?2 WHERE uid = ?1"));
     return put.run(x->uid, x->state);
   }
   if (const auto* x = std::get_if<change::RemovePod>(&change)) {
-    TRY(auto remove, database_.prepare("DELETE FROM pods WHERE uid = ?"));
+    TRY(auto remove, database.prepare("DELETE FROM pods WHERE uid = ?"));
     return remove.run(x->uid);
   }
   if (const auto* x = std::get_if<change::PutObject>(&change)) {
     const kube::Object& o = *x->object;
-    TRY(auto put, database_.prepare("INSERT INTO objects VALUES (?,?,?,?,?) ON CONFLICT (kind, namespace, name) DO UPDATE SET sealed = excluded.sealed, bytes = excluded.bytes"));
+    TRY(auto put, database.prepare("INSERT INTO objects VALUES (?,?,?,?,?) ON CONFLICT (kind, namespace, name) DO UPDATE SET sealed = excluded.sealed, bytes = excluded.bytes"));
     if (o.kind() != "Secret") return put.run(o.kind(), o.namespace_(), o.name(), 0, sql::Blob{*o.json()});
     TRY(const auto sealed, key_.seal(seal_name(o.kind(), o.namespace_(), o.name()), *o.json(), *random_));
     return put.run(o.kind(), o.namespace_(), o.name(), 1, sql::Blob{sealed});
   }
   if (const auto* x = std::get_if<change::RemoveObject>(&change)) {
-    TRY(auto remove, database_.prepare("DELETE FROM objects WHERE kind = ? AND namespace = ? AND name = ?"));
+    TRY(auto remove, database.prepare("DELETE FROM objects WHERE kind = ? AND namespace = ? AND name = ?"));
     return remove.run(x->kind, x->namespace_, x->name);
   }
   if (const auto* x = std::get_if<change::PutIntent>(&change)) {
-    TRY(auto put, database_.prepare("INSERT INTO intents VALUES (?,?) ON CONFLICT (id) DO UPDATE SET body = excluded.body"));
+    TRY(auto put, database.prepare("INSERT INTO intents VALUES (?,?) ON CONFLICT (id) DO UPDATE SET body = excluded.body"));
     return put.run(static_cast<std::int64_t>(x->id), x->json);
   }
   if (const auto* x = std::get_if<change::RemoveIntent>(&change)) {
-    TRY(auto remove, database_.prepare("DELETE FROM intents WHERE id = ?"));
+    TRY(auto remove, database.prepare("DELETE FROM intents WHERE id = ?"));
     return remove.run(static_cast<std::int64_t>(x->id));
   }
   const auto& x = std::get<change::PutNumber>(change);
-  TRY(auto put, database_.prepare("INSERT INTO numbers VALUES (?,?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"));
+  TRY(auto put, database.prepare("INSERT INTO numbers VALUES (?,?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"));
   return put.run(x.name, x.value);
 }
 
-Result<> Checkpoint::write(const std::vector<Change>& changes) {
-  if (changes.empty()) return {};
-  auto done = database_.transaction([&]() -> Result<> {
-    for (const Change& c : changes) TRY_OK(apply(c));
+Result<> Checkpoint::apply_all(sql::Database& database, const std::vector<Change>& changes) {
+  return database.transaction([&]() -> Result<> {
+    for (const Change& c : changes) TRY_OK(apply(database, c));
     return {};
   });
-  if (!done) return Fail(std::move(done).error().with("writing the node's checkpoint"));
+}
+
+Result<> Checkpoint::write(const std::vector<Change>& changes) {
+  if (!damage_.empty()) return Fail({Errc::Corrupt, damage_});
+  if (changes.empty()) return {};
+  auto done = apply_all(*database_, changes);
+  if (!done) return Fail(noticed(std::move(done).error().with("writing the node's checkpoint")));
   return {};
 }
 

@@ -8,6 +8,7 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -69,23 +70,31 @@ class Checkpoint {
   // and the keeper again.
   static Result<Checkpoint> open(const std::filesystem::path& folder, Random&, sql::Database::Options = {});
   Result<Loaded> load();
-  // All of it or nothing; durable when it returns.
+  // All of it or nothing; durable when it returns. Corrupt: the database is damaged, now or before: nothing is written until remake().
   Result<> write(const std::vector<Change>&);
-  // FOLDER/agent.db.good becomes what was written so far. Takes as long as writing all of it.
+  // FOLDER/agent.db.good becomes what was written so far. Takes as long as writing all of it. Corrupt: as for write(), and the former copy stays.
   Result<> copy();
+  // The database made anew from `all` that it shall have, while the agent that holds it lives; the damaged one is moved aside. The good copy is made
+  // of it first: who dies meanwhile starts from that. On failure nothing is written still, and it may be tried again. Nothing happens if there is no damage.
+  Result<> remake(const std::vector<Change>& all);
   const std::string& restored() const { return restored_; }  // empty, or why the database is not the one that was written last
   bool emptied() const { return emptied_; }                  // restored, and there was no good copy
   // What it takes on the disk. From any thread: it asks the file system, and nothing of the database.
   std::uint64_t bytes() const;
 
  private:
-  Checkpoint(sql::Database database, NodeKey key, Random& random, std::string path)
-      : database_(std::move(database)), key_(std::move(key)), random_(&random), path_(std::move(path)) {}
-  Result<> apply(const Change&);
-  sql::Database database_;
+  Checkpoint(NodeKey key, Random& random, std::string path, sql::Database::Options options)
+      : options_(std::move(options)), key_(std::move(key)), random_(&random), path_(std::move(path)) {}
+  Result<> use(sql::Database);
+  Result<> apply(sql::Database&, const Change&);
+  Result<> apply_all(sql::Database&, const std::vector<Change>&);
+  Error noticed(Error);
+  sql::Database::Options options_;
+  std::optional<sql::Database> database_;  // nothing: remake() has failed in its middle
   NodeKey key_;
   Random* random_;
   std::string path_, restored_;
+  std::string damage_;  // why write() takes nothing, or empty
   bool emptied_ = false;
 };
 

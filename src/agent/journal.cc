@@ -41,6 +41,11 @@ std::vector<Change> merged(std::vector<Change> older, std::vector<Change> newer)
 }
 
 constexpr std::string_view kForgetful = "forgetful";  // of the checkpoint's numbers
+constexpr std::string_view kRevision = "revision/";   // and the resource
+
+change::PutNumber revision_number(const std::string& resource, kube::Revision revision) {
+  return {std::string(kRevision) + resource, static_cast<std::int64_t>(revision.value())};
+}
 
 }  // namespace
 
@@ -72,14 +77,22 @@ bool Journal::collect(std::vector<Change> pods, const Revisions& revisions, Inst
     std::uint64_t& known = saved_[resource];
     if (revision.value() == known) continue;
     known = revision.value();
-    changes_.push_back(change::PutNumber{"revision/" + resource, static_cast<std::int64_t>(revision.value())});
+    changes_.emplace_back(revision_number(resource, revision));
   }
   return !changes_.empty();
 }
 
+std::vector<Change> Journal::numbers(const Revisions& revisions) const {
+  std::vector<Change> out;
+  for (const auto& [resource, revision] : revisions)
+    if (revision != kube::Revision{}) out.emplace_back(revision_number(resource, revision));
+  if (forgetful_) out.emplace_back(change::PutNumber{std::string(kForgetful), 1});
+  return out;
+}
+
 std::optional<kube::Revision> Journal::resume(const Checkpoint::Loaded& loaded, const std::string& resource) {
   if (!loaded.lost.empty() || loaded.older) return std::nullopt;  // what could not be read back is listed
-  const std::int64_t revision = loaded.number("revision/" + resource);
+  const std::int64_t revision = loaded.number(std::string(kRevision) + resource);
   if (revision <= 0) return std::nullopt;
   saved_[resource] = static_cast<std::uint64_t>(revision);
   return kube::Revision(static_cast<std::uint64_t>(revision));

@@ -35,6 +35,8 @@ class Journal {
   // `pods`: PodTable::latest_objects(). All of it goes into one write with the revisions. True: there is something to write.
   bool collect(std::vector<Change> pods, const Revisions&, Instant now);
   void put(std::vector<Change>);
+  // Of a checkpoint that is made anew from all that the agent holds: how far the watches have read, and what start() wrote.
+  std::vector<Change> numbers(const Revisions&) const;
   // What is to be written, which must be durable before anything that follows from it is done; null: nothing. Until on_written() it is
   // the same again with what came since: the disk refused, and of everything the last word is enough.
   using Batch = std::shared_ptr<const std::vector<Change>>;

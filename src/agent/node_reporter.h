@@ -42,6 +42,7 @@ class NodeReporter {
   // The Node as the server had it last (asked for every few hours), with our status as of the last reading; and its Lease as it was renewed last, or null.
   kube::ObjectPtr node();
   kube::ObjectPtr lease() const;
+  const kube::ObjectPtr& servers_node() const { return node_; }  // as the server had it last, or null
   // From the checkpoint: what the server said of the Node (labels, taints, uid) before this start.
   void restore(kube::ObjectPtr node);
   // Called with each answer about the Node. On the loop.

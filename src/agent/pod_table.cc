@@ -299,6 +299,13 @@ void PodTable::on_durable() {
     if (PodEntry* entry = find(uid)) entry->durable = true;
 }
 
+std::vector<Change> PodTable::everything() const {
+  std::vector<Change> out{change::PutNumber{"next-keeper-id", static_cast<std::int64_t>(next_keeper_id_)}};
+  for (const auto& [uid, entry] : entries_)
+    if (!entry->core.forgotten()) out.emplace_back(change::PutPod{entry->core.object(), entry->core.save()});
+  return out;
+}
+
 std::vector<PodTable::Todo> PodTable::take_ahead(std::vector<Todo>& todo) const {
   const auto waits = [](const Command& c) {
     return std::holds_alternative<command::PostStatus>(c) || std::holds_alternative<command::Release>(c) || std::holds_alternative<command::Delete>(c) ||

@@ -129,6 +129,8 @@ class PodTable {
   Round round(Now, const References&);
   // What all rounds so far wanted written is on the disk.
   void on_durable();
+  // All that the disk shall have of it, for a checkpoint that is made anew: every pod with its state, and which keeper ids are given out.
+  std::vector<Change> everything() const;
   // While the disk refuses, the containers of a pod whose address and keeper ids it has already are started, served and stopped all the
   // same: takes those commands out of `todo`. What is left tells others of it, or gives something back. Of a pod's statuses only the
   // last is left.

@@ -31,6 +31,7 @@ class ReferenceCache final : public References {
   void keep_only(const std::vector<const PodPlan*>&);  // forgets what no pod needs
   // ConfigMaps and RuntimeClasses that are known; never a Secret.
   void for_each_open(const std::function<void(const kube::ObjectPtr&)>& visit) const { core_.for_each_open(visit); }
+  void for_each_stored(const std::function<void(const kube::ObjectPtr&)>& visit) const { core_.for_each_stored(visit); }  // ReferenceCore's
 
   Found config_map(std::string_view ns, std::string_view name) const override { return core_.config_map(ns, name); }
   Found secret(std::string_view ns, std::string_view name) const override { return core_.secret(ns, name); }

@@ -57,6 +57,11 @@ class ReferenceCore final : public References {
   // Whether ConfigMaps and Secrets are kept by the checkpoint (edge-config's local_storage): what is to be written or removed for it.
   std::vector<Store> keep_on_disk(bool);
   std::vector<Store> keep_only(const std::vector<const PodPlan*>&);  // forgets what no pod needs
+  // All that the checkpoint is to keep, for one that is made anew.
+  void for_each_stored(const std::function<void(const kube::ObjectPtr&)>& visit) const {
+    for (const auto& [key, e] : entries_)
+      if (stored(std::get<Kind>(key)) && e.object) visit(e.object);
+  }
 
   Found config_map(std::string_view ns, std::string_view name) const override { return find(Kind::ConfigMap, ns, name); }
   Found secret(std::string_view ns, std::string_view name) const override { return find(Kind::Secret, ns, name); }

@@ -14,6 +14,8 @@ namespace skerry::sql {
 namespace {
 
 Errc errc_of(int code) {
+  // What cannot be read is no better than what is wrong: a bad block does not come back.
+  if (code == SQLITE_IOERR_READ || code == SQLITE_IOERR_DATA || code == SQLITE_IOERR_CORRUPTFS) return Errc::Corrupt;
   switch (code & 0xff) {
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
@@ -193,6 +195,8 @@ Result<> Database::backup_to(const std::string& path, const std::string& mark) {
     if (stepped != SQLITE_DONE || finished != SQLITE_OK) return Fail(copy.error(finished != SQLITE_OK ? finished : stepped, "copy"));
     // The copy must be one file: out of WAL mode before it is renamed.
     TRY_OK(copy.exec("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=DELETE;"));
+    // Pages are copied as they are: one that is damaged would take the place of the last good one.
+    if (auto sound = copy.check_integrity(); !sound) return Fail(std::move(sound).error().with("copying " + path_));
     if (!mark.empty()) TRY_OK(copy.exec(mark));
   }
   return files.move(part, path);
@@ -203,11 +207,18 @@ Result<Database::Opened> Database::open_or_restore(const std::string& path, cons
   const VfsFiles files(options.vfs);
   // Moved aside, and then the power went: an empty database would not say what was lost, and an old log would spoil a new file.
   const bool interrupted = !files.exists(path) && files.exists(path + ".corrupt");
-  auto first = interrupted ? Result<Database>(Fail({Errc::Corrupt, std::format("the database {} is gone: its replacement was interrupted", path)})) : open(path, options, migrations);
+  if (interrupted) return restore(path, last_good, options, migrations, mark, std::format("the database {} is gone: its replacement was interrupted", path));
+  auto first = open(path, options, migrations);
+  if (!first && first.error().code == Errc::Corrupt) first = open(path, options, migrations);  // a read that failed once is no damage
   if (first) return Opened{std::move(*first)};
   if (first.error().code != Errc::Corrupt) return Fail(std::move(first).error());
-  const std::string reason = first.error().what;
-  if (!interrupted) TRY_OK(files.move(path, path + ".corrupt"));
+  return restore(path, last_good, options, migrations, mark, first.error().what);
+}
+
+Result<Database::Opened> Database::restore(const std::string& path, const std::string& last_good, Options options, Migrations migrations, const std::string& mark,
+                                           std::string reason) {
+  const VfsFiles files(options.vfs);
+  if (files.exists(path)) TRY_OK(files.move(path, path + ".corrupt"));
   files.remove(path + "-wal");
   files.remove(path + "-shm");
   bool copied = false;
@@ -226,7 +237,7 @@ Result<Database::Opened> Database::open_or_restore(const std::string& path, cons
     TRY_OK(nothing.backup_to(path, mark));
   }
   TRY(auto database, open(path, options, migrations));
-  return Opened{.database = std::move(database), .restored = true, .reason = reason, .emptied = !copied};
+  return Opened{.database = std::move(database), .restored = true, .reason = std::move(reason), .emptied = !copied};
 }
 
 Result<> Database::compact(std::uint32_t pages_max) {

@@ -37,7 +37,7 @@ class Database {
   // One step of the schema, in order; PRAGMA user_version counts how many have run. Never edit one that was released.
   using Migrations = std::span<const std::string_view>;
 
-  // Opens or creates `path` and brings its schema up to date, in one transaction. ":memory:" is a database that ends with its object. Errors: Corrupt (the file is damaged or
+  // Opens or creates `path` and brings its schema up to date, in one transaction. ":memory:" is a database that ends with its object. Errors: Corrupt (the file is damaged, cannot be read or is
   // not a database), Unavailable (another process holds it, or the disk failed), Exhausted (disk full), Unsupported (made
   // by a newer version).
   static Result<Database> open(const std::string& path, Options options, Migrations migrations);
@@ -47,6 +47,9 @@ class Database {
   struct Opened;
   static Result<Opened> open_or_restore(const std::string& path, const std::string& last_good, Options options,
                                         Migrations migrations, const std::string& mark = {});
+  // The second half of it: what is at `path`, which nobody has open, is moved aside whatever it is. `reason`: for Opened.
+  static Result<Opened> restore(const std::string& path, const std::string& last_good, Options options, Migrations migrations, const std::string& mark,
+                                std::string reason);
 
   Database(Database&&) noexcept;
   Database& operator=(Database&&) noexcept;
@@ -57,7 +60,8 @@ class Database {
   // BEGIN IMMEDIATE, body, COMMIT. If the body or the commit fails everything is rolled back and the error returned.
   Result<> transaction(const std::function<Result<>()>& body);
 
-  // A consistent copy as a file of its own: written beside it, changed by `mark` (SQL), synced, renamed over `path`.
+  // A consistent copy as a file of its own: written beside it, checked, changed by `mark` (SQL), synced, renamed over `path`. Corrupt: this
+  // database is damaged, and what was at `path` stays.
   Result<> backup_to(const std::string& path, const std::string& mark = {});
   // Moves the WAL into the file and empties it; frees unused pages at the file's end, at most `pages_max` of them.
   Result<> compact(std::uint32_t pages_max);

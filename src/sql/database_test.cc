@@ -112,6 +112,51 @@ TEST(Database, RestoresTheLastGoodCopyOfADamagedFile) {
   EXPECT_TRUE(std::filesystem::exists(folder / "a.db.corrupt"));
 }
 
+// Goal: damage is not copied over the last good copy. Method: a page of the file is spoiled, or cannot be read, before the next copy.
+TEST(Database, ADamagedOneDoesNotBecomeTheGoodCopy) {
+  for (const bool readable : {true, false}) {
+    SCOPED_TRACE(readable);
+    FaultyVfs disk("damaged-copy");
+    Database::Options on_it;
+    on_it.vfs = disk.name();
+    {
+      auto db = Database::open("a.db", on_it, kSchema).value();
+      ASSERT_TRUE(put(db, "k", "v"));
+      ASSERT_TRUE(db.backup_to("good.db"));
+    }
+    auto db = Database::open("a.db", on_it, kSchema).value();
+    for (std::uint64_t page = 4096; page < disk.file_bytes("a.db"); page += 4096) {
+      if (!readable) disk.make_unreadable("a.db", page);
+      else for (std::uint64_t i = 0; i < 64; ++i) disk.damage("a.db", page + i);
+    }
+    db = Database::open(":memory:", on_it, kSchema).value();  // closed: nothing of it is in memory any more
+    on_it.integrity_check = IntegrityCheck::None;
+    auto again = Database::open("a.db", on_it, kSchema);
+    const auto copied = again ? again->backup_to("good.db") : Result<>(Fail(again.error()));
+    ASSERT_FALSE(copied);
+    EXPECT_EQ(copied.error().code, Errc::Corrupt) << copied.error().what;
+    auto good = Database::open("good.db", on_it, kSchema).value();
+    EXPECT_EQ(get(good, "k").value_or("nothing"), "v");
+  }
+}
+
+// Goal: a bad block is damage like any other. Method: a byte of the file that cannot be read.
+TEST(Database, WhatCannotBeReadIsReplacedByItsGoodCopy) {
+  FaultyVfs disk("unreadable");
+  Database::Options on_it;
+  on_it.vfs = disk.name();
+  {
+    auto db = Database::open("a.db", on_it, kSchema).value();
+    ASSERT_TRUE(put(db, "k", "v"));
+    ASSERT_TRUE(db.backup_to("good.db"));
+  }
+  disk.make_unreadable("a.db", 4100);
+  auto opened = Database::open_or_restore("a.db", "good.db", on_it, kSchema);
+  ASSERT_TRUE(opened) << opened.error().what;
+  EXPECT_TRUE(opened->restored);
+  EXPECT_EQ(get(opened->database, "k").value_or("nothing"), "v");
+}
+
 TEST(Database, OpensOnADiskThatTakesNothing) {
   FaultyVfs disk("full-open");
   Database::Options on_it;

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "base/check.h"
@@ -22,6 +23,7 @@ struct Change {
 struct File {
   std::string now, synced;
   std::vector<Change> unsynced;
+  std::set<std::uint64_t> unreadable;
   bool exists = true;
 };
 
@@ -83,8 +85,10 @@ int io_close(sqlite3_file* f) {
 int io_read(sqlite3_file* f, void* to, int amount, sqlite3_int64 offset) {
   Handle& h = of(f);
   const std::scoped_lock lock(h.state->mutex);
-  if (dead(h)) return SQLITE_IOERR_READ;
+  if (dead(h)) return SQLITE_IOERR;  // no bad block
   const std::string& bytes = (*h.file)->now;
+  const auto bad = (*h.file)->unreadable.lower_bound(static_cast<std::uint64_t>(offset));
+  if (bad != (*h.file)->unreadable.end() && *bad < static_cast<std::uint64_t>(offset) + static_cast<std::uint64_t>(amount)) return SQLITE_IOERR_READ;
   const auto at = static_cast<std::uint64_t>(offset), wanted = static_cast<std::uint64_t>(amount);
   const std::uint64_t there = at < bytes.size() ? std::min<std::uint64_t>(wanted, bytes.size() - at) : 0;
   if (there > 0) std::memcpy(to, bytes.data() + at, there);
@@ -99,6 +103,8 @@ int io_write(sqlite3_file* f, const void* from, int amount, sqlite3_int64 offset
   if (const int code = h.state->judge(SQLITE_IOERR_WRITE); code != SQLITE_OK) return code;
   const std::string_view bytes(static_cast<const char*>(from), static_cast<std::size_t>(amount));
   put((*h.file)->now, static_cast<std::uint64_t>(offset), bytes);
+  auto& unreadable = (*h.file)->unreadable;
+  unreadable.erase(unreadable.lower_bound(static_cast<std::uint64_t>(offset)), unreadable.lower_bound(static_cast<std::uint64_t>(offset) + bytes.size()));
   (*h.file)->unsynced.push_back({static_cast<std::uint64_t>(offset), std::string(bytes), false});
   return SQLITE_OK;
 }
@@ -280,6 +286,10 @@ void FaultyVfs::damage(const std::string& path, std::uint64_t offset) {
   CHECK(offset < file->now.size());
   file->now[offset] = static_cast<char>(file->now[offset] ^ 0x5a);
   file->synced = file->now;
+}
+void FaultyVfs::make_unreadable(const std::string& path, std::uint64_t offset) {
+  const std::scoped_lock lock(state_->mutex);
+  state_->files.at(path)->unreadable.insert(offset);
 }
 std::uint64_t FaultyVfs::file_bytes(const std::string& path) const {
   const std::scoped_lock lock(state_->mutex);

@@ -37,6 +37,8 @@ class FaultyVfs {
   void restart();
   // Turns over one byte of a file, as a bad sector does.
   void damage(const std::string& path, std::uint64_t offset);
+  // Reads that touch this byte fail until it is written again.
+  void make_unreadable(const std::string& path, std::uint64_t offset);
   std::uint64_t file_bytes(const std::string& path) const;
 
   struct State;

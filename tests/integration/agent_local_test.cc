@@ -274,5 +274,59 @@ TEST_F(AgentLocal, RefusesWhatDoesNotFitAndWhatItDoesNotRun) {
   EXPECT_TRUE(pods(true).empty());
 }
 
+// Goal: a disk that spoils the checkpoint under a living agent costs nothing: all that it holds is written anew, a change that is made at that moment
+// too. Method: each page is damaged while the line is cut and a change waits; then another change, a power cut, a boot, and the line's return.
+TEST_F(AgentLocal, ADamagedCheckpointIsMadeAnewFromWhatTheAgentHolds) {
+  sql::FaultyVfs disk("agent-damage");
+  const auto boot = [&] {
+    start_agent([&](AgentOptions& o) {
+      o.slow_write_period = 50ms;
+      o.lease_period = 1s;
+      o.checkpoint = {.cache_kib = 1, .vfs = disk.name()};
+    });
+  };
+  stop_agent(OnStop::StopPods);
+  boot();
+  must(run_on(loop_, admin_->create(client::kSecrets, "default", R"({"apiVersion":"v1","kind":"Secret","metadata":{"name":"password","namespace":"default"},"stringData":{"word":"hunter2"}})")));
+  create_pod("secretive", R"("skerry.dev/idle-after":"300ms")", R"(,"envFrom":[{"secretRef":{"name":"password"}}])");
+  create_pod("refused", "", R"(,"stdin":true)");
+  ASSERT_TRUE(until([&] { return ready() == 3 && field("refused", "status").contains("stdin") && shown("Deployment", "web") != nullptr; }));
+  loop_.context().run_for(std::chrono::milliseconds(500));  // what came last is on the disk
+  const auto id_of = [this](const std::string& pod) {
+    const std::string statuses = field(pod, "status.containerStatuses");
+    return statuses.substr(std::min(statuses.find("skerry://"), statuses.size()), 25);
+  };
+  const std::string id = id_of("secretive"), ip = field("secretive", "status.podIP");
+  cut();
+  ASSERT_EQ(must(scale(3)), LocalView::Changed::Here);
+  ASSERT_TRUE(until([&] { return ready() == 4; }));
+  {
+    ExpectErrorLog expected("the checkpoint was damaged: it was made anew");
+    const std::string file = folder_ / "node/agent.db";
+    for (const auto& [path, first, step] : {std::tuple{file, 4096u, 4096u}, std::tuple{file + "-wal", 32u + 24u, 24u + 4096u}})
+      for (std::uint64_t at = first; at < disk.file_bytes(path); at += step)
+        for (std::uint64_t i = 0; i < 16; ++i) disk.damage(path, at + i);
+    ASSERT_EQ(must(scale(4)), LocalView::Changed::Here);
+  }
+  ASSERT_TRUE(until([&] { return ready() == 5; }));
+  EXPECT_EQ(ask_node("/healthz").status, 200);
+  bool said = false;
+  for (const auto& object : agent_->local_view().objects()) said = said || (object->kind() == "Event" && object->parse().root()["reason"].str() == "CheckpointDamaged");
+  EXPECT_TRUE(said);
+  stop_agent(OnStop::StopPods);
+  line_->requests.clear();
+  boot();
+  ASSERT_TRUE(until([&] { return ready() == 5; })) << ready();
+  EXPECT_THAT(call(ip), HasSubstr("200 OK"));
+  EXPECT_EQ(shown_field("Deployment", "web", "spec.replicas"), "4");
+  EXPECT_EQ(shown_field("Pod", "refused", "metadata.name"), "refused");
+  line_->cut = false;
+  ASSERT_TRUE(until([&] { return replicas() == "4"; })) << replicas();
+  EXPECT_EQ(id_of("secretive"), id);
+  EXPECT_THAT(field("secretive", "status.containerStatuses"), HasSubstr("\"restartCount\":0"));
+  for (const std::string& request : line_->requests) EXPECT_FALSE(request.contains("limit=") && request.contains("/pods")) << "its watch resumes: " << request;
+  stop_agent(OnStop::StopPods);
+}
+
 }  // namespace
 }  // namespace skerry::agent
