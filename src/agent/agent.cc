@@ -84,9 +84,9 @@ Agent::State::State(rt::Loop& l, AgentDeps d, AgentOptions o)
   table.before_asking([this](PodEntry& entry) { tell_unrouted(entry); });
   registry.on_expose(metrics::write_process_metrics);
   registry.on_expose([this](metrics::Exposition& out) { reporter.standing().write_metrics(out); });
+  reporter.standing().on_change([this](Standing standing) { on_standing(standing); });
   if (Identity* identity = deps.identity) {
     identity->on_event([this](EventText event) { events.post(std::move(event)); });
-    reporter.standing().on_change([identity](Standing standing) { identity->on_standing(standing); });
     registry.on_expose([identity](metrics::Exposition& out) { identity->write_metrics(out); });
   }
   if (deps.names != nullptr) registry.on_expose([names = deps.names](metrics::Exposition& out) { names->write_metrics(out); });
@@ -176,6 +176,8 @@ rt::Task<> Agent::State::restore() {
   checkpoint.emplace(std::move(opened.checkpoint));
   if (checkpoint->emptied()) LOG_ERROR("the checkpoint was damaged and is empty now: pods come again from the API server; look at the disk", {"reason", checkpoint->restored()});
   else if (!checkpoint->restored().empty()) LOG_ERROR("the checkpoint was damaged: the node starts from its last good copy; look at the disk", {"reason", checkpoint->restored()});
+  if (!checkpoint->restored().empty())
+    tell_of_damage(std::format("The node's checkpoint was damaged, and it started {}; look at its disk: {}", checkpoint->emptied() ? "without any pod" : "from its last good copy", checkpoint->restored()));
   for (const std::string& lost : opened.loaded.lost) LOG_WARN("not restored", {"what", lost});
   Restored restored;
   for (const kube::ObjectPtr& object : opened.loaded.objects) {
@@ -229,6 +231,20 @@ Journal::Revisions Agent::State::revisions() const {
   for (const client::Informer* informer : {&pod_informer, &service_informer, &slice_informer})
     out.emplace_back(informer->options().resource.resource, informer->resumable());
   return out;
+}
+
+// While this node is live on another machine, this one begins nothing and tells nobody of pods: they are the other one's. What serves goes on.
+void Agent::State::on_standing(Standing standing) {
+  if (deps.identity != nullptr) deps.identity->on_standing(standing);
+  if (standing == Standing::Away || (standing == Standing::OtherMachine) == second) return;
+  second = !second;
+  status.suspend(second);
+  hold_starts();
+}
+void Agent::State::hold_starts() { table.hold_starts(second || (!pods_listed && !edge.works_offline())); }
+
+void Agent::State::tell_of_damage(std::string message) {
+  events.post({.warning = true, .kind = "Node", .object = {.uid = options.node_name, .namespace_ = "", .name = options.node_name}, .field_path = "", .reason = "CheckpointDamaged", .message = std::move(message)});
 }
 
 // All that the checkpoint shall have: what restore() reads.
@@ -348,8 +364,8 @@ rt::Task<> Agent::State::reconcile_after_list() {
   CO_TRY_OK(co_await pod_informer.synced().wait());
   for (const std::uint64_t id : std::exchange(strangers, {})) keeper->send(sandbox::DropPod{id});
   table.on_listed([this](std::string_view ns, std::string_view name) { return pod_informer.get(ns, name); });
-  table.hold_starts(false);
   pods_listed = true;
+  hold_starts();
   journal.on_asked();
   CO_TRY_OK(co_await service_informer.synced().wait());
   CO_TRY_OK(co_await slice_informer.synced().wait());

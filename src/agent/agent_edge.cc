@@ -24,9 +24,9 @@ void Agent::State::restore_edge_config(const Checkpoint::Loaded& loaded) {
   references.keep_on_disk(edge.local_storage);
   reporter.compare_every(edge.sync_interval);
   reporter.status().set_autonomy(edge.offline_mode);
+  hold_starts();
   if (edge.works_offline()) return;
   // As a plain kubelet: what runs goes on, and nothing is started on the word of the disk alone.
-  table.hold_starts(true);
   LOG_INFO("edge-config says offline_mode false: pods are started once the API server was reached");
 }
 

@@ -215,7 +215,7 @@ void Agent::State::make_stand_ins(const Intent& intent, std::int64_t count) {
 
 // Services and names follow what this node knows of its pods, not what the server was told of them last.
 void Agent::State::update_local_endpoints(bool pods_changed) {
-  const auto line = reporter.reachable() ? LocalSlices::Line::There : LocalSlices::Line::Away;
+  const auto line = reporter.reachable() && trusts_at == Instant{} ? LocalSlices::Line::There : LocalSlices::Line::Away;
   if (!pods_changed && !local_slices.server_spoke() && line == local_slices.line()) return;
   std::vector<LocalSlices::Pod> pods;
   pods.reserve(entries.size());
@@ -322,6 +322,7 @@ rt::Task<LocalView::Changed> Agent::State::change_here(LocalChange c, kube::Obje
   auto written = co_await write_to_disk(batch);
   if (written) ++writes_of_objects;
   if (!written) co_return Fail({Errc::Unavailable, std::format("the change cannot be kept on this node's disk, so it is not made: {}", written.error().what)});
+  journal.put(std::vector<Change>(*batch));  // what the disk refused before and is written again does not come behind it
   LOG_INFO("change made at this node while the API server is away", {"deployment", c.name}, {"namespace", c.namespace_}, {"from", intent.before}, {"to", intent.change.value}, {"intent", intent.id});
   intents.accept(std::move(intent));
   work.set();

@@ -13,7 +13,15 @@
 namespace skerry::agent {
 namespace {
 constexpr std::uint8_t kPutPodCommand = 4, kStopPodCommand = 5;  // their place in sandbox::Command, counted from 1
+constexpr Duration kToldAgain = 10s;  // at most so often: somebody may hold against it
+
+bool shows_ready(const kube::Object& pod) {
+  const kube::JsonDoc doc = pod.parse();
+  for (const kube::Json condition : doc.root()["status"]["conditions"].items())
+    if (condition["type"].str() == "Ready") return condition["status"].str() == "True";
+  return true;  // nobody has said anything yet
 }
+}  // namespace
 
 sandbox::PodSpec spec_of(std::uint64_t id, std::string image_key, const ContainerPlan& plan) {
   return {.id = id,
@@ -29,6 +37,11 @@ sandbox::PodSpec spec_of(std::uint64_t id, std::string image_key, const Containe
 void Agent::State::on_pod(const kube::ObjectPtr& before, const kube::ObjectPtr& after) {
   table.on_pod(before, after);
   carry_out(table.take_effects());
+  // A server that heard nothing of this node for a while may have marked its pods unready: their Services miss them until it is told otherwise.
+  PodEntry* entry = after ? find(after->uid()) : nullptr;
+  if (entry == nullptr || !entry->core.ready() || shows_ready(*after) || deps.clock.instant() < entry->told_again) return;
+  entry->told_again = deps.clock.instant() + kToldAgain;
+  tell_if_otherwise(*entry, *after);
 }
 
 void Agent::State::carry_out(std::vector<Effect> effects) {
@@ -203,13 +216,15 @@ std::optional<Instant> earlier(std::optional<Instant> a, std::optional<Instant> 
 rt::Task<> Agent::State::write_to_disk(Journal::Batch batch) {
   const auto write = [this, batch]() -> Result<> { return checkpoint->write(*batch); };
   auto done = co_await disk->run<void>(write);
+  // An older copy that knows of no change made here, or of one that is over, would lose what was acknowledged, or tell it again.
+  const auto is_intent = [](const Change& c) { return std::holds_alternative<change::PutIntent>(c) || std::holds_alternative<change::RemoveIntent>(c); };
+  if (done && std::ranges::any_of(*batch, is_intent)) copy_at = std::min(copy_at, deps.clock.instant() + options.slow_write_period);
   if (done || done.error().code != Errc::Corrupt) co_return done;
   const Error damage = done.error();
   const auto all = std::make_shared<const std::vector<Change>>(everything());
   CO_TRY_OK(co_await disk->run<void>([this, all]() -> Result<> { return checkpoint->remake(*all); }));
   LOG_ERROR("the checkpoint was damaged: it was made anew from what the node holds; look at the disk", {"folder", options.data_folder.string()}, {"changes", all->size()}, {"reason", damage});
-  events.post({.warning = true, .kind = "Node", .object = {.uid = options.node_name, .namespace_ = "", .name = options.node_name}, .field_path = "", .reason = "CheckpointDamaged",
-               .message = "The node's checkpoint was damaged and made anew from what the node holds; look at its disk: " + damage.what});
+  tell_of_damage("The node's checkpoint was damaged and made anew from what the node holds; look at its disk: " + damage.what);
   co_return co_await disk->run<void>(write);
 }
 

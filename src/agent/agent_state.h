@@ -62,6 +62,9 @@ struct Agent::State final : public NodeView, public LocalView {
   void write_slowly(Instant);
   Journal::Revisions revisions() const;
   std::vector<Change> everything() const;
+  void tell_of_damage(std::string message);
+  void on_standing(Standing);
+  void hold_starts();
   void on_service(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
   void on_slice(const kube::ObjectPtr& before, const kube::ObjectPtr& after);
   void store_object(std::string_view kind, std::string_view ns, std::string_view name, kube::ObjectPtr);
@@ -78,6 +81,7 @@ struct Agent::State final : public NodeView, public LocalView {
   rt::Task<> run_ticks();
   void tick(Instant now);
   void tick_minute();
+  void tell_if_otherwise(PodEntry&, const kube::Object& shown);
   void forget_references();
   rt::Task<> copy_checkpoint();
   MachineFacts machine_now() const;
@@ -182,8 +186,10 @@ struct Agent::State final : public NodeView, public LocalView {
   Journal journal;  // for the next write; Services and slices: every few seconds
   std::size_t node_essence = 0;  // of the Node on the disk
   std::vector<std::uint64_t> strangers;  // keeper ids of an earlier agent's pods of which nothing is known here
+  bool second = false;  // another machine is this node, as the API server sees it
   bool awake_changed = false, pods_listed = false, was_reachable = false;
   std::vector<NodeImage> node_images;
+  Instant trusts_at{};  // the line came back: when the server's slices count again; nothing: they do
   Instant slow_at{}, minute_at{}, collect_at{}, relieve_at{}, rotate_at{}, refilled_at{};
   MemoryRelief relief;
   BusyPods busy;

@@ -12,6 +12,7 @@
 namespace skerry::agent {
 namespace {
 constexpr Duration kTick = 1s, kCollectPeriod = 5min;
+constexpr Duration kTrustedAfter = 15s;  // the line is back: so long may the server's slices be of the time when it heard nothing
 constexpr std::uint32_t kTrimGraceMillis = 5000;
 // Reading a process costs about 20 µs: where many are awake, less often.
 constexpr Duration kLoadPeriod = 250ms, kLoadPeriodOfMany = 1s;
@@ -31,9 +32,13 @@ rt::Task<> Agent::State::run_ticks() {
 void Agent::State::tick(Instant t) {
   references.tick(t);
   owners.tick(t, reporter.reachable() ? OwnerCache::Line::There : OwnerCache::Line::Away);
-  if (reporter.reachable() != was_reachable) work.set();
+  if (reporter.reachable() != was_reachable || (trusts_at != Instant{} && t >= trusts_at)) work.set();
+  if (t >= trusts_at) trusts_at = Instant{};
   intents.on_line(reporter.reachable(), t);
-  if (reporter.reachable() && !was_reachable) images.on_line_back();
+  if (reporter.reachable() && !was_reachable) {
+    images.on_line_back();
+    trusts_at = t + kTrustedAfter;
+  }
   // The line is lost: the watches that hang on it would say nothing for minutes, and not end.
   if (was_reachable && !reporter.reachable()) {
     for (client::Informer* informer : {&pod_informer, &service_informer, &slice_informer, &edge_informer}) informer->reconnect();
@@ -102,7 +107,15 @@ void Agent::State::forget_references() {
   references.keep_only(plans);
 }
 
-// Convergence is checked, not assumed: what the server shows of our pods against what we know.
+// What the server shows of a pod against what we know. While something of it is still to be told, that says it.
+void Agent::State::tell_if_otherwise(PodEntry& entry, const kube::Object& shown) {
+  if (!reporter.reachable() || status.waits(shown.uid()) || !entry.core.repeat_if_otherwise(shown, now())) return;
+  drift.add();
+  LOG_WARN("pod status at the API server differs: told again", {"pod", shown.name()}, {"namespace", shown.namespace_()});
+  mark(shown.uid());
+}
+
+// Convergence is checked, not assumed.
 void Agent::State::tick_minute() {
   std::vector<const PodPlan*> plans;
   std::set<std::string> keys;
@@ -110,10 +123,7 @@ void Agent::State::tick_minute() {
     plans.push_back(&entry->core.plan());
     for (std::size_t i = 0; i < entry->core.containers(); ++i) keys.emplace(entry->core.image_key(i));
     const auto object = pod_informer.get(entry->core.object()->namespace_(), entry->core.object()->name());
-    if (!object || !reporter.reachable() || status.waiting() > 0 || !entry->core.repeat_if_otherwise(*object, now())) continue;
-    drift.add();
-    LOG_WARN("pod status at the API server differs: told again", {"pod", object->name()}, {"namespace", object->namespace_()});
-    mark(uid);
+    if (object) tell_if_otherwise(*entry, *object);
   }
   forget_references();
   images.sweep([&](const std::string& key) { return keys.contains(key); }, deps.clock.instant());

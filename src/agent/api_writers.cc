@@ -61,7 +61,7 @@ rt::Task<> StatusWriter::send(StatusCore::Send one) {
 }
 
 EventWriter::EventWriter(rt::Loop& loop, client::Client& api, Clock& clock, Random& random, Options options)
-    : api_(api), clock_(clock), random_(random), options_(std::move(options)), work_(loop), tasks_(loop) {}
+    : api_(api), clock_(clock), random_(random), options_(std::move(options)), away_(options_.away_min, options_.away_max), work_(loop), tasks_(loop) {}
 
 void EventWriter::start() { tasks_.spawn("event writer", run()); }
 
@@ -92,6 +92,7 @@ EventWriter::Said& EventWriter::note(const EventText& text) {
 }
 
 rt::Task<> EventWriter::run() {
+  int tries = 0;
   for (;;) {
     if (queue_.empty()) {
       work_.reset();
@@ -100,11 +101,14 @@ rt::Task<> EventWriter::run() {
     }
     EventText event = std::move(queue_.front());
     queue_.pop_front();
-    auto sent = co_await send(std::move(event));
+    ++tries;
+    auto sent = co_await send(event);
+    const bool away = !sent && (sent.error().code == Errc::Unavailable || sent.error().code == Errc::Timeout || sent.error().code == Errc::Exhausted);
+    if (away && tries < options_.tries_max && queue_.size() < options_.queue_max) queue_.push_front(std::move(event));
+    else tries = 0;
     if (!sent) {
-      ++dropped_;
+      if (tries == 0) ++dropped_;
       LOG_DEBUG("event not delivered", {"reason", sent.error()});
-      const bool away = sent.error().code == Errc::Unavailable || sent.error().code == Errc::Timeout;
       if (away) {
         const Duration pause = away_.next(random_);
         CO_TRY_OK(co_await rt::sleep_for(pause));

@@ -36,7 +36,12 @@ class StatusWriter {
   void post(const PodName&, std::string json, Urgency);
   void remove(const PodName&);             // after the last status, DELETE with grace 0 and this uid
   void forget(const std::string& uid);     // the object is gone
+  void suspend(bool suspended) {
+    core_.suspend(suspended);
+    work_.set();
+  }
   std::size_t waiting() const { return core_.waiting(); }
+  bool waits(const std::string& uid) const { return core_.waits(uid); }
   const Counters& counters() const { return core_.counters(); }
 
  private:
@@ -65,6 +70,8 @@ class EventWriter {
     std::string local_uids = {};  // Events about objects whose uid begins so stay here: no API server knows those; "": none do
     std::size_t queue_max = 1000, recent_max = 256;  // to be sent; kept
     Duration pause = 10ms;  // between two Events: they never crowd out what matters
+    Duration away_min = 5s, away_max = 60s;  // while the server is away
+    int tries_max = 3;      // of an Event: some are said once only
   };
   EventWriter(rt::Loop&, client::Client&, Clock&, Random&, Options);
   void start();
@@ -94,7 +101,7 @@ class EventWriter {
   std::deque<EventText> queue_;
   std::list<Said> said_;  // newest first
   std::uint64_t dropped_ = 0;
-  Backoff away_{5s, 60s};
+  Backoff away_;
   rt::Event work_;
   rt::TaskGroup tasks_;
 };

@@ -210,7 +210,8 @@ void IntentsCore::on_replayed(IntentId id, Verdict verdict, std::string text, In
   };
   const std::string what = intent.change.field == Field::Replicas ? "spec.replicas" : "the restart annotation";
   const std::string ours = std::format("{} was set from \"{}\" to \"{}\" at this node on {}, while the API server was away", what, intent.before, sent, to_rfc3339(intent.made));
-  if (verdict == Verdict::Unanswered) {
+  run.refusals = verdict == Verdict::Refused ? run.refusals + 1 : 0;
+  if (verdict == Verdict::Unanswered || (verdict == Verdict::Refused && run.refusals < options_.refusals_believed)) {
     backoff_ = backoff_ == Duration{0} ? options_.backoff_min : std::min(backoff_ * 2, options_.backoff_max);
     replay_at_ = now + backoff_;
     return;

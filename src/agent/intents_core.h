@@ -76,6 +76,7 @@ class IntentsCore {
     Duration settle_max = 2min;                      // until the server's pods must have taken over
     Duration restart_max = 1min;                     // until the next pod is restarted although the former is not ready
     Duration backoff_min = 1s, backoff_max = 1min;   // of replays that were not answered
+    int refusals_believed = 6;                       // in a row: a server that has just started may deny anything for half a minute
     Duration make_min = 10s, make_max = 5min;        // until stand-ins that ended, or could not be made, are made again; doubling
   };
   explicit IntentsCore(Options options) : options_(options) {}
@@ -111,6 +112,7 @@ class IntentsCore {
  private:
   struct Run {
     std::string sent{};                      // the value that is being replayed
+    int refusals = 0;                        // in a row
     std::optional<Instant> until{};          // Settling: the end of patience
     std::optional<Instant> make_at{};        // Waiting: stand-ins are missing, and made again then
     Instant made_at{};

@@ -28,6 +28,15 @@ std::string file_stamp(Time t) {
   return out;
 }
 
+// The next name in the order: its nanoseconds plus one; past the last of a second it grows longer.
+std::string successor_of(std::string name) {
+  const auto at = name.find_last_not_of('9');
+  if (at == std::string::npos || name[at] < '0' || name[at] > '8') return name + "1";
+  ++name[at];
+  std::fill(name.begin() + static_cast<std::ptrdiff_t>(at) + 1, name.end(), '0');
+  return name;
+}
+
 std::uint64_t inode_of(int fd) {
   struct stat info {};
   return ::fstat(fd, &info) == 0 ? info.st_ino : 0;
@@ -66,10 +75,14 @@ Result<bool> LogFolder::rotate(const LogPlace& place, std::uint32_t attempt, Tim
   const fs::path path = container_folder(place) / std::format("{}.log", attempt);
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0 || static_cast<std::uint64_t>(info.st_size) < options_.bytes_max) return false;
-  std::error_code error;
-  fs::rename(path, path.string() + "." + file_stamp(now), error);
-  if (error) return Fail({Errc::Internal, std::format("rotating {}: {}", path.string(), error.message())});
+  // Names tell the order, and the clock may have gone back: a later file never has an earlier one's name.
   auto all = files(place, attempt);
+  std::string to = path.string() + "." + file_stamp(now);
+  if (all.size() >= 2 && to <= all[all.size() - 2].string()) to = successor_of(all[all.size() - 2].string());
+  std::error_code error;
+  fs::rename(path, to, error);
+  if (error) return Fail({Errc::Internal, std::format("rotating {}: {}", path.string(), error.message())});
+  all = files(place, attempt);
   // The present file is about to be made anew: it counts too.
   while (all.size() + 1 > options_.files_max && !all.empty()) {
     fs::remove(all.front(), error);

@@ -81,6 +81,21 @@ TEST_F(LogsTest, KeepsSoManyFilesOfAnAttemptAndTwoAttempts) {
   EXPECT_EQ(logs().files(kPlace, 1).size(), 1u);
 }
 
+// Goal: a clock that goes back costs no line: what was written last stays. Method: rotations of a board that has the time, then of one that lost it.
+TEST_F(LogsTest, KeepsTheNewestFilesWhateverTheClockSays) {
+  const Time lost{};  // 1970
+  int n = 0;
+  for (const Time at : {kStart, kStart + 1s, lost, lost, lost + 1s, kStart + 2s}) {
+    append(0, lines(n, n + 40));
+    n += 40;
+    ASSERT_TRUE(logs().rotate(kPlace, 0, at).value());
+  }
+  append(0, "the end\n");
+  std::string kept;
+  for (int i = n - 80; i < n; ++i) kept += std::format("line {}\n", i);
+  EXPECT_EQ(read({}), kept + "the end\n");
+}
+
 TEST_F(LogsTest, HonoursSinceAndLimit) {
   append(0, lines(0, 10));
   EXPECT_EQ(read({.since = kStart + 8s}), "line 8\nline 9\n");

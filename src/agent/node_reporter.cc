@@ -16,7 +16,7 @@ constexpr Duration kNodeAgain = std::chrono::hours(6);  // labels and taints cha
 
 NodeReporter::NodeReporter(rt::Loop& loop, client::Client& api, Clock& clock, Random& random, const AgentOptions& options, Images images, Machine read)
     : api_(api), clock_(clock), random_(random), options_(options), images_(std::move(images)), read_(std::move(read)), status_(options),
-      changed_(loop), registered_event_(loop), tasks_(loop) {
+      changed_(loop), registered_event_(loop), renewal_(loop), tasks_(loop) {
   look_at_machine();
 }
 
@@ -155,7 +155,7 @@ rt::Task<> NodeReporter::renew() {
 
 http::Headers NodeReporter::digest_wish() {
   http::Headers out;
-  if (!on_digests_ || clock_.instant() - digest_asked_ < digest_period_ - options_.lease_period / 2) return out;
+  if (!on_digests_ || clock_.instant() - digest_asked_ < digest_period_ - renewal_period() / 2) return out;
   digest_asked_ = clock_.instant();
   out.set(kube::kDigestHeader, "?");
   return out;
@@ -194,8 +194,17 @@ rt::Task<> NodeReporter::run_lease() {
       else if (!standing_.refused()) LOG_WARN("API server away: the node goes on by itself", {"reason", renewed.error()});
     }
     if (renewed) away.reset();
-    const Duration pause = renewed ? options_.lease_period : away.next(random_);
-    CO_TRY_OK(co_await rt::sleep_for(pause));
+    renewal_.reset();
+    if (!renewed) {
+      CO_TRY_OK(co_await rt::sleep_for(away.next(random_)));
+      continue;
+    }
+    // Until the next one is due by the shortest period that was in force meanwhile.
+    const Instant at = clock_.instant();
+    for (Duration left = renewal_period(); left > Duration{0}; left = at + renewal_period() - clock_.instant()) {
+      CO_TRY_OK(co_await renewal_.wait_for(left));
+      renewal_.reset();
+    }
   }
 }
 

@@ -2,6 +2,7 @@
 // Keeps this node's Node and Lease at the API server: registers (or takes over what is there), renews the Lease, reports the
 // status when it changed and now and then. Owner: the agent, on its loop.
 #pragma once
+#include <algorithm>
 #include <functional>
 #include <string>
 #include <vector>
@@ -32,7 +33,10 @@ class NodeReporter {
   }
   // Asks with the Lease, about so often, for what the server holds for this node (docs/wire/digest.md); `answer` gets the digests. A
   // server that does not know them gives none.
-  void compare_every(Duration period) { digest_period_ = period; }
+  void compare_every(Duration period) {
+    digest_period_ = period;
+    renewal_.set();
+  }
   void on_digests(std::function<void(const kube::Digests&)> answer) { on_digests_ = std::move(answer); }
   NodeStatus& status() { return status_; }
   const MachineFacts& machine() const { return machine_; }
@@ -56,6 +60,7 @@ class NodeReporter {
   void look_at_machine();
   void heard(kube::ObjectPtr node);
   void on_renewed();
+  Duration renewal_period() const { return on_digests_ ? std::min(options_.lease_period, digest_period_) : options_.lease_period; }
   http::Headers digest_wish();
   void take_digests(const http::Headers&);
 
@@ -79,7 +84,7 @@ class NodeReporter {
   Instant digest_asked_{};
   std::function<void(const kube::Digests&)> on_digests_;
   bool registered_ = false, reachable_ = false, lease_known_ = false, metadata_due_ = false;
-  rt::Event changed_, registered_event_;
+  rt::Event changed_, registered_event_, renewal_;
   rt::TaskGroup tasks_;
 };
 

@@ -291,6 +291,21 @@ TEST_F(WriterTest, CountsARepeatedEvent) {
   EXPECT_TRUE(run_on(loop_, writer.stop()));
 }
 
+// Goal: an Event that is said once only outlives an answer that failed; one that nobody takes does not hold up the others for good.
+TEST_F(WriterTest, AnEventIsTriedThreeTimes) {
+  EventWriter writer(loop_, api_, clock_, random_, {.node = "edge-1", .pause = 1ms, .away_min = 1ms, .away_max = 1ms});
+  writer.start();
+  server_.codes = {503, 503, 201, 503, 503, 503, 201};
+  for (const char* reason : {"One", "Two", "Three"}) writer.post({.warning = true, .kind = "Pod", .object = kWeb, .field_path = "", .reason = reason, .message = "m"});
+  settle(7);
+  ASSERT_EQ(server_.asked.size(), 7u);
+  EXPECT_THAT(server_.asked[2], HasSubstr("One"));
+  EXPECT_THAT(server_.asked[5], HasSubstr("Two"));
+  EXPECT_THAT(server_.asked[6], HasSubstr("Three"));
+  EXPECT_EQ(writer.dropped(), 1u);
+  EXPECT_TRUE(run_on(loop_, writer.stop()));
+}
+
 // What the node itself shows of its Events: also while nobody takes them, the newest first, each counted, so many and no more.
 TEST_F(WriterTest, KeepsTheLastEventsWhetherDeliveredOrNot) {
   EventWriter writer(loop_, api_, clock_, random_, {.node = "edge-1", .recent_max = 2, .pause = 1ms});

@@ -31,7 +31,7 @@ void OwnerCache::restore(kube::ObjectPtr object) {
   Key key{object->kind(), object->namespace_(), object->name()};
   Owner& owner = owners_[std::move(key)];
   owner.uid = object->uid();
-  owner.due = clock_.instant() + options_.fresh_for;
+  owner.due = owner.old_at = clock_.instant() + options_.fresh_for;
   set_object(owner, std::move(object));
   some_unused_ = true;
 }
@@ -73,7 +73,10 @@ void OwnerCache::remove_pod(const std::string& uid) {
 
 void OwnerCache::tick(Instant now, Line line) {
   forget_unused();
-  if (line == Line::There) ask(now);
+  if (line == Line::There) return ask(now);
+  // Nodes come back by the thousand: not all with a question that can wait.
+  for (auto& [key, owner] : owners_)
+    if (owner.object && owner.due <= now && owner.due == owner.old_at) owner.due = owner.old_at = now + options_.late;
 }
 
 void OwnerCache::refresh(const std::string& uid) {
@@ -133,7 +136,8 @@ rt::Task<> OwnerCache::fetch(Key key) {
   owner.in_flight = false;
   const Instant now = clock_.instant();
   const bool refused = !got && got.error().code == Errc::Denied, found = got && (*got)->uid() == owner.uid;
-  owner.due = std::min(owner.due, now + (found ? options_.fresh_for : refused ? options_.denied_for : options_.again));
+  owner.old_at = now + (found ? options_.fresh_for : refused ? options_.denied_for : options_.again);
+  owner.due = std::min(owner.due, owner.old_at);
   owner.answered = got || refused || got.error().code == Errc::NotFound;
   if (owner.answered) some_unused_ = true;
   if (found) {

@@ -23,6 +23,7 @@ class OwnerCache {
   struct Options {
     // Bytes on the wire are few: one that is known is got again when pods of it come or go, or its time has come.
     Duration fresh_for = std::chrono::hours(6), again = 30s, denied_for = 10min;  // again: after a failure
+    Duration late = 1h;                                       // what grows old while the line is away is asked for within so long of its return
     Duration settle = 2s;                                     // pods come in bursts: their owners are asked once
     std::size_t in_flight_max = 2, owners_max = 2000;
   };
@@ -59,7 +60,7 @@ class OwnerCache {
     kube::ObjectPtr object;
     Key above{};                    // what controls it, and that one's uid
     std::string above_uid{};
-    Instant due{};
+    Instant due{}, old_at{};        // old_at: when it is due for its age alone
     bool in_flight = false;
     bool answered = false;          // the server said that it is gone, or not to be read
   };

@@ -91,6 +91,22 @@ TEST_F(OwnerCacheTest, AsksForThePodsOwnersAndTheirsOnceAndSeldomAgain) {
   EXPECT_THAT(tick(), ElementsAre("web"));
 }
 
+// Goal: nodes that come back after a day do not all ask at once for what only has grown old; what was asked for meanwhile is asked.
+TEST_F(OwnerCacheTest, WhatGrewOldWhileTheLineWasAwayWaitsForAWhile) {
+  cache_.put_pod(*pod("a"), OwnerCache::Came::Now);
+  EXPECT_THAT(tick(), ElementsAre("web-1", "web"));
+  for (int hour = 0; hour < 24; ++hour) {
+    clock_.advance(1h);
+    EXPECT_THAT(tick(Line::Away), IsEmpty());
+  }
+  EXPECT_THAT(tick(), IsEmpty());
+  cache_.refresh("d-1");
+  EXPECT_THAT(tick(Line::Away), IsEmpty());
+  EXPECT_THAT(tick(), ElementsAre("web"));
+  clock_.advance(1h);
+  EXPECT_THAT(tick(), ElementsAre("web-1"));
+}
+
 // Goal: what was changed while an answer was on its way is asked for again. Method: the answer is held back; refresh() comes between.
 TEST_F(OwnerCacheTest, ARefreshDuringAnAnswerCounts) {
   cache_.put_pod(*pod("a"), OwnerCache::Came::Now);

@@ -45,6 +45,7 @@ struct PodEntry {
   std::vector<ContainerRuntime> containers;
   bool stand_in = false;        // the API server does not know it: it is told nothing of it
   bool held_by_keeper = false;  // it was adopted: it runs whatever starts are held back
+  Instant told_again{};         // of its owner: before then its status is not told again for what the API server shows
   bool durable = false;         // its address and keeper ids are on the disk
   std::size_t saved = 0;        // hash of the state on the disk
   std::size_t essence = 0;      // hash of what matters of the object on the disk

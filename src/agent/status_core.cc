@@ -32,6 +32,7 @@ void StatusCore::forget(const std::string& uid) { entries_.erase(uid); }
 std::vector<StatusCore::Send> StatusCore::poll(Instant now) {
   std::vector<Send> out;
   deadline_.reset();
+  if (suspended_) return out;
   for (auto& [uid, e] : entries_) {
     if (e.in_flight != 0 || (!e.status && !e.remove)) continue;
     if (const Instant due = std::max(e.due, not_before_); due > now) {

@@ -44,6 +44,7 @@ class StatusCore {
   void post(const PodName&, std::string json, Urgency, Instant now);
   void remove(const PodName&, Instant now);  // after the last status
   void forget(const std::string& uid);       // the object is gone
+  void suspend(bool suspended) { suspended_ = suspended; }  // nothing is sent; what is under way is answered
 
   // What is to be sent now; each is under way until its on_answer(). Call it again after every input, and at deadline().
   std::vector<Send> poll(Instant now);
@@ -53,6 +54,7 @@ class StatusCore {
   static bool final(const Error&);
 
   std::size_t waiting() const { return entries_.size(); }
+  bool waits(const std::string& uid) const { return entries_.contains(uid); }
   const Counters& counters() const { return counters_; }
 
  private:
@@ -76,6 +78,7 @@ class StatusCore {
   std::unordered_map<std::uint64_t, std::string> flights_;  // id → uid
   std::uint64_t next_id_ = 1;
   std::optional<Instant> deadline_;
+  bool suspended_ = false;
   Counters counters_;
 };
 

@@ -46,6 +46,20 @@ TEST_F(StatusCoreTest, OnlyTheLatestStatusThenTheDeletion) {
   EXPECT_EQ(core_.waiting(), 0u);
 }
 
+TEST_F(StatusCoreTest, SuspendedItSendsNothingAndAfterwardsTheLatest) {
+  core_.suspend(true);
+  core_.post(kA, "1", kNow, t_);
+  EXPECT_THAT(poll(), IsEmpty());
+  EXPECT_FALSE(core_.deadline());
+  core_.post(kA, "2", kNow, t_);
+  EXPECT_TRUE(core_.waits("u-a"));
+  EXPECT_FALSE(core_.waits("u-b"));
+  core_.suspend(false);
+  const auto sent = poll();
+  ASSERT_THAT(sent, SizeIs(1));
+  EXPECT_EQ(sent[0].status, "2");
+}
+
 TEST_F(StatusCoreTest, AServerThatIsAwayIsAskedByOnePodOnly) {
   core_.post(kA, "1", kNow, t_);
   core_.post(kB, "1", kNow, t_);

@@ -46,6 +46,12 @@ Errc code_of(int status, std::string_view reason) {
   }
 }
 
+// Whether somebody would drop or forget something on this answer. An API server says so in a Status; a bare 404 or 403 comes from what stands
+// before it, or from one that has not begun to serve.
+bool is_word_on_objects(Errc code) {
+  return code == Errc::NotFound || code == Errc::Denied || code == Errc::Invalid || code == Errc::Unsupported || code == Errc::Conflict || code == Errc::AlreadyExists;
+}
+
 // A list's items may leave out what the list says for all of them.
 Result<ObjectPtr> item_of(kube::Json item, const std::string& api_version, const std::string& kind) {
   if (item["kind"].is_string() && item["apiVersion"].is_string()) return kube::Object::from_json(item.dump());
@@ -86,7 +92,9 @@ std::string ResourcePath::url(std::string_view namespace_, std::string_view name
 
 Error error_of(int status, std::string_view body, std::string_view operation) {
   std::string message, reason;
-  if (const auto doc = kube::JsonDoc::parse(body); doc && doc->root()["kind"].str() == "Status") {
+  const auto doc = kube::JsonDoc::parse(body);
+  const bool servers = doc && doc->root()["kind"].str() == "Status";
+  if (servers) {
     message = doc->root()["message"].str();
     reason = doc->root()["reason"].str();
     // Why somebody was refused, in one word that programs know (agent/api_standing.h).
@@ -100,7 +108,8 @@ Error error_of(int status, std::string_view body, std::string_view operation) {
   }
   if (message.empty()) message = std::format("HTTP status {}: {}", status, trim(body.substr(0, 200)));
   message.resize(std::min(message.size(), kMessageBytesMax));
-  return {code_of(status, reason), std::format("{}: {}", operation, message)};
+  const Errc code = code_of(status, reason);
+  return {servers || !is_word_on_objects(code) ? code : Errc::Unavailable, std::format("{}: {}", operation, message)};
 }
 
 Watch::Watch(std::unique_ptr<http::Stream> stream, std::size_t event_bytes_max) : stream_(std::move(stream)), decoder_(event_bytes_max) {}

@@ -122,6 +122,18 @@ TEST_F(ClientTest, MapsTheReasonOfAStatus) {
   EXPECT_THAT(proxied.error().what, HasSubstr("502"));
 }
 
+// What stands before a server, or one that does not serve yet, knows nothing of objects: nothing is forgotten or dropped on its word.
+TEST_F(ClientTest, OnlyAStatusSpeaksOfObjects) {
+  for (const int code : {403, 404, 405, 409, 422}) {
+    api.forced.emplace_back(code, "404 page not found");
+    const auto pod = rt::Loop::run_one(client.get(kPods, "d", "a"));
+    EXPECT_EQ(pod.error().code, Errc::Unavailable) << code;
+    EXPECT_THAT(pod.error().what, HasSubstr("page not found"));
+  }
+  api.forced.emplace_back(401, "who are you");
+  EXPECT_EQ(rt::Loop::run_one(client.get(kPods, "d", "a")).error().code, Errc::Unauthenticated);
+}
+
 TEST_F(ClientTest, RefusesAnswersThatAreNoObjects) {
   api.forced.emplace_back(200, "hello");
   EXPECT_EQ(rt::Loop::run_one(client.get(kPods, "d", "a")).error().code, Errc::Corrupt);

@@ -328,5 +328,13 @@ TEST_F(AgentLocal, ADamagedCheckpointIsMadeAnewFromWhatTheAgentHolds) {
   stop_agent(OnStop::StopPods);
 }
 
+// Goal: a server that marked this node's pods unready while it was silent is told otherwise as soon as that is heard, not at the next check.
+TEST_F(AgentLocal, PodsThatTheServerMarkedUnreadyAreToldAtOnce) {
+  must(run_on(loop_, admin_->patch_status(client::kPods, "default", "web-1-a", client::PatchType::Strategic, R"({"status":{"conditions":[{"type":"Ready","status":"False"}]}})")));
+  ASSERT_FALSE(is_ready("web-1-a"));
+  EXPECT_TRUE(until([&] { return is_ready("web-1-a"); }, 20s)) << field("web-1-a", "status.conditions");
+  EXPECT_EQ(metric("skerry_agent_drift_total"), "1");
+}
+
 }  // namespace
 }  // namespace skerry::agent
