@@ -95,6 +95,7 @@ rt::Task<http::Response> NodeApi::handle(http::Request request) {
   }
   if (request.peer.certificate_common_name.empty() && !request.peer.in_process)
     co_return text(401, "this node answers the API server only: use kubectl, or a client certificate that the cluster's CA signed\n");
+  if (clock_.now() >= request.peer.certificate_not_after) co_return text(401, "the client certificate of this connection has ended since it was opened: connect with a newer one\n");
   if (!may(request.peer))
     co_return text(403, std::format("{} may not ask this node: certificates of {} may\n", request.peer.certificate_common_name,
                                     options_.organizations.empty() ? "the API server" : options_.organizations.front()));

@@ -122,6 +122,7 @@ class NodeApiTest : public ::testing::Test {
     request.target = target;
     request.peer.certificate_common_name = user;
     request.peer.certificate_organizations = std::move(groups);
+    request.peer.certificate_not_after = not_after_;
     return run_on(loop_, api_->handle(std::move(request))).value();
   }
   std::string body(http::Response response) {
@@ -140,7 +141,16 @@ class NodeApiTest : public ::testing::Test {
   metrics::Registry registry_;
   std::optional<LogFolder> logs_;
   std::optional<NodeApi> api_;
+  Time not_after_ = Time::max();  // of the caller's certificate
 };
+
+TEST_F(NodeApiTest, ACertificateEndsOnAnOpenConnectionToo) {
+  not_after_ = clock_.now() + 1h;
+  EXPECT_EQ(ask("/metrics").status, 200);
+  clock_.advance(1h);
+  EXPECT_EQ(ask("/metrics").status, 401);
+  EXPECT_EQ(ask("/healthz").status, 200);
+}
 
 TEST_F(NodeApiTest, AnswersOnlyTheApiServer) {
   EXPECT_EQ(ask("/metrics", "").status, 401);

@@ -95,13 +95,14 @@ struct ApiServer::State {
   // Whoever shows the newest certificate of a node has it remembered, durably, before it is answered: all older ones end with that.
   rt::asio::awaitable<void> remember(const http::Peer& peer) {
     const std::string node(node_of(peer.certificate_common_name, peer.certificate_organizations));
-    if (node.empty() || peer.certificate_serial.empty()) co_return;
-    if (server.identities.judge(node, peer.certificate_serial, peer.certificate_not_before) != NodeIdentities::Judgement::Newer) co_return;
+    const Time now = server.clock.now();
+    if (node.empty() || peer.certificate_serial.empty() || now >= peer.certificate_not_after) co_return;
+    if (server.identities.judge(node, peer.certificate_serial, peer.certificate_not_before, now) != NodeIdentities::Judgement::Newer) co_return;
     NodeIdentities::Certificate newest{peer.certificate_serial, peer.certificate_not_before};
     // A full disk must not shut out the nodes: the next request tries again, and until then the former is not refused.
     if (!co_await write_down(node, newest)) co_return;
     LOG_INFO("node certificate in use", {"node", node}, {"serial", newest.serial}, {"begun", to_rfc3339(newest.not_before)});
-    server.identities.remember(node, std::move(newest));
+    server.identities.remember(node, std::move(newest), server.clock.now());
   }
   rt::Task<> write_down(std::string node, NodeIdentities::Certificate newest) {
     CO_TRY_OK(co_await server.store.write(server.id(kNodeCertificates), "", node, [&](const ObjectPtr& old, Revision next) -> Result<store::Outcome> {
@@ -198,7 +199,7 @@ ApiServer::ApiServer(store::Store& store, const Clock& clock, Random& random, Op
   store.for_each_newest(state_->server.id(kNodeCertificates), [this](const kube::Object& one) {
     const auto doc = one.parse();
     const auto begun = from_rfc3339(doc.root()["notBefore"].str());
-    if (begun) state_->server.identities.remember(one.name(), {std::string(doc.root()["serial"].str()), *begun});
+    if (begun) state_->server.identities.replace(one.name(), {std::string(doc.root()["serial"].str()), *begun});
   });
   state_->registry.on_expose([this](metrics::Exposition& out) { write_server_metrics(state_->server, out); });
 }
@@ -216,7 +217,8 @@ std::vector<store::ResourceOptions> ApiServer::store_resources() {
       options.ttl = std::chrono::hours(1);
       options.objects_max = 20'000;
     }
-    if (type.kind == "CertificateSigningRequest") options.objects_max = 50'000;  // 5000 nodes at once, several each
+    // 5000 nodes at once, several each. One node makes few: NodeIdentities::kRequestsMax.
+    if (type.kind == "CertificateSigningRequest") options.objects_max = 50'000;
     out.push_back(std::move(options));
   }
   out.push_back({.name = std::string(kNodeCertificates), .objects_max = 100'000});

@@ -246,6 +246,14 @@ ApiResult<> admit_node_object(const Call& call, std::string_view node, Json obje
   return {};
 }
 
+// The certificate of this connection, if it has ended: before the handshake, or since.
+std::shared_ptr<const http::ClientCertificate> ended_certificate(const http::Peer& peer, Time now) {
+  if (now < peer.certificate_not_after) return peer.expired_certificate;
+  return std::make_shared<const http::ClientCertificate>(
+      http::ClientCertificate{.common_name = peer.certificate_common_name, .organizations = peer.certificate_organizations, .serial = peer.certificate_serial, .key = peer.certificate_key,
+                              .not_before = peer.certificate_not_before, .not_after = peer.certificate_not_after});
+}
+
 }  // namespace
 
 ApiResult<User> authenticate(const Server& server, const http::Request& request) {
@@ -255,9 +263,11 @@ ApiResult<User> authenticate(const Server& server, const http::Request& request)
     return user;
   };
   const auto& peer = request.peer;
+  const Time now = server.clock.now();
+  const auto ended = ended_certificate(peer, now);
   // One that has ended may also have been replaced before it did.
   const auto replaced = [&](std::string_view node, std::string_view serial, Time not_before) -> std::optional<Status> {
-    if (server.identities.judge(node, serial, not_before) != NodeIdentities::Judgement::Older) return std::nullopt;
+    if (server.identities.judge(node, serial, not_before, now) != NodeIdentities::Judgement::Older) return std::nullopt;
     Status status = kube::status_unauthorized();
     status.message = std::format("this client certificate of node \"{}\" (begun {}) was replaced by one begun {}, which is in use: a machine that still shows the "
                                  "former holds a copy, or an old backup, of the node's credentials", node, to_rfc3339(not_before),
@@ -266,7 +276,7 @@ ApiResult<User> authenticate(const Server& server, const http::Request& request)
     status.details.causes.push_back({std::string(kReplaced), std::string(node), ""});
     return status;
   };
-  if (!peer.certificate_common_name.empty()) {
+  if (!peer.certificate_common_name.empty() && !ended) {
     if (const auto node = node_of(peer.certificate_common_name, peer.certificate_organizations); !node.empty() && !peer.certificate_serial.empty()) {
       if (auto status = replaced(node, peer.certificate_serial, peer.certificate_not_before)) return ApiFail(std::move(*status));
     }
@@ -279,11 +289,10 @@ ApiResult<User> authenticate(const Server& server, const http::Request& request)
       if (!one.token.empty() && same_secret(one.token, token)) return known(one.user);
     }
   }
-  if (peer.expired_certificate) {
-    const auto& ended = *peer.expired_certificate;
-    if (const auto node = node_of(ended.common_name, ended.organizations); !node.empty()) {
-      if (auto status = replaced(node, ended.serial, ended.not_before)) return ApiFail(std::move(*status));
-      return known({.name = ended.common_name, .groups = {"system:nodes"}, .expired_key = ended.key, .expired_at = ended.not_after});
+  if (ended) {
+    if (const auto node = node_of(ended->common_name, ended->organizations); !node.empty()) {
+      if (auto status = replaced(node, ended->serial, ended->not_before)) return ApiFail(std::move(*status));
+      return known({.name = ended->common_name, .groups = {"system:nodes"}, .expired_key = ended->key, .expired_at = ended->not_after});
     }
   }
   return ApiFail(kube::status_unauthorized());

@@ -6,8 +6,8 @@
 
 namespace skerry::apiserver {
 
-// 401 without valid credentials, and for a node's certificate that a newer one has replaced. A request of this process is
-// system:masters.
+// 401 without valid credentials, and for a node's certificate that a newer one has replaced. A certificate that has ended since the
+// handshake is judged as one that had ended before. A request of this process is system:masters.
 ApiResult<User> authenticate(const Server&, const http::Request&);
 // The node that a certificate names, if it names one; else empty.
 std::string_view node_of(std::string_view user, const std::vector<std::string>& groups);

@@ -35,6 +35,7 @@ class NodeCertificates : public ::testing::Test {
     s.expired.reset();
     s.serial = std::move(serial);
     s.not_before = begun;
+    s.not_after = Time::max();
   }
   void as_ended(std::string serial, Time begun, const std::string& key_of) {
     s.user.clear();
@@ -48,6 +49,7 @@ class NodeCertificates : public ::testing::Test {
     s.as_admin();
     s.expired.reset();
     s.serial.clear();
+    s.not_after = Time::max();
   }
   std::string events() {
     as_admin();
@@ -164,6 +166,77 @@ TEST_F(NodeCertificates, AnEndedCertificateIsGoodForItsRenewalAlone) {
   EXPECT_THAT(s.post(kRequests, body("r2", node, key)).message(), HasSubstr("give the machine new credentials"));
 }
 
+// Goal: a certificate has ended when its time is over, not when its connection is. Method: the front says the same of the peer before and after.
+TEST_F(NodeCertificates, OneThatEndsOnAnOpenConnectionHasEnded) {
+  as_certificate("01", t0);
+  s.key = pki::inspect_request(pki::make_request(key, node).value())->key;
+  s.not_after = s.clock.now() + 1h;
+  s.clock.advance(1h - 1s);
+  EXPECT_EQ(s.get("/api/v1/nodes/n1").code, 200);
+  s.clock.advance(1s);
+  const auto reply = s.get("/api/v1/nodes/n1");
+  EXPECT_EQ(reply.code, 401);
+  EXPECT_THAT(reply.message(), HasSubstr("all that it may do now is to be renewed"));
+  EXPECT_THAT(s.post(kRequests, body("r", node, other_key)).message(), HasSubstr("for its own key alone"));
+  EXPECT_EQ(s.post(kRequests, body("r", node, key)).code, 201);
+  s.as_admin();  // who is no node, and has no token, is nobody
+  EXPECT_EQ(s.get("/api/v1/nodes").code, 401);
+  s.token = "secret";
+  EXPECT_EQ(s.get("/api/v1/nodes").code, 200);
+  s.token.clear();
+  // First shown when it had ended: it is not the newest in use by that.
+  as_certificate("02", t0 + 10s);
+  s.not_after = s.clock.now();
+  EXPECT_EQ(s.get("/api/v1/nodes/n1").code, 401);
+  as_certificate("01", t0);
+  EXPECT_EQ(s.get("/api/v1/nodes/n1").code, 200);
+}
+
+// Goal: a clock that was years ahead, and is right again, shuts nobody out; also after a start. Method: a certificate of that time was used.
+TEST_F(NodeCertificates, OneOfAWrongClocksFutureRefusesNobodyAndIsReplaced) {
+  as_certificate("future", t0 + hours(24 * 730));
+  EXPECT_EQ(s.get("/api/v1/nodes/n1").code, 200);
+  s.reopen();
+  as_certificate("02", t0 + 1h);
+  EXPECT_EQ(s.get("/api/v1/nodes/n1").code, 200);
+  s.reopen();
+  as_certificate("01", t0);
+  EXPECT_EQ(s.get("/api/v1/nodes/n1").code, 401) << "what was used in its place ends what is older";
+  as_certificate("02", t0 + 1h);
+  EXPECT_EQ(s.get("/api/v1/nodes/n1").code, 200);
+}
+
+// To delete a Node is no amnesty: whoever has an old copy could otherwise make the Node anew.
+TEST_F(NodeCertificates, ADeletedNodesOldCertificatesStayRefused) {
+  as_certificate("02", t0 + 1h);
+  EXPECT_EQ(s.get("/api/v1/nodes/n1").code, 200);
+  as_admin();
+  EXPECT_EQ(s.remove("/api/v1/nodes/n1").code, 200);
+  as_certificate("01", t0);
+  EXPECT_EQ(s.post("/api/v1/nodes", R"({"metadata":{"name":"n1"}})").code, 401);
+  as_certificate("02", t0 + 1h);
+  EXPECT_EQ(s.post("/api/v1/nodes", R"({"metadata":{"name":"n1"}})").code, 201);
+}
+
+TEST_F(NodeCertificates, OneNodeDoesNotTakeTheRoomOfAll) {
+  as_certificate("01", t0);
+  int made = 0;
+  const auto ask = [&] { return s.post(kRequests, body(std::format("r{}", made++), node, key)); };
+  for (std::size_t i = 0; i < NodeIdentities::kRequestsMax; ++i) EXPECT_EQ(ask().code, 201);
+  const auto refused = ask();
+  EXPECT_EQ(refused.code, 429);
+  EXPECT_THAT(refused.message(), HasSubstr("node \"n1\" has asked for 10 certificates within an hour, which is the limit"));
+  as_ended("01", t0, key);  // the same node
+  EXPECT_EQ(ask().code, 429);
+  as_admin();
+  EXPECT_EQ(ask().code, 201);
+  s.as_node("n2");
+  EXPECT_EQ(ask().code, 201);
+  s.clock.advance(1h);
+  as_certificate("01", t0);
+  EXPECT_EQ(ask().code, 201);
+}
+
 TEST_F(NodeCertificates, ACopyDiesWithTheFirstUseOfANewerOne) {
   as_certificate("01", t0);
   EXPECT_EQ(s.get("/api/v1/nodes/n1").code, 200);
@@ -244,15 +317,20 @@ TEST(NodeIdentities, KnowsTheNewestOfEachNode) {
   using enum NodeIdentities::Judgement;
   const Time t = Time{} + hours(1000);
   NodeIdentities all{Instant{}};
-  EXPECT_EQ(all.judge("a", "1", t), Newer);
-  all.remember("a", {"1", t});
-  EXPECT_EQ(all.judge("a", "1", t), Known);
-  EXPECT_EQ(all.judge("a", "2", t), Known);
-  EXPECT_EQ(all.judge("a", "0", t - 1s), Older);
-  EXPECT_EQ(all.judge("a", "3", t + 1s), Newer);
-  EXPECT_EQ(all.judge("b", "0", t - 1s), Newer);
-  all.remember("a", {"0", t - 1h});
+  EXPECT_EQ(all.judge("a", "1", t, t), Newer);
+  all.remember("a", {"1", t}, t);
+  EXPECT_EQ(all.judge("a", "1", t, t), Known);
+  EXPECT_EQ(all.judge("a", "2", t, t), Known);
+  EXPECT_EQ(all.judge("a", "0", t - 1s, t), Older);
+  EXPECT_EQ(all.judge("a", "3", t + 1s, t), Newer);
+  EXPECT_EQ(all.judge("b", "0", t - 1s, t), Newer);
+  all.remember("a", {"0", t - 1h}, t);
   EXPECT_EQ(all.newest("a")->serial, "1");
+  // The clock goes back: by as much as certificates are backdated nothing changes; by more, it was wrong.
+  EXPECT_EQ(all.judge("a", "0", t - 1h, t - pki::kBackdate), Older);
+  EXPECT_EQ(all.judge("a", "0", t - 1h, t - pki::kBackdate - 1s), Newer);
+  all.remember("a", {"0", t - 1h}, t - pki::kBackdate - 1s);
+  EXPECT_EQ(all.newest("a")->serial, "0");
 }
 
 }  // namespace

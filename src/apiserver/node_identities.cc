@@ -3,21 +3,22 @@
 
 #include <algorithm>
 
+#include "pki/certificate.h"
+
 namespace skerry::apiserver {
 
-auto NodeIdentities::judge(std::string_view node, std::string_view serial, Time not_before) const -> Judgement {
+auto NodeIdentities::judge(std::string_view node, std::string_view serial, Time not_before, Time now) const -> Judgement {
   const Certificate* known = newest(node);
   if (!known) return Judgement::Newer;
   if (known->serial == serial) return Judgement::Known;
+  if (known->not_before > now + pki::kBackdate) return Judgement::Newer;
   // Two of one second were both given out by us and neither replaced the other.
   if (not_before == known->not_before) return Judgement::Known;
   return not_before > known->not_before ? Judgement::Newer : Judgement::Older;
 }
 
-void NodeIdentities::remember(std::string_view node, Certificate certificate) {
-  const auto at = newest_.find(node);
-  if (at == newest_.end()) newest_.emplace(node, std::move(certificate));
-  else if (at->second.not_before < certificate.not_before) at->second = std::move(certificate);
+void NodeIdentities::remember(std::string_view node, Certificate certificate, Time now) {
+  if (judge(node, certificate.serial, certificate.not_before, now) == Judgement::Newer) replace(node, std::move(certificate));
 }
 
 void NodeIdentities::replace(std::string_view node, Certificate certificate) {
@@ -28,6 +29,15 @@ void NodeIdentities::replace(std::string_view node, Certificate certificate) {
 const NodeIdentities::Certificate* NodeIdentities::newest(std::string_view node) const {
   const auto at = newest_.find(node);
   return at == newest_.end() ? nullptr : &at->second;
+}
+
+bool NodeIdentities::asks(std::string_view node, Instant now) {
+  auto at = asked_.find(node);
+  if (at == asked_.end()) at = asked_.emplace(node, std::vector<Instant>()).first;
+  std::erase_if(at->second, [&](Instant one) { return now - one >= kRequestsWithin; });
+  if (at->second.size() >= kRequestsMax) return false;
+  at->second.push_back(now);
+  return true;
 }
 
 void NodeIdentities::heard(std::string_view node, Instant now, Duration lasts) {

@@ -52,8 +52,12 @@ ApiResult<> admit_signing_request(const Call& call, MutJson object) {
   if (const auto* newest = node.empty() ? nullptr : call.server.identities.newest(node)) {
     spec.object("extra").array(kNewerThan).push(to_rfc3339(newest->not_before));
   }
-  if (!call.user.expired_key.empty()) return admit_renewal(call, spec, *info);
-  return {};
+  if (!call.user.expired_key.empty()) TRY_API_OK(admit_renewal(call, spec, *info));
+  // Last: what was refused until here counts for nothing.
+  const std::string_view asker = node_of(call.user);
+  if (asker.empty() || is_master(call.user) || call.server.identities.asks(asker, call.server.clock.instant())) return {};
+  return ApiFail(kube::status_too_many_requests(std::format("node \"{}\" has asked for {} certificates within an hour, which is the limit: wait until they are an hour old",
+                                                            asker, NodeIdentities::kRequestsMax), 60));
 }
 
 void complete_conditions(MutJson object, Time now) {

@@ -10,7 +10,7 @@ constexpr std::string_view kNodeSigner = "kubernetes.io/kube-apiserver-client-ku
 // spec.extra of a node's request: the new certificate must begin after this moment, so that it is newer than the last one used.
 constexpr std::string_view kNewerThan = "skerry.dev/newer-than";
 
-// Of a new object, inside the write.
+// Of a new object, inside the write. 429: this node has asked for too many (NodeIdentities::asks).
 ApiResult<> admit_signing_request(const Call&, MutJson object);
 // Times that a condition was written without.
 void complete_conditions(MutJson object, Time now);

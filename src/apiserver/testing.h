@@ -59,7 +59,9 @@ class TestServer {
     request.peer.certificate_common_name = user;
     request.peer.certificate_organizations = groups;
     request.peer.certificate_serial = serial;
+    request.peer.certificate_key = key;
     request.peer.certificate_not_before = not_before;
+    request.peer.certificate_not_after = not_after;
     request.peer.expired_certificate = expired;
     auto response = run_on(loop, api->handle(std::move(request))).value();
     return {response.status, std::string(response.text()), response.headers, std::move(response.stream)};
@@ -92,8 +94,8 @@ class TestServer {
   rt::Loop loop;
   std::unique_ptr<store::Store> store;
   std::unique_ptr<ApiServer> api;
-  std::string user = "admin", token, serial;
-  Time not_before{};
+  std::string user = "admin", token, serial, key;
+  Time not_before{}, not_after = Time::max();
   std::shared_ptr<const http::ClientCertificate> expired;
   std::vector<std::string> groups = {"system:masters"};
   std::vector<std::pair<std::string, std::string>> headers;  // of every request

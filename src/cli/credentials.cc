@@ -81,11 +81,25 @@ Result<ServerCredentials> make_server_credentials(const DataLayout& layout, cons
   return out;
 }
 
+Result<control::SigningOptions> signing_options(const ServerCredentials& credentials, const ServerOptions& o) {
+  TRY(const auto own, pki::inspect_certificate(credentials.server.certificate_pem));
+  control::SigningOptions out{.reserved = own.dns_names, .services = os::Ipv4Range::parse(o.service_cidr)};
+  out.reserved.insert(out.reserved.end(), own.addresses.begin(), own.addresses.end());
+  // A node on this machine is called as the machine is, unless it is told otherwise: it must not wait for somebody to approve that.
+  if (const auto host = host_name(); host && *host != "localhost" && std::ranges::find(o.tls_names, *host) == o.tls_names.end()) std::erase(out.reserved, *host);
+  return out;
+}
+
 namespace {
 
 using Purpose = agent::RenewalCore::Purpose;
 
 std::string user_of(const NodeOptions& o) { return "system:node:" + o.node_name; }
+
+bool is_loopback(const std::string& address) {
+  const auto parsed = os::Ipv4::parse(address);
+  return parsed ? parsed->value >> 24 == 127 : address == "::1";
+}
 
 // Is the authority of this data folder, where there is one, one of the cluster's? Then `skerry server` keeps the node's certificates here.
 Result<bool> authority_is_here(const DataLayout& layout, const std::vector<std::string>& authorities) {
@@ -145,7 +159,8 @@ Result<> choose_serving(const DataLayout& layout, const NodeOptions& o, bool ser
       return {};
     }
   }
-  pki::LeafSpec wanted{.common_name = user_of(o), .organizations = {"system:nodes"}, .dns_names = {o.node_name}, .addresses = {o.node_address}, .usage = pki::Usage::Server};
+  pki::LeafSpec wanted{.common_name = user_of(o), .organizations = {"system:nodes"}, .dns_names = {o.node_name}, .addresses = {}, .usage = pki::Usage::Server};
+  if (o.node_address != out.config.host && !is_loopback(o.node_address)) wanted.addresses.push_back(o.node_address);
   if (out.client_managed) out.serving_managed.emplace(agent::Identity::Managed{.wanted = wanted});
   const auto stored = folder.load(Purpose::Serving);
   if (!stored) out.remarks.push_back(stored.error().what);
@@ -161,7 +176,7 @@ Result<> choose_serving(const DataLayout& layout, const NodeOptions& o, bool ser
   }
   TRY(const auto own, pki::Folder::open(layout.node_pki()));
   TRY(const auto authority, own.authority("skerry node " + o.node_name));
-  wanted.addresses.insert(wanted.addresses.begin(), "127.0.0.1");
+  wanted.addresses = {"127.0.0.1", o.node_address};
   TRY(out.serving, own.leaf("serving", wanted, authority, now));
   return {};
 }

@@ -15,6 +15,7 @@
 #include "cli/kubeconfig.h"
 #include "cli/layout.h"
 #include "cli/options.h"
+#include "control/signing_core.h"
 #include "pki/certificate.h"
 #include "rt/loop.h"
 
@@ -33,6 +34,9 @@ struct ServerCredentials {
 // Also writes DATA/admin.kubeconfig, and, if the options name a node, DATA/node.kubeconfig and the node's serving
 // certificate DATA/pki/node-serving.{crt,key}.
 Result<ServerCredentials> make_server_credentials(const DataLayout&, const ServerOptions&, Time now);
+// What no node gets signed by its own word: the server's names and addresses, and those of Services. But for the machine's host name,
+// unless it is a --tls-name: a node has no DNS name but its own, which the operator gave it.
+Result<control::SigningOptions> signing_options(const ServerCredentials&, const ServerOptions&);
 
 // What a node shows, to the API server and on :10250, and what of it is its own to renew (agent/identity.h).
 //
@@ -40,7 +44,8 @@ Result<ServerCredentials> make_server_credentials(const DataLayout&, const Serve
 //                   (DATA/node/pki/client.pem), where that is of the same name and cluster, and newer
 //   on :10250       the server's DATA/pki/node-serving.crt, where the authority of this data folder is the cluster's; else what the
 //                   cluster signed for the node (DATA/node/pki/signed-serving.pem), until it ends; else one of an authority of the
-//                   node's own, as a kubelet without a signed certificate has it
+//                   node's own, as a kubelet without a signed certificate has it. The node asks for its name and address; on the machine of
+//                   the API server (loopback, the kubeconfig's host) for its name alone: the address is the server's, and would not be signed
 //
 // The node renews what `skerry server` does not renew in this very folder, and only where it has a client certificate of its name:
 // with a token it asks for nothing.

@@ -223,6 +223,33 @@ TEST_F(CredentialsTest, ASignedServingCertificateIsShownUntilItEnds) {
   EXPECT_TRUE(later.serving_managed->pair.certificate_pem.empty());
 }
 
+// Goal: a node with a data folder of its own on the server's machine gets a serving certificate. Method: its address is the server's, which the server
+// does not sign for a node by itself; it asks for its name, by which the server reaches it.
+TEST_F(CredentialsTest, OnTheServersMachineANodeAsksForItsNameAlone) {
+  give(pki::CertificateAuthority::create("elsewhere", kStart).value(), kStart);  // at 192.0.2.1
+  for (const char* address : {"127.0.0.1", "127.8.0.1", "::1", "192.0.2.1"}) {
+    node_.node_address = address;
+    const auto node = read_node_credentials(layout_, node_, kStart).value();
+    EXPECT_EQ(node.serving_managed->wanted.dns_names, std::vector<std::string>{"edge-1"});
+    EXPECT_TRUE(node.serving_managed->wanted.addresses.empty()) << address;
+    EXPECT_THAT(pki::inspect_certificate(node.serving.certificate_pem)->addresses, ::testing::Contains(std::string("127.0.0.1")));
+  }
+}
+
+TEST_F(CredentialsTest, WhatIsTheServersNoNodeGetsByItsWord) {
+  server_.listen = {"192.0.2.1", 6443};
+  server_.tls_names = {"cp.example.com", "2001:DB8::1"};
+  const auto made = make_server_credentials(layout_, server_, kStart).value();
+  const auto options = signing_options(made, server_).value();
+  for (const char* own : {"localhost", "kubernetes.default.svc", "127.0.0.1", "10.43.0.1", "192.0.2.1", "cp.example.com", "2001:db8::1"}) EXPECT_THAT(options.reserved, ::testing::Contains(std::string(own)));
+  EXPECT_EQ(options.services, os::Ipv4Range::parse("10.43.0.0/16"));
+  const auto host = host_name().value();
+  if (host == "localhost") return;
+  EXPECT_THAT(options.reserved, ::testing::Not(::testing::Contains(host))) << "what a node on this machine is called by default";
+  server_.tls_names = {host};
+  EXPECT_THAT(signing_options(made, server_)->reserved, ::testing::Contains(host));
+}
+
 // A clock that was years behind when the machine started (no battery, no network) is put right later.
 TEST_F(CredentialsTest, AClockThatIsPutRightIsFollowed) {
   ASSERT_TRUE(make_server_credentials(layout_, server_, kStart));

@@ -144,7 +144,8 @@ Result<std::unique_ptr<ServerProcess>> ServerProcess::open(rt::Loop& loop, const
     return current && current->revision() == object.revision() ? current : nullptr;
   };
   const auto sign = [&p](std::string_view request, const pki::LeafSpec& spec) { return p.credentials.authority->sign(request, spec, p.clock.now()); };
-  p.controllers.emplace(loop, *p.client, p.clock, p.random, control::Controllers::Options{.sign = sign, .share = share});
+  TRY(auto signing, signing_options(p.credentials, options));
+  p.controllers.emplace(loop, *p.client, p.clock, p.random, control::Controllers::Options{.signing = std::move(signing), .sign = sign, .share = share});
   p.api->metrics().on_expose([&p](metrics::Exposition& out) { p.controllers->write_metrics(out); });
   p.api->metrics().on_expose(metrics::write_process_metrics);
   p.api->set_ready_check([&p] { return std::string(p.controllers->synced() ? "" : "the controllers are still reading the cluster"); });

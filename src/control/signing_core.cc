@@ -22,8 +22,20 @@ constexpr std::string_view kNodePrefix = "system:node:", kNodes = "system:nodes"
 bool has(Json list, std::string_view text) {
   return any_item(list, [&](Json item) { return item.str() == text; });
 }
-bool has_node_address(Json node, std::string_view address) {
-  return any_item(node["status"]["addresses"], [&](Json one) { return one["address"].str() == address; });
+enum class AddressType : std::uint8_t { Ip, Any };
+bool has_address(Json node, std::string_view address, AddressType type) {
+  return any_item(node["status"]["addresses"], [&](Json one) {
+    return one["address"].str() == address && (type == AddressType::Any || one["type"].str() == "InternalIP" || one["type"].str() == "ExternalIP");
+  });
+}
+
+// Is this a name or an address of the API server, or one at which it, or a Service, is reached?
+bool is_reserved(std::string_view wanted, const SigningOptions& options) {
+  const auto same_letter = [](char a, char b) { return a == b || ((a ^ b) == 0x20 && (a | 0x20) >= 'a' && (a | 0x20) <= 'z'); };
+  if (std::ranges::any_of(options.reserved, [&](const auto& one) { return std::ranges::equal(one, wanted, same_letter); })) return true;
+  const auto address = os::Ipv4::parse(wanted);
+  if (!address) return wanted == "::1" || wanted.starts_with("::ffff:");  // an IPv4 address in IPv6's clothes: clients take it for that one
+  return address->value >> 24 == 127 || (options.services && options.services->contains(*address));
 }
 
 // Why it is nothing that this signer signs for anybody; "" if it is.
@@ -44,21 +56,27 @@ std::string unfit(Json spec, const pki::RequestInfo& info) {
 }
 
 // Why this is not a node asking for itself; "" if it is.
-std::string not_its_own(Json spec, const pki::RequestInfo& info, const kube::Objects& nodes) {
+std::string not_its_own(Json spec, const pki::RequestInfo& info, const kube::Objects& nodes, const SigningOptions& options) {
   if (spec["username"].str() != info.common_name || !has(spec["groups"], kNodes)) return std::format("{} asks for {}", spec["username"].str(), info.common_name);
   if (spec["signerName"].str() != kServing) return "";
   const std::string_view name = std::string_view(info.common_name).substr(kNodePrefix.size());
   const auto own = nodes.find(name);
   if (own == nodes.end()) return std::format("there is no node {}", name);
-  const auto doc = (*own)->parse();
   for (const auto* names : {&info.dns_names, &info.addresses}) {
     for (const auto& wanted : *names) {
-      if (wanted == name) continue;
-      if (!has_node_address(doc.root(), wanted)) return std::format("{} is neither the node's name nor an address of its Node", wanted);
-      for (const auto& other : nodes) {
-        const bool others = other->name() != name && other->json()->contains(wanted) && has_node_address(other->parse().root(), wanted);
-        if (others || other->name() == wanted) return std::format("{} is also node {}'s", wanted, other->name());
-      }
+      if (is_reserved(wanted, options)) return std::format("{} is the API server's", wanted);
+    }
+  }
+  for (const auto& wanted : info.dns_names) {
+    if (wanted != name) return std::format("{} is not the node's name", wanted);
+  }
+  const auto doc = (*own)->parse();
+  for (const auto& wanted : info.addresses) {
+    if (!has_address(doc.root(), wanted, AddressType::Ip)) return std::format("{} is no address of its Node", wanted);
+    for (const auto& other : nodes) {
+      if (other->name() == name) continue;
+      const bool others = other->json()->contains(wanted) && has_address(other->parse().root(), wanted, AddressType::Any);
+      if (others || other->name() == wanted) return std::format("{} is also node {}'s", wanted, other->name());
     }
   }
   return "";
@@ -86,7 +104,7 @@ JsonEdit with_condition(Json root, std::string_view type, std::string_view reaso
   return status;
 }
 
-pki::LeafSpec certificate_of(Json spec, const pki::RequestInfo& info, const SigningOptions& options) {
+pki::LeafSpec certificate_of(Json spec, const pki::RequestInfo& info, Time now, const SigningOptions& options) {
   const bool serving = spec["signerName"].str() == kServing;
   pki::LeafSpec out{.common_name = info.common_name,
                     .organizations = info.organizations,
@@ -95,9 +113,10 @@ pki::LeafSpec certificate_of(Json spec, const pki::RequestInfo& info, const Sign
                     .usage = serving ? pki::Usage::Server : pki::Usage::Client,
                     .validity = options.validity_max};
   if (const Json seconds = spec["expirationSeconds"]; seconds) out.validity = std::min<Duration>(out.validity, std::chrono::seconds(seconds.i64()));
-  // Later than the node's last one by any clock, so that the server can tell which is newer.
+  // Later than the node's last one by any clock, so that the server can tell which is newer. But not by years, where a clock was wrong
+  // once: there the server refuses nobody for the last one (apiserver/node_identities.h: beyond one kBackdate).
   for (const Json after : spec["extra"][kNewerThan].items()) {
-    if (const auto time = from_rfc3339(after.str())) out.not_before = *time + std::chrono::seconds(1);
+    if (const auto time = from_rfc3339(after.str()); time && *time <= now + 2 * pki::kBackdate) out.not_before = *time + std::chrono::seconds(1);
   }
   return out;
 }
@@ -123,13 +142,13 @@ Plan reconcile_signing_request(const kube::Object& request, const kube::Objects&
   const auto info = pki::inspect_request(pem ? *pem : "");
   const std::string wrong = info ? unfit(spec, *info) : info.error().what;
   if (!approved) {
-    if (!wrong.empty() || !not_its_own(spec, *info, nodes).empty()) return plan;
+    if (!wrong.empty() || !not_its_own(spec, *info, nodes, options).empty()) return plan;
     const auto status = with_condition(root, "Approved", "AutoApproved", "a node's request for itself, approved by skerry server");
     plan.actions.push_back(patch(request, Verb::PatchApproval, status.root()));
     return plan;
   }
   if (!sign) return plan;
-  const auto certificate = wrong.empty() ? sign(*pem, certificate_of(spec, *info, options)) : Result<std::string>(Fail({Errc::Invalid, wrong}));
+  const auto certificate = wrong.empty() ? sign(*pem, certificate_of(spec, *info, now, options)) : Result<std::string>(Fail({Errc::Invalid, wrong}));
   if (certificate) {
     JsonEdit status;
     status.root().set("certificate", to_base64(*certificate));

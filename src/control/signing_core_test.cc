@@ -21,8 +21,8 @@ class Signing : public ::testing::Test {
     node("edge-1", "192.0.2.1");
     node("edge-2", "192.0.2.2");
   }
-  void node(const std::string& name, const std::string& address) {
-    nodes_.insert(world_.put("nodes", std::format(R"({{"apiVersion":"v1","kind":"Node","metadata":{{"name":"{}"}},"status":{{"addresses":[{{"type":"InternalIP","address":"{}"}}]}}}})", name, address)));
+  void node(const std::string& name, const std::string& address, std::string_view more = "") {
+    nodes_.insert(world_.put("nodes", std::format(R"({{"apiVersion":"v1","kind":"Node","metadata":{{"name":"{}"}},"status":{{"addresses":[{{"type":"InternalIP","address":"{}"}}{}]}}}})", name, address, more)));
   }
   struct Asked {
     std::string as = "system:node:edge-1", groups = R"("system:nodes","system:authenticated")";
@@ -43,7 +43,8 @@ class Signing : public ::testing::Test {
   }
   void approve() { world_.patch("certificatesigningrequests", "r", R"({"status":{"conditions":[{"type":"Approved","status":"True","reason":"KubectlApprove"}]}})", Verb::PatchApproval); }
   Plan look() {
-    return reconcile_signing_request(*world_.get("certificatesigningrequests", "r"), nodes_, world_.now, {}, [this](std::string_view request, const pki::LeafSpec& spec) {
+    const SigningOptions options{.reserved = {"kubernetes.default.svc", "Control.example.com", "192.0.2.200", "2001:db8::200"}, .services = os::Ipv4Range::parse("10.43.0.0/16")};
+    return reconcile_signing_request(*world_.get("certificatesigningrequests", "r"), nodes_, world_.now, options, [this](std::string_view request, const pki::LeafSpec& spec) {
       return ca_.sign(request, spec, world_.now);
     });
   }
@@ -85,6 +86,7 @@ TEST_F(Signing, WhatBecomesOfEachRequest) {
   scene("a node's client certificate", {});
   scene("… for ten minutes", {.more = R"(,"expirationSeconds":600)"});
   scene("… newer than the last one, whatever the clock says", {.more = std::format(R"(,"extra":{{"skerry.dev/newer-than":["{}"]}})", to_rfc3339(world_.now + std::chrono::minutes(2)))});
+  scene("… newer than one of the day when a clock was two years ahead", {.more = std::format(R"(,"extra":{{"skerry.dev/newer-than":["{}"]}})", to_rfc3339(world_.now + std::chrono::hours(24 * 730)))});
   Asked other;
   other.subject.common_name = "system:node:edge-2";
   scene("… of another node", other);
@@ -110,6 +112,26 @@ TEST_F(Signing, WhatBecomesOfEachRequest) {
   scene("… without a name", serving({}, {}), true);
   node("edge-3", "192.0.2.1");
   scene("… of an address that two nodes say is theirs", serving({}, {"192.0.2.1"}));
+  // It writes its Node object itself, and says there that it is the API server.
+  node("edge-4", "192.0.2.4", R"(,{"type":"ExternalIP","address":"198.51.100.4"},{"type":"Hostname","address":"kubernetes.default.svc"},{"type":"InternalDNS","address":"cp.example.com"},
+    {"type":"InternalDNS","address":"*"},{"type":"InternalDNS","address":"192.0.2.44"},{"type":"InternalIP","address":"192.0.2.200"},{"type":"InternalIP","address":"2001:db8::200"},
+    {"type":"InternalIP","address":"10.43.0.1"},{"type":"InternalIP","address":"127.0.0.1"},{"type":"InternalIP","address":"::1"},
+    {"type":"InternalIP","address":"::ffff:192.0.2.200"})");
+  const auto fourth = [&](std::string_view title, std::vector<std::string> dns_names, std::vector<std::string> addresses, bool by_hand = false, std::string name = "edge-4") {
+    Asked asked = serving(std::move(dns_names), std::move(addresses));
+    asked.as = asked.subject.common_name = "system:node:" + name;
+    scene(title, asked, by_hand);
+  };
+  fourth("a serving certificate of two addresses", {"edge-4"}, {"192.0.2.4", "198.51.100.4"});
+  fourth("… of its name alone", {"edge-4"}, {});
+  fourth("… of the API server's name, which its Node has", {"kubernetes.default.svc"}, {});
+  fourth("… of another name that its Node has", {"edge-4", "cp.example.com"}, {});
+  fourth("… of any name", {"*"}, {});
+  fourth("… of an address that its Node has as a name", {}, {"192.0.2.44"});
+  for (const char* address : {"192.0.2.200", "2001:db8::200", "10.43.0.1", "127.0.0.1", "::1", "::ffff:192.0.2.200"}) fourth(std::format("… of the API server's address {}, which its Node has", address), {"edge-4"}, {address});
+  fourth("… of the API server's address, approved by hand", {}, {"192.0.2.200"}, true);
+  node("control.example.com", "192.0.2.5");
+  fourth("… of its own name, which is the API server's", {"control.example.com"}, {}, false, "control.example.com");
   testing::expect_golden("signing.txt", text);
 }
 

@@ -47,8 +47,9 @@ struct Peer {
   std::string address{};                      // "127.0.0.1:41234", or "in-process"
   std::string certificate_common_name{};      // empty: no verified client certificate
   std::vector<std::string> certificate_organizations{};
-  std::string certificate_serial{};           // with the name
-  Time certificate_not_before{};
+  std::string certificate_serial{}, certificate_key{};  // with the name; as in ClientCertificate
+  // It held at the handshake. A connection may outlive it: whoever judges a request looks at its end again.
+  Time certificate_not_before{}, certificate_not_after = Time::max();
   // A certificate that held until its end, and nothing since: it identifies nobody, and the names above are empty. For whoever
   // lets it be renewed.
   std::shared_ptr<const ClientCertificate> expired_certificate{};

@@ -297,7 +297,9 @@ rt::Task<> Server::State::serve_secure(std::shared_ptr<Session> session, std::sh
       peer.certificate_common_name = std::move(certificate.common_name);
       peer.certificate_organizations = std::move(certificate.organizations);
       peer.certificate_serial = std::move(certificate.serial);
+      peer.certificate_key = std::move(certificate.key);
       peer.certificate_not_before = certificate.not_before;
+      peer.certificate_not_after = certificate.not_after;
     }
   }
   CO_TRY_OK(co_await serve(session, c, std::move(peer)));

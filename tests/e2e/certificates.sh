@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Goal: a node whose certificate ended while it was away renews it with its key and goes on; what it had before is refused from then on; a
-# copy of its data folder neither starts on another machine nor, taken over there, displaces the node.
+# Goal: a node whose certificate ended while it was away renews it with its key and goes on; what it had before is refused from then on; the
+# operator ends a stolen one; a copy of its data folder neither starts on another machine nor, taken over there, displaces the node.
 # Method: `skerry server` and `skerry node` with a data folder each. Certificates with a life in the past are signed by openssl with the
 # server's authority. The other machine is a mount namespace with another /etc/machine-id. (Power cuts within a renewal, answers that
 # are refused, clocks: tests/integration/node_identity_test.cc.)
@@ -94,6 +94,9 @@ start_node
 wait_until 30 ready_since 0 || fail "the node did not become Ready"
 expect 0 "$(requests)"
 expect 200 "$(asks "$CLUSTER_DIR/first.pem" "$CLUSTER_DIR/first.key")"
+# On the server's machine, whose address it has: signed for its name alone, by which the server reaches it.
+wait_until 20 test -s "$edge/node/pki/signed-serving.pem" || fail "the node got no serving certificate: $(k get csr)"
+expect "DNS:edge-1" "$(openssl x509 -in "$edge/node/pki/signed-serving.pem" -noout -ext subjectAltName | tail -n 1 | tr -d ' ')"
 stop_node
 
 test_case "it ended while the node was away: the node comes back by itself, with a new pair"
@@ -124,6 +127,26 @@ sleep 1
 start_node
 wait_until 30 ready_since "$since" || fail "the node did not come back with the pair of its data folder"
 expect 2 "$(requests)"
+
+test_case "stolen while it holds: the operator's newer one, used once, ends it (docs/node.md)"
+stop_node
+cp "$edge/node/pki/client.pem" "$CLUSTER_DIR/stolen.pem"
+given=$CLUSTER_DIR/operator
+openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /O=system:nodes/CN=system:node:edge-1 -keyout "$given.key" -out "$given.csr" 2>/dev/null
+k apply -f - >/dev/null <<<"apiVersion: certificates.k8s.io/v1
+kind: CertificateSigningRequest
+metadata: {name: edge-1}
+spec: {request: $(base64 -w0 "$given.csr"), signerName: kubernetes.io/kube-apiserver-client-kubelet, usages: [digital signature, client auth]}"
+{ k certificate approve edge-1 && k wait csr/edge-1 --for=jsonpath='{.status.certificate}'; } >/dev/null
+k get csr edge-1 -o jsonpath='{.status.certificate}' | base64 -d >"$given.pem"
+expect 200 "$(asks "$CLUSTER_DIR/stolen.pem" "$CLUSTER_DIR/stolen.pem")"
+expect 200 "$(asks "$given.pem" "$given.key")"
+expect 401 "$(asks "$CLUSTER_DIR/stolen.pem" "$CLUSTER_DIR/stolen.pem")"
+give operator
+since=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+sleep 1
+start_node
+wait_until 30 ready_since "$since" || fail "the node did not come back with the operator's pair"
 
 test_case "a copy of the data folder on another machine: refused before a key is read"
 machine=$(cat /etc/machine-id)

@@ -70,10 +70,11 @@ class Renewal : public ::testing::Test {
     return std::format(R"({{"kind":"CertificateSigningRequest","apiVersion":"certificates.k8s.io/v1","metadata":{{"name":"{}"}},"spec":{{"request":"{}","signerName":"{}","usages":["digital signature","{}"]}}}})",
                        name, to_base64(pki::make_request(key, spec).value()), signer, usage);
   }
-  // Reads the request back until it is signed.
-  std::string certificate(const pki::KeyPair& pair, std::string_view name) {
+  // Reads the request back until it is signed; without a pair, as the administrator.
+  std::string certificate(const std::optional<pki::KeyPair>& pair, std::string_view name) {
     for (int i = 0; i < 500; ++i) {
-      const auto reply = as(pair, "GET", std::format("{}/{}", kRequests, name));
+      const std::string target = std::format("{}/{}", kRequests, name);
+      const auto reply = pair ? as(*pair, "GET", target) : send(*inside_, "GET", target);
       if (reply.status != 200) return std::string(reply.text());
       const auto doc = kube::JsonDoc::parse(reply.text()).value();
       if (const auto pem = doc.root()["status"]["certificate"].str(); !pem.empty()) return from_base64(pem).value();
@@ -137,6 +138,26 @@ TEST_F(Renewal, ACertificateThatEndedOfflineIsRenewedAndItsCopyDies) {
   const auto info = pki::inspect_certificate(certificate(renewed, "serving"));
   ASSERT_TRUE(info);
   EXPECT_EQ(info->addresses, std::vector<std::string>{"192.0.2.1"});
+}
+
+// What docs/node.md tells the operator to do about a stolen certificate that holds; and that to delete the Node is no remedy.
+TEST_F(Renewal, TheOperatorsNewerCertificateEndsAStolenOne) {
+  ASSERT_EQ(send(*inside_, "POST", "/api/v1/nodes", R"({"metadata":{"name":"edge-1"}})").status, 201);
+  const auto stolen = ca_.issue(node_, clock_.now() - hours(24 * 20)).value();
+  ASSERT_EQ(send(*inside_, "DELETE", "/api/v1/nodes/edge-1").status, 200);
+  EXPECT_EQ(as(stolen, "POST", "/api/v1/nodes", R"({"metadata":{"name":"edge-1"}})").status, 201);
+  const std::string key = pki::make_key().value();
+  ASSERT_EQ(send(*inside_, "POST", std::string(kRequests), request_body("fresh", key, node_, "kubernetes.io/kube-apiserver-client-kubelet", "client auth")).status, 201);
+  auto approval = kube::JsonEdit::copy(kube::JsonDoc::parse(send(*inside_, "GET", std::format("{}/fresh", kRequests)).text()).value().root());
+  kube::MutJson approved = approval.root().object("status").array("conditions").push_object();
+  approved.set("type", "Approved");
+  approved.set("status", "True");
+  ASSERT_EQ(send(*inside_, "PUT", std::format("{}/fresh/approval", kRequests), approval.dump()).status, 200);
+  const pki::KeyPair fresh{certificate(std::nullopt, "fresh"), key};
+  EXPECT_EQ(as(stolen, "GET", "/api/v1/nodes/edge-1").status, 200);
+  EXPECT_EQ(as(fresh, "GET", "/api/v1/nodes/edge-1").status, 200);
+  EXPECT_EQ(as(stolen, "GET", "/api/v1/nodes/edge-1").status, 401);
+  EXPECT_EQ(as(stolen, "POST", std::string(kRequests), request_body("again", stolen.key_pem, node_, "kubernetes.io/kube-apiserver-client-kubelet", "client auth")).status, 401);
 }
 
 }  // namespace
