@@ -112,18 +112,20 @@ line_restart_server() {
   line_start_server
 }
 
+# A day away costs what these seconds do. The node gives a request 30 s, then its watches are given up too: longer than that, no connection of before
+# is left. Watches are resumed from their last revision, so what is told depends on what has changed meanwhile, not on how long it took; and
+# what the node asks for by age (owners of its pods, its Node: after six hours) it does not ask for because it is back.
 figure_reconnect() {
-  # The node gives a request 30 s, then its watches are given up too: longer than that, no connection of before is left.
   local seconds=60 restarts
   line_cluster 10s
   restarts=$(line_restarts)
   [ "$BENCH_QUICK" = 0 ] || seconds=45
   line_outage $seconds
   note "reconnect: Ready with all watches after $OUTAGE_MS ms"
-  row reconnect-bytes "$(calc "$OUTAGE_BYTES / 1000")" KB "" "" "<" 20
+  row reconnect-bytes "$(calc "$OUTAGE_BYTES / 1000")" "KB, after $seconds s" "" "" "<" 20
   line_outage $seconds line_restart_server
   note "reconnect to another server process: Ready with all watches after $OUTAGE_MS ms"
-  row reconnect-restarted-bytes "$(calc "$OUTAGE_BYTES / 1000")" KB "" "" "<" 20
+  row reconnect-restarted-bytes "$(calc "$OUTAGE_BYTES / 1000")" "KB, after $seconds s" "" "" "<" 20
   row reconnect-restarts "$(($(line_restarts) - restarts))" containers "" "" "<=" 0
   # The watches are not only open: what changes now arrives.
   k scale deployment/idle --replicas=$((LINE_PODS + 1)) >/dev/null

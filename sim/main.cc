@@ -90,8 +90,8 @@ std::string day_json(const Outcome& o, const Flags& flags) {
   tally("control_plane_there", o.online);
   tally("booting", o.booting);
   tally("with_every_boot", {o.online.sent + o.offline.sent + o.booting.sent, o.online.answered + o.offline.answered + o.booting.answered});
-  const bool kept = std::ranges::none_of(o.violations, [](const Violation& v) { return v.checker == "durability"; });
-  root.set("acknowledged_state_kept", kept ? 1.0 : 0.0);
+  // What an agent has lost of what was acted upon or told before it started, or has otherwise.
+  root.set("state_violations", static_cast<std::int64_t>(std::ranges::count(o.violations, "durability", &Violation::checker)));
   root.set("violations", static_cast<std::int64_t>(o.violations.size()));
   root.set("faults", static_cast<std::int64_t>(o.faults));
   root.set("agent_starts", static_cast<std::int64_t>(o.agent_starts));

@@ -16,6 +16,7 @@
 namespace skerry::agent {
 namespace {
 
+// Kubelet's words, and ours for what it does not know.
 std::string_view reason_of(const Error& error, PullPolicy pull) {
   switch (error.code) {
     case Errc::NotFound: return pull == PullPolicy::Never ? "ErrImageNeverPull" : "ErrImagePull";
@@ -26,6 +27,9 @@ std::string_view reason_of(const Error& error, PullPolicy pull) {
     default: return "ErrImagePull";
   }
 }
+
+// Nothing is compiled yet: what is exhausted is the disk, or what an image may be.
+std::string_view reason_of_pull(const Error& error, PullPolicy pull) { return error.code == Errc::Exhausted ? "ErrImagePull" : reason_of(error, pull); }
 
 // While pods use an image its native code carries a shared lock, which `skerry image rm` looks for. The keeper holds the same
 // open file, so the lock outlives an agent that dies.
@@ -42,10 +46,15 @@ ImageManager::ImageManager(rt::Loop& loop, const Clock& clock, Random& random, O
   index_seen_ = std::filesystem::last_write_time(options_.image_folder / "index.json", ignored);
 }
 
-Result<ImageManager::Built> ImageManager::build(const oci::ImageStore& store, const wasm::NativeBuild& native, const std::string& reference, bool wagi) {
+Result<ImageManager::Built> ImageManager::build(oci::ImageStore& store, const wasm::NativeBuild& native, const std::string& reference, bool wagi) {
   const auto begin = std::chrono::steady_clock::now();
   Built out;
-  TRY(out.image, store.resolve(reference));
+  auto held = store.hold(reference);
+  if (!held && held.error().code != Errc::NotFound) {
+    LOG_WARN("image has no name of its own: it may go with the other one", {"image", reference}, {"reason", held.error()});  // a full disk
+    held = store.resolve(reference);
+  }
+  TRY(out.image, std::move(held));
   TRY(const auto bytes, os::read_small_file(out.image.path, oci::ImageStore::kModuleBytesMax));
   const wasm::Sha256 module_hash = wasm::sha256(bytes);
   if ("sha256:" + wasm::to_hex(module_hash) != out.image.digest)
@@ -132,15 +141,19 @@ rt::Task<std::string> ImageManager::pull(Wanted wanted, Key key, std::string hav
     if (!found) LOG_WARN("pull secret left out", {"image", wanted.reference}, {"reason", found.error()});
     else secrets.insert(secrets.end(), found->begin(), found->end());
   }
+  CO_TRY(const auto folder, co_await pool_.run<oci::PullFolder>([images = options_.image_folder, who = "node " + std::get<0>(key)]() -> Result<oci::PullFolder> {
+    TRY(const auto store, oci::ImageStore::open(images));
+    return store.pull_folder(who);
+  }));
   const Instant begin = clock_.instant();
   oci::RegistryJob job{.task = oci::RegistryTask::Pull, .reference = reference, .endpoints = options_.registries.endpoints(reference, std::move(secrets)),
-                       .folder = options_.image_folder / "partial", .have = std::move(have)};
+                       .folder = folder.path, .have = std::move(have)};
   CO_TRY(auto answer, co_await oci::run_registry(options_.registry, std::move(job), {}));
   const auto* pulled = std::get_if<oci::answer::Pulled>(&answer);
   if (pulled == nullptr) co_return std::string();  // the one that is here
   const oci::Provenance from{.module = pulled->module, .manifest = pulled->manifest, .arguments = pulled->arguments, .env = pulled->env};
-  CO_TRY(const auto image, co_await pool_.run<oci::Image>([folder = options_.image_folder, file = pulled->file, reference, from, now = clock_.now()]() -> Result<oci::Image> {
-    TRY(auto store, oci::ImageStore::open(folder));
+  CO_TRY(const auto image, co_await pool_.run<oci::Image>([images = options_.image_folder, file = folder.path / pulled->file, reference, from, now = clock_.now()]() -> Result<oci::Image> {
+    TRY(auto store, oci::ImageStore::open(images));
     return store.add_pulled(file, reference, from, wasm::inspect_image, now);
   }));
   LOG_INFO("image pulled", {"image", reference.text()}, {"manifest", image.manifest}, {"bytes", pulled->fetched}, {"took", clock_.instant() - begin});
@@ -159,6 +172,7 @@ rt::Task<ImageManager::Outcome> ImageManager::work(Wanted wanted, Key key) {
     out.image = Fail(std::move(error));
     return out;
   };
+  if (const auto parsed = oci::Reference::parse(reference); !parsed) co_return failed(parsed.error(), "InvalidImageName");
   auto stored = co_await find(reference);
   if (!stored) co_return failed(stored.error(), std::string(reason_of(stored.error(), wanted.pull)));
   auto decision = pulls_.decide(who, wanted.pull, *stored ? &**stored : nullptr, clock_.instant());
@@ -189,13 +203,13 @@ rt::Task<ImageManager::Outcome> ImageManager::work(Wanted wanted, Key key) {
     } else {
       pulls_.on_failure(who, pulled.error(), clock_.instant());
       if (there == nullptr || !PullCore::away(pulled.error()))
-        co_return failed(pulled.error().with(std::format("Failed to pull image \"{}\"", reference)), std::string(reason_of(pulled.error(), wanted.pull)));
+        co_return failed(pulled.error().with(std::format("Failed to pull image \"{}\"", reference)), std::string(reason_of_pull(pulled.error(), wanted.pull)));
       LOG_WARN("registry cannot be asked: the image on the disk serves", {"image", reference}, {"reason", pulled.error()});
       out.warning = unreachable(pulled.error().what);
     }
   }
   auto built = co_await pool_.run<Built>([folder = options_.image_folder, native = options_.build, reference, wagi = wanted.wagi]() -> Result<Built> {
-    TRY(const auto store, oci::ImageStore::open(folder));
+    TRY(auto store, oci::ImageStore::open(folder));
     auto made = build(store, native, reference, wagi);
     if (!made) return Fail(std::move(made).error());
     return made;
@@ -320,15 +334,14 @@ rt::Task<> ImageManager::collect_now(std::vector<std::string> references, std::v
       const auto hash = wasm::parse_sha256(std::string_view(digest).substr(digest.find(':') + 1));
       return hash && std::ranges::find(keys, wasm::cache_key(*hash, options.build.options)) != keys.end();
     };
-    bool freeing = false;
-    const auto too_full = [&](std::uint64_t freed) {
+    const auto used_with = [&](std::uint64_t freed) {
       std::error_code error;
       const auto space = std::filesystem::space(options.image_folder, error);
-      if (error || space.capacity == 0) return false;
-      const double used = 1.0 - (static_cast<double>(space.available) + static_cast<double>(freed)) / static_cast<double>(space.capacity);
-      freeing = used > (freeing ? options.full_below : options.full_above);
-      return freeing;
+      if (error || space.capacity == 0) return 0.0;
+      return 1.0 - (static_cast<double>(space.available) + static_cast<double>(freed)) / static_cast<double>(space.capacity);
     };
+    bool freeing = false;
+    const auto too_full = [&](std::uint64_t freed) { return freeing = used_with(freed) > (freeing ? options.full_below : options.full_above); };
     const auto forget_native = [&](const std::string& digest) {
       if (const auto hash = wasm::parse_sha256(std::string_view(digest).substr(digest.find(':') + 1))) wasm::remove_native(options.build, *hash);
     };
@@ -337,8 +350,9 @@ rt::Task<> ImageManager::collect_now(std::vector<std::string> references, std::v
       std::ranges::for_each(deleted, forget_native);
       return {};
     };
-    // What takes no room comes first: a full disk has none for a new index before something went.
-    store.remove_partial(options.partial_kept, now);
+    // What takes no room comes first: a full disk has none for a new index before something went. Half a download is worth less
+    // than any image.
+    store.remove_partial(used_with(0) > options.full_above ? Duration::zero() : options.partial_kept, now);
     TRY_OK(collect());
     TRY(const auto gone, store.evict(in_use, now, too_full, forget_native));
     for (const auto& reference : gone) LOG_WARN("image removed: the disk runs full and no pod uses it", {"image", reference.text()});

@@ -113,7 +113,7 @@ class ImageManager {
   };
   using Key = std::tuple<std::string, bool, PullPolicy>;  // who asks (reference and credentials), wagi, policy
 
-  static Result<Built> build(const oci::ImageStore&, const wasm::NativeBuild&, const std::string& reference, bool wagi);
+  static Result<Built> build(oci::ImageStore&, const wasm::NativeBuild&, const std::string& reference, bool wagi);
   rt::Task<> prepare_one(Wanted wanted, Key key);
   rt::Task<Outcome> work(Wanted wanted, Key key);
   rt::Task<std::optional<oci::Image>> find(std::string reference);

@@ -50,7 +50,7 @@ class FullDiskTest : public ::testing::Test {
       fs::remove(file);
       return added;
     }
-    return store().add_pulled(name, oci::Reference::parse("r.example/" + name).value(), {.module = digest, .manifest = digest, .arguments = {}, .env = {}}, takes, clock_.now()).value();
+    return store().add_pulled(file, oci::Reference::parse("r.example/" + name).value(), {.module = digest, .manifest = digest, .arguments = {}, .env = {}}, takes, clock_.now()).value();
   }
   fs::path native(const oci::Image& image) {
     fs::path file = wasm::native_path(options_.build, wasm::parse_sha256(image.digest.substr(7)).value());
@@ -98,6 +98,47 @@ TEST_F(FullDiskTest, WhatTakesNoRoomIsFreedFirst) {
   EXPECT_TRUE(fs::exists(used.path));
   EXPECT_TRUE(fs::exists(code));
   EXPECT_EQ(store().list()->size(), 1u);
+}
+
+TEST_F(FullDiskTest, ADownloadGoesBeforeAnImage) {
+  const oci::Image unused = image("unused", "registry");
+  const fs::path download = store().pull_folder("app")->path / "half";
+  std::ofstream(download) << std::string(100'000, 'x');
+  fill();
+  EXPECT_TRUE(collects({}, {download}));
+  EXPECT_TRUE(fs::exists(unused.path));
+  EXPECT_EQ(store().list()->size(), 1u);
+}
+
+// What a pod shows as the reason. The registry client is a script that answers one line.
+class ImageReasonTest : public ::testing::Test {
+ protected:
+  ImageReasonTest() {
+    char name[] = "/tmp/skerry-image-reason-XXXXXX";
+    folder_ = ::mkdtemp(name);
+  }
+  ~ImageReasonTest() override { fs::remove_all(folder_); }
+  std::string reason(const std::string& reference, const std::string& answer) {
+    const fs::path script = folder_ / "registry";
+    std::ofstream(script) << "#!/bin/sh\necho '" << answer << "'\n";
+    fs::permissions(script, fs::perms::owner_all);
+    rt::Loop loop;
+    SeededRandom random(1);
+    ImageManager manager(loop, clock_, random, {.image_folder = folder_ / "images", .build = {}, .registry = {.path = script}}, [](const sandbox::Command&, std::span<const int>) {});
+    std::string out;
+    manager.prepare({.reference = reference, .docker_configs = {}}, {.pulling = {}, .done = [&](const ImageManager::Outcome& outcome) { out = outcome.image ? "none" : outcome.reason; }});
+    for (int i = 0; i < 1000 && out.empty(); ++i) loop.context().run_for(std::chrono::milliseconds(5));
+    EXPECT_TRUE(run_on(loop, manager.stop()));
+    return out;
+  }
+  SystemClock clock_;
+  fs::path folder_;
+};
+
+TEST_F(ImageReasonTest, IsAKubeletsWord) {
+  EXPECT_EQ(reason("App 1", ""), "InvalidImageName");
+  EXPECT_EQ(reason("r.example/app", R"({"answer":"error","code":"Exhausted","text":"write module: No space left on device"})"), "ErrImagePull") << "nothing was compiled";
+  EXPECT_EQ(reason("r.example/app", R"({"answer":"error","code":"Unavailable","text":"r.example cannot be reached"})"), "ErrImagePull");
 }
 
 }  // namespace

@@ -50,6 +50,7 @@ class PullCore {
     std::string failure{};
     bool away = false;
   };
+  Known& remember(const std::string& image);
   Options options_;
   Random& random_;
   std::map<std::string, Known> known_;

@@ -35,9 +35,22 @@ TEST_F(PullPolicies, AreThoseOfKubernetes) {
 TEST_F(PullPolicies, ASideLoadedImageIsAskedForNowhere) { EXPECT_EQ(act(PullPolicy::Always, &sideloaded), Act::Use); }
 
 TEST_F(PullPolicies, AnImageByDigestIsAskedForOnce) {
-  oci::Image fixed = pulled;
-  fixed.reference.digest = "sha256:1";
-  EXPECT_EQ(act(PullPolicy::Always, &fixed), Act::Use);
+  const std::string fixed = "r.example.com/a@sha256:" + std::string(64, '1');
+  EXPECT_EQ(core.decide(fixed, PullPolicy::Always, &pulled, now).act, Act::Use);
+  EXPECT_EQ(core.decide(fixed + " 4711", PullPolicy::Always, &pulled, now).act, Act::Use) << "with a pull secret";
+  oci::Image by_digest = pulled;
+  by_digest.reference = oci::Reference::parse(fixed).value();
+  EXPECT_EQ(act(PullPolicy::Always, &by_digest), Act::Ask) << "what is wanted counts, not what the image on the disk is called";
+}
+
+TEST_F(PullPolicies, OnlySoManyImagesAreRemembered) {
+  PullCore few({.images_max = 2}, random);
+  few.on_failure("r.example.com/a:1", denied, now);
+  few.on_answer("r.example.com/b:1", now + 1s);
+  const auto held_back = [&] { return few.decide("r.example.com/a:1", PullPolicy::IfNotPresent, nullptr, now + 2s).act == Act::Refuse; };
+  EXPECT_TRUE(held_back());
+  few.on_answer("r.example.com/c:1", now + 2s);
+  EXPECT_FALSE(held_back()) << "the oldest is forgotten";
 }
 
 TEST_F(PullPolicies, OneAnswerHoldsForAllThatAskWithinAWhile) {

@@ -25,28 +25,21 @@ Result<> collect(const DataLayout& layout, oci::ImageStore& store) {
   return {};
 }
 
-// After a module that cannot run: its name means what it meant before.
-void restore(oci::ImageStore& store, const std::string& reference, const Result<oci::Image>& former) {
-  const auto said = [&](const auto& result) {
-    if (!result) LOG_WARN("image not put back", {"reference", reference}, {"error", result.error()});
-  };
-  if (former && former->reference.digest.empty()) said(store.add(former->path, reference, wasm::inspect_image, former->added));
-  else said(store.remove(reference));
-}
-
 Result<> add(const ImageAddOptions& o) {
   const DataLayout layout{o.data_dir};
   TRY(const auto programs, find_programs());
   TRY_OK(make_data_folder(o.data_dir));
   TRY(auto store, oci::ImageStore::open(layout.images()));
-  const auto former = store.resolve(o.reference);
+  TRY(const auto reference, oci::Reference::parse(o.reference));
+  TRY(const auto former, store.named(reference));
   TRY(const auto image, store.add(o.file, o.reference, wasm::inspect_image, SystemClock().now()));
   // Native code is made now, so that no pod waits for it.
   TRY(const auto bytes, os::read_small_file(image.path, oci::ImageStore::kModuleBytesMax));
   const auto before = SystemClock().instant();
   auto native = wasm::ensure_native({.compiler = programs.compiler, .folder = layout.native()}, image.path, wasm::sha256(bytes));
   if (!native) {
-    restore(store, o.reference, former);
+    // Its name means what it meant before.
+    if (auto back = store.put_back(reference, former); !back) LOG_WARN("image not put back", {"reference", o.reference}, {"error", back.error()});
     if (auto collected = collect(layout, store); !collected) LOG_WARN("unused images not removed", {"error", collected.error()});
     return Fail(native.error());
   }

@@ -7,6 +7,7 @@
 #include <format>
 #include <functional>
 
+#include "base/log.h"
 #include "base/text.h"
 #include "cli/cmd.h"
 #include "cli/image_users.h"
@@ -92,22 +93,26 @@ Result<> pull(const ImagePullOptions& o) {
   TRY(auto job, job_for(reference, o.registries, o.auth_file));
   TRY_OK(make_data_folder(o.data_dir));
   TRY(auto store, oci::ImageStore::open(layout.images()));
-  const auto former = store.resolve(o.reference);
-  if (former && former->sideloaded() && former->reference == reference)
+  // Another command that pulls the same is waited for; the node pulls for itself.
+  TRY(const auto folder, store.pull_folder("command " + reference.text()));
+  TRY(const auto former, store.named(reference));
+  const auto present = store.resolve(o.reference);
+  if (former && former->sideloaded())
     return Fail({Errc::Conflict, std::format("{} was side-loaded, and no registry replaces it; remove it first: skerry image rm {}", reference.text(), reference.text())});
-  job.folder = store.partial_folder();
-  if (former) job.have = former->manifest;
+  job.folder = folder.path;
+  if (present) job.have = present->manifest;
   TRY(const auto answer, run(std::move(job), "pulling " + reference.text()));
   oci::Image image;
   if (const auto* pulled = std::get_if<oci::answer::Pulled>(&answer)) {
-    TRY(image, store.add_pulled(pulled->file, reference, {.module = pulled->module, .manifest = pulled->manifest, .arguments = pulled->arguments, .env = pulled->env},
+    TRY(image, store.add_pulled(folder.path / pulled->file, reference, {.module = pulled->module, .manifest = pulled->manifest, .arguments = pulled->arguments, .env = pulled->env},
                                 wasm::inspect_image, SystemClock().now()));
   } else {
-    if (!former) return Fail({Errc::Internal, "the registry client gave no image"});
-    image = *former;
+    if (!present) return Fail({Errc::Internal, "the registry client gave no image"});
+    image = *present;
   }
   TRY_OK(make_native({.compiler = programs.compiler, .folder = layout.native()}, image, [&] {
-    if (!former) static_cast<void>(store.remove(o.reference));  // it was not here before, and nothing can run it
+    // Nothing can run it: its name means what it meant before.
+    if (auto back = store.put_back(reference, former); !back) LOG_WARN("image not put back", {"reference", o.reference}, {"error", back.error()});
   }));
   TRY_OK(store.pin(o.reference, true));  // somebody wants it here, whether or not a pod uses it yet
   std::printf("%s  %s  %s  %llu bytes%s\n", reference.text().c_str(), image.manifest.c_str(), image.kind.c_str(), static_cast<unsigned long long>(image.size),

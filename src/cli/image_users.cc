@@ -20,9 +20,9 @@ namespace {
 wasm::NativeBuild build_of(const DataLayout& layout) { return {.compiler = {}, .folder = layout.native()}; }
 std::optional<wasm::Sha256> hash_of(const std::string& digest) { return wasm::parse_sha256(std::string_view(digest).substr(digest.find(':') + 1)); }
 
-// "NAMESPACE/NAME" of a pod of the checkpoint that names the image; empty: none does. A checkpoint that is in use belongs to
-// a running agent, whose locks have told already.
-Result<std::string> pod_of_checkpoint(const DataLayout& layout, const oci::Reference& image) {
+// "NAMESPACE/NAME" of a pod of the checkpoint that names the image, by its tag or its digest; empty: none does. A checkpoint
+// that is in use belongs to a running agent, whose locks have told already.
+Result<std::string> pod_of_checkpoint(const DataLayout& layout, const oci::Image& image) {
   if (!std::filesystem::exists(layout.node() / "agent.db")) return std::string();
   SystemRandom random;
   auto checkpoint = agent::Checkpoint::open(layout.node(), random, {.busy_timeout = Duration::zero()});
@@ -36,7 +36,7 @@ Result<std::string> pod_of_checkpoint(const DataLayout& layout, const oci::Refer
     const kube::Json root = doc.root();
     for (const kube::Json container : root["spec"]["containers"].items()) {
       const auto named = oci::Reference::parse(container["image"].str());
-      if (named && *named == image) return std::format("{}/{}", root["metadata"]["namespace"].str(), root["metadata"]["name"].str());
+      if (named && image.answers(*named)) return std::format("{}/{}", root["metadata"]["namespace"].str(), root["metadata"]["name"].str());
     }
   }
   return std::string();
@@ -55,7 +55,7 @@ Result<> refuse_if_used(const DataLayout& layout, const oci::Image& image) {
                                              image.reference.text(), who)});
   };
   if (is_loaded(layout, image.digest)) return refuse("pods of this node");
-  TRY(const auto pod, pod_of_checkpoint(layout, image.reference));
+  TRY(const auto pod, pod_of_checkpoint(layout, image));
   if (!pod.empty()) return refuse("the pod " + pod + " of this node, which does not run now");
   return {};
 }

@@ -34,11 +34,11 @@ struct ImageUsers : ::testing::Test {
     std::ofstream(native) << "code";
     std::ofstream(native.string() + ".sha256") << "hash";
   }
-  void bind_pod() {
+  void bind_pod(const std::string& named = "registry.example.com/app:1") {
     SystemRandom random;
     auto checkpoint = agent::Checkpoint::open(layout.node(), random).value();
     auto pod = kube::Object::from_json(R"({"apiVersion":"v1","kind":"Pod","metadata":{"name":"p","namespace":"n","uid":"u"},)"
-                                       R"("spec":{"containers":[{"name":"main","image":"registry.example.com/app:1"}]}})")
+                                       R"("spec":{"containers":[{"name":"main","image":")" + named + R"("}]}})")
                    .value();
     ASSERT_TRUE(checkpoint.write({agent::change::PutPod{.object = std::move(pod), .state = "{}"}}).has_value());
   }
@@ -79,6 +79,16 @@ TEST_F(ImageUsers, ThePodsOfAStoppedNodeCount) {
   oci::Image other = image;
   other.reference = oci::Reference::parse("registry.example.com/app:2").value();
   EXPECT_TRUE(refuse_if_used(layout, other).has_value());
+}
+
+TEST_F(ImageUsers, APodThatNamesTheDigestUsesTheImageOfTheTag) {
+  image.manifest = "sha256:" + std::string(64, '1');
+  bind_pod("registry.example.com/app@" + image.manifest);
+  const auto refused = refuse_if_used(layout, image);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_THAT(refused.error().what, HasSubstr("the pod n/p of this node"));
+  image.manifest = "sha256:" + std::string(64, '2');
+  EXPECT_TRUE(refuse_if_used(layout, image).has_value()) << "the tag has moved on";
 }
 
 TEST_F(ImageUsers, WhatIsNoDigestIsNotLoaded) {

@@ -151,12 +151,17 @@ rt::Task<ObjectPtr> Client::object_exchange(std::string method, std::string targ
 
 rt::Task<http::Headers> Client::quiet_exchange(std::string method, std::string target, std::string body, std::string_view content_type, http::Headers more) {
   more.set("Prefer", "return=minimal");
+  const std::string operation = method + " " + target;
   CO_TRY(auto response, co_await exchange(std::move(method), std::move(target), std::move(body), std::string(content_type), http::BodyMode::Whole, std::move(more)));
+  // A page of something that stands before the server: nobody has taken what was told.
+  if (const auto text = trim(response.text()); !text.empty() && text.front() != '{') co_return Fail({Errc::Unavailable, operation + ": the answer is no object"});
   co_return std::move(response.headers);
 }
 
 rt::Task<ObjectPtr> Client::get(ResourcePath path, std::string namespace_, std::string name) {
-  co_return co_await object_exchange("GET", path.url(namespace_, name), "", "");
+  CO_TRY(auto object, co_await object_exchange("GET", path.url(namespace_, name), "", ""));
+  if (object->name() != name) co_return Fail({Errc::Corrupt, std::format("GET {}: the answer is {} \"{}\"", path.url(namespace_, name), object->kind(), object->name())});
+  co_return object;
 }
 
 rt::Task<ObjectList> Client::list(ResourcePath path, std::string namespace_, Selectors selectors) {

@@ -137,6 +137,12 @@ TEST_F(ClientTest, OnlyAStatusSpeaksOfObjects) {
 TEST_F(ClientTest, RefusesAnswersThatAreNoObjects) {
   api.forced.emplace_back(200, "hello");
   EXPECT_EQ(rt::Loop::run_one(client.get(kPods, "d", "a")).error().code, Errc::Corrupt);
+  for (const char* other : {R"({"kind":"Status","apiVersion":"v1","metadata":{}})", R"({"kind":"Pod","apiVersion":"v1","metadata":{"name":"b","namespace":"d","uid":"v"}})"}) {
+    api.forced.emplace_back(200, other);
+    EXPECT_EQ(rt::Loop::run_one(client.get(kPods, "d", "a")).error().code, Errc::Corrupt) << other;
+  }
+  api.forced.emplace_back(200, "<html>log in</html>");
+  EXPECT_EQ(rt::Loop::run_one(client.patch_status_quietly(kPods, "d", "a", PatchType::Strategic, "{}")).error().code, Errc::Unavailable);
   for (const char* body : {"x", "{}", R"({"kind":"PodList","items":[]})", R"({"kind":"PodList","metadata":{"resourceVersion":"1"},"items":[{}]})"}) {
     api.forced.emplace_back(200, body);
     EXPECT_EQ(rt::Loop::run_one(client.list(kPods, "d")).error().code, Errc::Corrupt) << body;

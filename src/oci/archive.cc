@@ -20,6 +20,12 @@ struct Close {
 using Archive = std::unique_ptr<archive, Close>;
 constexpr std::size_t kBlockBytes = 64 * 1024;
 
+// It does not always say why.
+std::string_view why(archive* a) {
+  const char* const text = archive_error_string(a);
+  return text == nullptr ? "unknown" : text;
+}
+
 Result<Archive> open(const std::filesystem::path& layer) {
   Archive a(archive_read_new());
   if (!a) return Fail({Errc::Exhausted, "out of memory"});
@@ -28,7 +34,7 @@ Result<Archive> open(const std::filesystem::path& layer) {
   archive_read_support_format_tar(a.get());
   archive_read_support_format_empty(a.get());
   if (archive_read_open_filename(a.get(), layer.c_str(), kBlockBytes) != ARCHIVE_OK)
-    return Fail({Errc::Invalid, std::format("a layer of the image is no tar archive (plain, gzip or zstd): {}", archive_error_string(a.get()))});
+    return Fail({Errc::Invalid, std::format("a layer of the image is no tar archive (plain, gzip or zstd): {}", why(a.get()))});
   return a;
 }
 
@@ -59,7 +65,7 @@ Result<archive_entry*> next(archive* a) {
     if (got == ARCHIVE_OK || got == ARCHIVE_WARN) return entry;
     if (got != ARCHIVE_RETRY) break;
   }
-  return Fail({Errc::Corrupt, std::format("a layer of the image cannot be read: {}", archive_error_string(a) == nullptr ? "unknown" : archive_error_string(a))});
+  return Fail({Errc::Corrupt, std::format("a layer of the image cannot be read: {}", why(a))});
 }
 
 }  // namespace
@@ -86,6 +92,8 @@ Result<LayerTree> read_layers(const std::vector<std::filesystem::path>& layers, 
 }
 
 Result<> extract(const std::filesystem::path& layer, const LayerTree::Place& place, const std::filesystem::path& to, std::uint64_t bytes_max) {
+  const auto too_large = [&] { return Fail({Errc::Exhausted, std::format("the image's module is larger than {} MiB", bytes_max >> 20)}); };
+  if (place.size > bytes_max) return too_large();  // a sparse file may have no bytes that tell
   TRY(const auto a, open(layer));
   for (std::size_t i = 0; i <= place.entry; ++i) {
     TRY(archive_entry* const entry, next(a.get()));
@@ -99,10 +107,10 @@ Result<> extract(const std::filesystem::path& layer, const LayerTree::Place& pla
     la_int64_t offset = 0;
     const int got = archive_read_data_block(a.get(), &bytes, &size, &offset);
     if (got == ARCHIVE_EOF) break;
-    if (got != ARCHIVE_OK && got != ARCHIVE_WARN) return Fail({Errc::Corrupt, std::format("a file of the image cannot be read: {}", archive_error_string(a.get()))});
+    if (got != ARCHIVE_OK && got != ARCHIVE_WARN) return Fail({Errc::Corrupt, std::format("a file of the image cannot be read: {}", why(a.get()))});
     // A sparse file's holes are zeros here too.
     const auto end = static_cast<std::uint64_t>(offset) + size;
-    if (offset < 0 || end > bytes_max || end > place.size) return Fail({Errc::Exhausted, std::format("the image's module is larger than {} MiB", bytes_max >> 20)});
+    if (offset < 0 || end > place.size) return too_large();
     if (static_cast<std::uint64_t>(offset) != written && ::lseek(file.get(), offset, SEEK_SET) < 0) return Fail(errno_error(errno, "write the module"));
     TRY_OK(os::write_all(file.get(), {static_cast<const char*>(bytes), size}));
     written = end;

@@ -23,6 +23,7 @@ constexpr std::size_t kIndexBytesMax = 16 * 1024 * 1024;
 constexpr std::size_t kKindBytesMax = 64;
 
 fs::path blob_folder(const fs::path& folder) { return folder / "blobs" / "sha256"; }
+fs::path partial_folder(const fs::path& folder) { return folder / "partial"; }
 fs::path blob_path(const fs::path& folder, std::string_view digest) { return blob_folder(folder) / digest.substr(digest.find(':') + 1); }
 
 std::string to_text(const std::vector<Image>& images) {
@@ -120,12 +121,29 @@ Result<> write_index(const fs::path& folder, std::vector<Image> images) {
   return os::write_file_atomically(index, to_text(images), 0644);
 }
 
+Result<> wait_for_lock(const os::UniqueFd& fd, const fs::path& path) {
+  while (::flock(fd.get(), LOCK_EX) != 0)
+    if (errno != EINTR) return Fail(errno_error(errno, std::format("lock {}", path.string())));
+  return {};
+}
+
 // Waits for other writers: they hold it for the time of one copy.
 Result<os::UniqueFd> lock(const fs::path& folder) {
   TRY(auto fd, os::open_file(folder / "lock", O_RDWR | O_CREAT, 0644));
-  while (::flock(fd.get(), LOCK_EX) != 0)
-    if (errno != EINTR) return Fail(errno_error(errno, std::format("lock {}", (folder / "lock").string())));
+  TRY_OK(wait_for_lock(fd, folder / "lock"));
   return fd;
+}
+
+// The image of that very name; else, for a digest, one of another name.
+const Image* find(const std::vector<Image>& images, const Reference& wanted) {
+  auto at = std::ranges::find(images, wanted, &Image::reference);
+  if (at == images.end()) at = std::ranges::find_if(images, [&](const Image& image) { return image.answers(wanted); });
+  return at == images.end() ? nullptr : &*at;
+}
+
+Result<> room_for_one(const std::vector<Image>& images) {
+  if (images.size() < ImageStore::kImagesMax) return {};
+  return Fail({Errc::Exhausted, std::format("{} images are stored, which is the limit; remove some (skerry image rm REF)", images.size())});
 }
 
 Result<std::string> read_module(const fs::path& file) {
@@ -139,6 +157,11 @@ Result<std::string> read_module(const fs::path& file) {
 }
 
 }  // namespace
+
+bool Image::answers(const Reference& wanted) const {
+  if (wanted.digest.empty()) return reference == wanted;
+  return reference.registry == wanted.registry && reference.repository == wanted.repository && (identity() == wanted.digest || digest == wanted.digest);
+}
 
 Result<ImageStore> ImageStore::open(fs::path folder) {
   TRY_OK(os::make_folders(blob_folder(folder), 0755));
@@ -169,8 +192,7 @@ Result<Image> ImageStore::store(const std::string& bytes, Image image, const Ins
   const auto present = os::read_small_file(image.path, kModuleBytesMax);
   if (!present || *present != bytes) TRY_OK(os::write_file_atomically(image.path, bytes, 0644));
   std::erase_if(images, [&](const Image& other) { return other.reference == image.reference; });
-  if (images.size() >= kImagesMax)
-    return Fail({Errc::Exhausted, std::format("{} images are stored, which is the limit; remove some (skerry image rm REF)", images.size())});
+  TRY_OK(room_for_one(images));
   images.push_back(image);
   TRY_OK(write_index(folder_, std::move(images)));
   return image;
@@ -185,21 +207,37 @@ Result<Image> ImageStore::add(const fs::path& file, std::string_view reference_t
   return store(bytes, {.reference = std::move(reference), .digest = digest, .source = "sideload", .added = now}, inspect, file.string());
 }
 
-Result<Image> ImageStore::add_pulled(const std::string& file, const Reference& reference, const Provenance& from, const Inspect& inspect, Time now) {
-  const fs::path path = partial_folder() / file;
+Result<Image> ImageStore::add_pulled(const fs::path& path, const Reference& reference, const Provenance& from, const Inspect& inspect, Time now) {
   // A plain file, and no link that its writer left to somewhere else.
   const os::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   struct stat info {};
   if (!fd || ::fstat(fd.get(), &info) != 0) return Fail(errno_error(errno, std::format("open {}", path.string())));
   if (!S_ISREG(info.st_mode)) return Fail({Errc::Corrupt, std::format("{} is no plain file", path.string())});
-  TRY(const std::string bytes, read_module(std::format("/proc/self/fd/{}", fd.get())));
-  if (digest_of(bytes) != from.module)
-    return Fail({Errc::Corrupt, std::format("what was pulled for {} is not {}: its bytes have another digest", reference.text(), from.module)});
-  auto stored = store(bytes,
-                      {.reference = reference, .digest = from.module, .source = "registry", .added = now, .manifest = from.manifest, .arguments = from.arguments, .env = from.env, .used = now},
-                      inspect, reference.text());
+  const auto bytes = read_module(std::format("/proc/self/fd/{}", fd.get()));
   TRY_OK(unlink_if_there(path));
-  return stored;
+  if (!bytes) return Fail(bytes.error());
+  if (digest_of(*bytes) != from.module)
+    return Fail({Errc::Corrupt, std::format("what was pulled for {} is not {}: its bytes have another digest", reference.text(), from.module)});
+  return store(*bytes,
+               {.reference = reference, .digest = from.module, .source = "registry", .added = now, .manifest = from.manifest, .arguments = from.arguments, .env = from.env, .used = now},
+               inspect, reference.text());
+}
+
+Result<PullFolder> ImageStore::pull_folder(std::string_view what) const {
+  const fs::path parent = partial_folder(folder_), path = parent / std::string_view(digest_of(what)).substr(7);
+  TRY_OK(os::make_folders(parent, 0700));
+  // Nobody but us makes folders there; before it had folders, it was given away as a whole.
+  if (::geteuid() == 0 && ::lchown(parent.c_str(), 0, 0) != 0) return Fail(errno_error(errno, std::format("take back {}", parent.string())));
+  for (;;) {
+    if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return Fail(errno_error(errno, std::format("mkdir {}", path.string())));
+    auto held = os::open_file(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    if (!held && held.error().code == Errc::NotFound) continue;  // remove_partial() was quicker
+    if (!held) return Fail(std::move(held).error());
+    TRY_OK(wait_for_lock(*held, path));
+    struct stat ours {}, named {};
+    if (::fstat(held->get(), &ours) != 0) return Fail(errno_error(errno, std::format("stat {}", path.string())));
+    if (::lstat(path.c_str(), &named) == 0 && named.st_ino == ours.st_ino) return PullFolder{path, std::move(*held)};
+  }
 }
 
 Result<std::vector<Image>> ImageStore::list() const { return read_index(folder_); }
@@ -207,13 +245,42 @@ Result<std::vector<Image>> ImageStore::list() const { return read_index(folder_)
 Result<Image> ImageStore::resolve(std::string_view reference_text) const {
   TRY(const auto wanted, Reference::parse(reference_text));
   TRY(const auto images, read_index(folder_));
-  for (const auto& image : images) {
-    const bool same_name = image.reference.registry == wanted.registry && image.reference.repository == wanted.repository;
-    if (!same_name) continue;
-    // A digest decides alone, as in every registry.
-    if (wanted.digest.empty() ? image.reference.tag == wanted.tag : image.identity() == wanted.digest || image.digest == wanted.digest) return image;
-  }
+  if (const Image* image = find(images, wanted)) return *image;
   return Fail({Errc::NotFound, std::format("the image {} is not on this node; add it with: skerry image add FILE {}, or skerry image pull {}", wanted.text(), wanted.text(), wanted.text())});
+}
+
+Result<Image> ImageStore::hold(std::string_view reference_text) {
+  TRY(auto image, resolve(reference_text));
+  TRY(auto wanted, Reference::parse(reference_text));
+  if (image.reference == wanted) return image;
+  TRY(const auto held, lock(folder_));
+  TRY(auto images, read_index(folder_));
+  const Image* const now = find(images, wanted);  // others change things too
+  if (now == nullptr || now->reference == wanted) return resolve(reference_text);
+  TRY_OK(room_for_one(images));
+  image = *now;
+  image.reference = std::move(wanted);
+  image.pinned = false;
+  images.push_back(image);
+  TRY_OK(write_index(folder_, std::move(images)));
+  return image;
+}
+
+Result<std::optional<Image>> ImageStore::named(const Reference& reference) const {
+  TRY(const auto images, read_index(folder_));
+  const auto at = std::ranges::find(images, reference, &Image::reference);
+  return at == images.end() ? std::nullopt : std::optional(*at);
+}
+
+Result<> ImageStore::put_back(const Reference& reference, const std::optional<Image>& former) {
+  TRY(const auto held, lock(folder_));
+  TRY(auto images, read_index(folder_));
+  std::erase_if(images, [&](const Image& image) { return image.reference == reference; });
+  const bool there = former && ::access(former->path.c_str(), F_OK) == 0;
+  if (there) images.push_back(*former);
+  TRY_OK(write_index(folder_, std::move(images)));
+  if (former && !there) return Fail({Errc::NotFound, std::format("the module that {} named was removed meanwhile", reference.text())});
+  return {};
 }
 
 Result<> ImageStore::remove(std::string_view reference_text) {
@@ -227,7 +294,7 @@ Result<> ImageStore::remove(std::string_view reference_text) {
 }
 
 Result<> ImageStore::pin(std::string_view reference_text, bool pinned) {
-  TRY(const auto image, resolve(reference_text));
+  TRY(const auto image, pinned ? hold(reference_text) : resolve(reference_text));
   TRY(const auto held, lock(folder_));
   TRY(auto images, read_index(folder_));
   const auto at = std::ranges::find(images, image.reference, &Image::reference);
@@ -288,13 +355,23 @@ Result<std::vector<Reference>> ImageStore::evict(const std::function<bool(const 
 }
 
 void ImageStore::remove_partial(Duration older_than, Time now) const {
-  std::error_code error;
-  for (fs::directory_iterator at(partial_folder(), error), end; !error && at != end; at.increment(error)) {
+  const auto each = [](const fs::path& folder, const auto& handle) {
+    std::error_code error;
+    for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) handle(at->path());
+  };
+  const auto remove_old = [&](const fs::path& path) {
     struct stat info {};
-    if (::lstat(at->path().c_str(), &info) != 0) continue;
+    if (::lstat(path.c_str(), &info) != 0) return;
     const Time written{std::chrono::seconds(info.st_mtim.tv_sec)};
-    if (now - written >= older_than) ::unlink(at->path().c_str());
-  }
+    if (std::max(now - written, Duration::zero()) >= older_than) ::unlink(path.c_str());
+  };
+  each(partial_folder(folder_), [&](const fs::path& path) {
+    const os::UniqueFd folder(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY | O_NOFOLLOW));
+    if (!folder) return remove_old(path);  // no pull's
+    if (::flock(folder.get(), LOCK_EX | LOCK_NB) != 0) return;
+    each(path, remove_old);
+    ::rmdir(path.c_str());  // if nothing is left in it
+  });
 }
 
 Result<> ImageStore::verify(const Image& image) {

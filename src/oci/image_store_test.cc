@@ -8,6 +8,7 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <fstream>
 #include <thread>
@@ -45,9 +46,9 @@ struct Store : ::testing::Test {
   std::size_t blobs() const { return static_cast<std::size_t>(std::distance(fs::directory_iterator(folder / "blobs/sha256"), fs::directory_iterator())); }
   Image pulled(const std::string& name, Duration used) {
     const std::string bytes = std::string("\0asm\1\0\0\0", 8) + name;
-    fs::create_directories(store.partial_folder());
-    std::ofstream(store.partial_folder() / name, std::ios::binary) << bytes;
-    return store.add_pulled(name, Reference::parse("r.example/" + name).value(), {.module = digest_of(bytes), .manifest = digest_of(name), .arguments = {}, .env = {}}, takes, kNow + used).value();
+    const PullFolder into = store.pull_folder(name).value();
+    std::ofstream(into.path / "module", std::ios::binary) << bytes;
+    return store.add_pulled(into.path / "module", Reference::parse("r.example/" + name).value(), {.module = digest_of(bytes), .manifest = digest_of(name), .arguments = {"-v"}, .env = {"A=1"}}, takes, kNow + used).value();
   }
   void spoil(const fs::path& path) { std::ofstream(path, std::ios::trunc) << "{\"version\":1,\"images\":[{"; }
 };
@@ -68,6 +69,66 @@ TEST_F(Store, AddsAndResolvesByTagAndDigest) {
   ASSERT_FALSE(missing.has_value());
   EXPECT_EQ(missing.error().code, Errc::NotFound);
   EXPECT_THAT(missing.error().what, HasSubstr("skerry image add FILE docker.io/library/edge:2"));
+}
+
+TEST_F(Store, ATagIsAnsweredByWhatWasStoredUnderItAlone) {
+  const auto digest = store.add(module("a.wasm"), "r.example/a", takes, kNow)->digest;
+  const auto fixed = store.add(module("a.wasm"), "r.example/app:1@" + digest, takes, kNow);
+  ASSERT_TRUE(fixed) << fixed.error().what;
+  EXPECT_EQ(store.resolve("r.example/app:1").error().code, Errc::NotFound) << "the tag may name another one at the registry";
+  EXPECT_TRUE(store.resolve("r.example/app:1@" + digest));
+  EXPECT_TRUE(store.resolve("r.example/app@" + digest));
+}
+
+// Goal: what is used or pinned by its digest stays when its tag moves on: a node that starts without a network needs it.
+TEST_F(Store, AnImageByDigestKeepsItsNameWhenTheTagMoves) {
+  const Image first = pulled("app:1", 0h);
+  const std::string fixed = "r.example/app@" + first.manifest;
+  const Image held = store.hold(fixed).value();
+  EXPECT_EQ(held.reference.text(), fixed);
+  EXPECT_EQ(held.digest, first.digest);
+  EXPECT_THAT(held.arguments, ElementsAre("-v"));
+  EXPECT_THAT(held.env, ElementsAre("A=1"));
+  EXPECT_EQ(store.hold("r.example/app:1")->reference.text(), "r.example/app:1");
+  ASSERT_TRUE(store.hold(fixed));
+  EXPECT_EQ(store.list()->size(), 2U) << "once";
+  ASSERT_TRUE(store.add(module("b.wasm", "newer"), "r.example/app:1", takes, kNow));
+  EXPECT_TRUE(store.collect(nobody)->empty());
+  EXPECT_EQ(store.resolve(fixed)->manifest, first.manifest);
+  EXPECT_TRUE(ImageStore::verify(store.resolve(fixed).value()));
+  EXPECT_EQ(store.hold("r.example/app@" + digest_of("none")).error().code, Errc::NotFound);
+}
+
+TEST_F(Store, APinOfADigestPinsThatNameAlone) {
+  const std::string fixed = "r.example/app@" + pulled("app:1", 0h).manifest;
+  ASSERT_TRUE(store.pin(fixed, true));
+  EXPECT_FALSE(store.resolve("r.example/app:1")->pinned);
+  EXPECT_TRUE(store.resolve(fixed)->pinned);
+  EXPECT_EQ(store.resolve(fixed)->reference.text(), fixed);
+}
+
+TEST_F(Store, ANameMeansAgainWhatItMeantBefore) {
+  const Image good = pulled("app", 0h);
+  ASSERT_TRUE(store.pin("r.example/app", true));
+  const auto former = store.named(good.reference).value();
+  ASSERT_TRUE(former);
+  ASSERT_TRUE(store.add(module("b.wasm", "cannot run"), "r.example/app", takes, kNow));
+  ASSERT_TRUE(store.put_back(good.reference, former));
+  const Image back = store.resolve("r.example/app").value();
+  EXPECT_EQ(back.source, "registry");
+  EXPECT_EQ(back.manifest, good.manifest);
+  EXPECT_EQ(back.digest, good.digest);
+  EXPECT_THAT(back.arguments, ElementsAre("-v"));
+  EXPECT_THAT(back.env, ElementsAre("A=1"));
+  EXPECT_TRUE(back.pinned);
+  const auto fresh = Reference::parse("r.example/fresh").value();
+  EXPECT_FALSE(store.named(fresh).value());
+  ASSERT_TRUE(store.add(module("b.wasm", "cannot run"), "r.example/fresh", takes, kNow));
+  ASSERT_TRUE(store.put_back(fresh, std::nullopt));
+  EXPECT_EQ(store.resolve("r.example/fresh").error().code, Errc::NotFound);
+  fs::remove(good.path);
+  EXPECT_EQ(store.put_back(good.reference, former).error().code, Errc::NotFound);
+  EXPECT_FALSE(store.named(good.reference).value());
 }
 
 TEST_F(Store, ANewFileReplacesWhatTheReferenceNamed) {
@@ -278,13 +339,35 @@ TEST_F(Store, APinOutlivesANewerImageOfItsName) {
 }
 
 TEST_F(Store, DownloadsThatNobodyGoesOnWithGo) {
-  fs::create_directories(store.partial_folder());
-  for (const char* name : {"old", "fresh"}) std::ofstream(store.partial_folder() / name) << "half";
+  const fs::path pull = store.pull_folder("app")->path, stray = pull.parent_path() / "stray";
+  for (const auto& file : {pull / "old", pull / "fresh", stray}) std::ofstream(file) << "half";
   const auto now = std::chrono::time_point_cast<Duration>(std::chrono::system_clock::now());
-  fs::last_write_time(store.partial_folder() / "old", fs::file_time_type::clock::now() - 200h);
+  for (const auto& file : {pull / "old", stray}) fs::last_write_time(file, fs::file_time_type::clock::now() - 200h);
   store.remove_partial(168h, now);
-  EXPECT_FALSE(fs::exists(store.partial_folder() / "old"));
-  EXPECT_TRUE(fs::exists(store.partial_folder() / "fresh"));
+  EXPECT_FALSE(fs::exists(pull / "old"));
+  EXPECT_FALSE(fs::exists(stray));
+  EXPECT_TRUE(fs::exists(pull / "fresh"));
+  store.remove_partial(0h, now);
+  EXPECT_FALSE(fs::exists(pull)) << "the folder goes with its last file";
+}
+
+// Goal: no pull takes from another what it needs.
+TEST_F(Store, EveryPullHasAFolderOfItsOwn) {
+  const auto now = std::chrono::time_point_cast<Duration>(std::chrono::system_clock::now());
+  std::optional<PullFolder> mine = store.pull_folder("node app").value();
+  EXPECT_NE(store.pull_folder("command app")->path, mine->path);
+  std::ofstream(mine->path / "half") << "half";
+  store.remove_partial(0h, now);
+  EXPECT_TRUE(fs::exists(mine->path / "half")) << "it is in hand";
+  std::atomic<bool> released = false;
+  std::thread next([&] {
+    const auto same = store.pull_folder("node app").value();
+    EXPECT_TRUE(released) << "who pulls the same waits";
+    EXPECT_TRUE(fs::exists(same.path / "half")) << "and goes on with it";
+  });
+  released = true;
+  mine.reset();
+  next.join();
 }
 
 }  // namespace

@@ -66,6 +66,12 @@ Result<std::string> digest_of_file(const fs::path& file) {
   return digester.finish();
 }
 
+void keep_only(const fs::path& folder, std::string_view name) {
+  std::error_code error;
+  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error))
+    if (at->path().filename() != name) ::unlink(at->path().c_str());
+}
+
 struct Named {
   Manifest manifest{};
   std::string digest{};  // of what the reference names
@@ -78,9 +84,11 @@ Result<Named> find_manifest(Transfer& transfer, const RegistryJob& job) {
   const auto path = [&](std::string_view name) { return std::format("/v2/{}/manifests/{}", r.repository, name); };
   std::string wanted = r.digest;
   if (wanted.empty() && !job.have.empty()) {
-    // An unchanged tag costs a few hundred bytes. Who does not tell the digest is asked for the manifest itself.
-    TRY(const auto head, transfer.head(path(r.tag), kAccept));
-    if (head.digest == job.have) return Named{.digest = job.have, .same = true};
+    // An unchanged tag costs a few hundred bytes. Who does not tell the digest, or refuses, which takes a body to be believed,
+    // is asked for the manifest itself.
+    const auto head = transfer.head(path(r.tag), kAccept);
+    if (head && head->digest == job.have) return Named{.digest = job.have, .same = true};
+    if (!head && head.error().code != Errc::NotFound && head.error().code != Errc::Denied) return Fail(head.error());
   }
   Named out;
   std::string name = wanted.empty() ? r.tag : wanted;
@@ -115,10 +123,7 @@ Result<std::string> find_module(const RegistryJob& job, const std::vector<fs::pa
   const std::string name = "module-" + in_folder(out.manifest);
   TRY_OK(extract(layers[place->layer], *place, job.folder / name, job.module_bytes_max));
   TRY(const bool module, begins_like_a_module(job.folder / name));
-  if (!module) {
-    ::unlink((job.folder / name).c_str());
-    return Fail({Errc::Unsupported, std::format("the image's entrypoint {} is no WebAssembly module, and containers are not served here", path.substr(0, 200))});
-  }
+  if (!module) return Fail({Errc::Unsupported, std::format("the image's entrypoint {} is no WebAssembly module, and containers are not served here", path.substr(0, 200))});
   out.arguments.assign(words.begin() + 1, words.end());
   return name;
 }
@@ -157,7 +162,6 @@ Result<RegistryAnswer> pull_from(const RegistryEndpoint& endpoint, const Registr
     const fs::path file = job.folder / in_folder(manifest.config.digest);
     TRY_OK(transfer.download(blob(manifest.config), manifest.config, file));
     TRY(const auto text, os::read_small_file(file, kManifestBytesMax));
-    ::unlink(file.c_str());
     TRY(config, parse_config(text));
   }
   out.env = config.env;
@@ -172,8 +176,6 @@ Result<RegistryAnswer> pull_from(const RegistryEndpoint& endpoint, const Registr
     TRY(out.file, find_module(job, files, config, out));
     TRY(out.module, digest_of_file(job.folder / out.file));
   }
-  for (const auto& file : files)
-    if (file.filename() != out.file) ::unlink(file.c_str());
   return RegistryAnswer(std::move(out));
 }
 
@@ -201,13 +203,21 @@ Result<RegistryAnswer> pull(const RegistryJob& job, const OnProgress& progress) 
   for (const auto& endpoint : job.endpoints) {
     Teller teller(progress);
     auto done = pull_from(endpoint, job, teller);
-    if (done) return done;
-    const Errc code = done.error().code;
+    if (done) {
+      const auto* const pulled = std::get_if<answer::Pulled>(&*done);
+      keep_only(job.folder, pulled != nullptr ? pulled->file : "");
+      return done;
+    }
+    Error error = done.error();
+    const Errc code = error.code;
+    if (last) error.what += std::format("; and before that, {}", last->what);
+    last = std::move(error);
     const bool elsewhere = code == Errc::NotFound || code == Errc::Unavailable || code == Errc::Timeout || code == Errc::Denied || code == Errc::Corrupt;
-    // What is worse to hear: that the image is not there, or that nobody could be asked?
-    if (!last || code != Errc::NotFound) last = done.error();
     if (!elsewhere) break;
   }
+  // A line that broke is gone on with; an image that cannot be used only takes the disk.
+  const bool useless = last->code == Errc::Unsupported || last->code == Errc::Invalid || last->code == Errc::Exhausted || last->code == Errc::Corrupt;
+  if (useless) keep_only(job.folder, "");
   return Fail(*last);
 }
 

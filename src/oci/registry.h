@@ -11,8 +11,10 @@ namespace skerry::oci {
 using OnProgress = std::function<void(const answer::Progress&)>;
 
 // Looks for the module in an artifact's layers (by its bytes, whatever the media type says) or behind an ordinary image's
-// entrypoint. Leaves it in the job's folder under the name that it answers, and what broke off for the next try.
-// The endpoints are asked in order; the next one only if one cannot be reached or does not have the image.
+// entrypoint. Leaves it in the job's folder, which is this pull's alone, under the name that it answers, and nothing else;
+// after a failure what the next try can go on with, and nothing of an image that cannot be used.
+// The endpoints are asked in order; the next one only if one cannot be reached or does not have the image. The last one's
+// failure counts: it is the registry itself.
 // NotFound, Denied, Unavailable, Timeout: the registry; Unsupported, Invalid, Corrupt, Exhausted: the image.
 Result<RegistryAnswer> pull(const RegistryJob&, const OnProgress&);
 

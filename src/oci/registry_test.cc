@@ -74,6 +74,12 @@ struct FakeRegistry final : http::Handler {
   bool no_ranges = false;
   std::string lie;             // served instead of any blob
   int fail_with = 0;
+  bool refuse_once = false;
+  bool trickles = false;       // twenty bytes a second, without end
+  int page = 0;                // a portal's page, with this status, instead of any answer
+  std::string leads_to;        // "http://host": where what `leads` is redirected to
+  std::string leads;           // a part of paths
+  std::vector<std::string> proofs;  // every Authorization that came
 
   class Cut final : public http::Stream {
    public:
@@ -85,6 +91,14 @@ struct FakeRegistry final : http::Handler {
 
    private:
     std::string bytes_;
+  };
+
+  class Trickle final : public http::Stream {
+   public:
+    rt::Task<std::optional<http::Chunk>> next() override {
+      CO_TRY_OK(co_await rt::sleep_for(50ms));
+      co_return std::make_shared<const std::string>(" ");
+    }
   };
 
   std::string add(const std::string& bytes) {
@@ -113,13 +127,26 @@ struct FakeRegistry final : http::Handler {
   rt::Task<http::Response> handle(http::Request request) override {
     asked.push_back(request.method + " " + request.target);
     const std::string_view target = request.target;
+    if (const auto proof = request.headers.get("authorization"); !proof.empty()) proofs.emplace_back(proof);
+    if (trickles) {
+      http::Response response;
+      response.stream = std::make_unique<Trickle>();
+      co_return response;
+    }
+    if (page != 0) co_return http::make_response(page, "text/html", "<html>Welcome aboard: log in</html>");
     if (target.starts_with("/token")) {
       if (!basic.empty() && request.headers.get("authorization") != "Basic " + to_base64(basic)) co_return http::make_response(401, "application/json", R"({"errors":[{"message":"bad password"}]})");
       co_return http::make_response(200, "application/json", std::format(R"({{"token":"{}"}})", token));
     }
+    if (std::exchange(refuse_once, false)) co_return http::make_response(403, "application/xml", "<Error><Code>AccessDenied</Code></Error>");
     if (!token.empty() && request.headers.get("authorization") != "Bearer " + token) {
       auto response = http::make_response(401, "application/json", "{}");
       response.headers.set("WWW-Authenticate", std::format(R"(Bearer realm="{}",service="fake")", realm));
+      co_return response;
+    }
+    if (!leads.empty() && target.contains(leads)) {
+      auto response = http::make_response(307, "text/plain", "");
+      response.headers.set("Location", leads_to + std::string(target));
       co_return response;
     }
     if (fail_with != 0) co_return http::make_response(fail_with, "application/json", R"({"errors":[{"code":"DOWN","message":"out of\u0007order"}]})");
@@ -159,8 +186,11 @@ struct Pull : ::testing::Test {
 
   Result<RegistryAnswer> run(const std::string& reference, const std::function<void(RegistryJob&)>& change = {}) {
     rt::Loop loop;
-    http::Server server(loop, registry, {.name = "registry"});
+    http::Server server(loop, registry, {.name = "registry"}), other(loop, elsewhere, {.name = "elsewhere"});
     EXPECT_TRUE(server.start());
+    EXPECT_TRUE(other.start());
+    registry.leads_to = std::format("http://127.0.0.1:{}", other.port());
+    elsewhere.realm = registry.leads_to + "/token";
     const std::string host = std::format("127.0.0.1:{}", server.port());
     registry.realm = "http://" + host + "/token?a=b";
     RegistryJob job{.reference = Reference::parse(host + "/" + reference).value(),
@@ -174,13 +204,14 @@ struct Pull : ::testing::Test {
     if (change) change(job);
     std::optional<Result<RegistryAnswer>> out;
     rt::TaskGroup tasks(loop);
-    tasks.spawn("pull", whole(loop, server, std::move(job), out, progress));
+    tasks.spawn("pull", whole(loop, server, other, std::move(job), out, progress));
     loop.run();
     return std::move(*out);
   }
-  static rt::Task<> whole(rt::Loop& loop, http::Server& server, RegistryJob job, std::optional<Result<RegistryAnswer>>& out, std::vector<answer::Progress>& progress) {
+  static rt::Task<> whole(rt::Loop& loop, http::Server& server, http::Server& other, RegistryJob job, std::optional<Result<RegistryAnswer>>& out, std::vector<answer::Progress>& progress) {
     out = co_await run_registry({.path = SKERRY_REGISTRY, .timeout = 30s}, std::move(job), [&](const answer::Progress& p) { progress.push_back(p); });
     CO_TRY_OK(co_await server.stop(1s));
+    CO_TRY_OK(co_await other.stop(1s));
     loop.stop();
     co_return Result<>{};
   }
@@ -200,7 +231,7 @@ struct Pull : ::testing::Test {
     return done ? Error{Errc::Internal, "it was taken"} : done.error();
   }
 
-  FakeRegistry registry;
+  FakeRegistry registry, elsewhere;
   fs::path folder;
   std::vector<answer::Progress> progress;
 };
@@ -307,6 +338,64 @@ TEST_F(Pull, ATokenIsFetchedWithTheCredentialsThatOpenIt) {
   EXPECT_EQ(wrong.what.find("wr0ng-secret"), std::string::npos);
 }
 
+// Goal: the credentials of a registry go to it alone, wherever it leads to.
+TEST_F(Pull, WhereTheRegistryLeadsToGetsNoCredentials) {
+  registry.artifact("1", kModule);
+  elsewhere.artifact("1", kModule);
+  registry.token = "t0ken";
+  registry.basic = "al:right";
+  registry.leads = "/blobs/";
+  const auto with = [](RegistryJob& job) { job.endpoints[0].credentials = {{"al", "right", ""}}; };
+  EXPECT_EQ(pulled("app:1", with).module, digest_of(kModule));
+  EXPECT_THAT(elsewhere.asked, ElementsAre(HasSubstr("/blobs/")));
+  EXPECT_THAT(elsewhere.proofs, ::testing::IsEmpty());
+  // It asks for them itself, and names an address to send them to.
+  elsewhere.token = "evil";
+  registry.leads = "/manifests/";
+  const auto error = refused("app:1", with);
+  EXPECT_EQ(error.code, Errc::Unavailable);
+  EXPECT_THAT(error.what, HasSubstr("leads to an address that refuses access (401)"));
+  EXPECT_THAT(elsewhere.asked, ::testing::Not(::testing::Contains(HasSubstr("/token"))));
+  EXPECT_THAT(elsewhere.proofs, ::testing::IsEmpty());
+}
+
+TEST_F(Pull, AnAddressThatHasEndedIsAskedForAgain) {
+  registry.artifact("1", kModule);
+  elsewhere.artifact("1", kModule);
+  registry.leads = "/blobs/";
+  elsewhere.refuse_once = true;
+  EXPECT_EQ(pulled("app:1").module, digest_of(kModule)) << "as a signed address of a store does after a while";
+}
+
+// Goal: a portal or a proxy before the registry is a registry that is away, whatever it answers; it stops nothing.
+TEST_F(Pull, APageOfAPortalIsNoAnswerOfARegistry) {
+  const auto manifest = registry.artifact("1", kModule);
+  for (const int status : {200, 401, 403, 404}) {
+    registry.page = status;
+    EXPECT_EQ(refused("app:1").code, Errc::Unavailable) << status;
+    EXPECT_EQ(refused("app:1", [&](RegistryJob& job) { job.have = manifest; }).code, Errc::Unavailable) << status << ", with an image on the disk";
+  }
+}
+
+TEST_F(Pull, WhatTheRegistryItselfSaysCountsBeforeAMirrorsSilence) {
+  const auto error = refused("app:none", [](RegistryJob& job) { job.endpoints.insert(job.endpoints.begin(), {.url = "http://127.0.0.1:1"}); });
+  EXPECT_EQ(error.code, Errc::NotFound);
+  EXPECT_THAT(error.what, HasSubstr("manifest unknown; and before that, 127.0.0.1:1 cannot be reached"));
+}
+
+TEST_F(Pull, TheClientWaitsForWhoeverReadsItsAnswers) {
+  const fs::path script = folder / "client";
+  std::ofstream(script) << R"(#!/bin/sh
+while read -r name value; do [ "$name" != flags: ] || flags=$value; done </proc/self/fdinfo/1
+[ $((flags & 04000)) = 0 ] && code=Denied || code=Internal # O_NONBLOCK
+echo "{\"answer\":\"error\",\"code\":\"$code\",\"text\":\"$flags\"}"
+)";
+  fs::permissions(script, fs::perms::owner_all);
+  const auto done = rt::Loop::run_one(run_registry({.path = script}, {.reference = Reference::parse("app").value()}, {}));
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().code, Errc::Denied) << "flags " << done.error().what;
+}
+
 TEST_F(Pull, TellsAMissingImageFromAMissingRegistry) {
   const auto missing = refused("app:none");
   EXPECT_EQ(missing.code, Errc::NotFound);
@@ -318,6 +407,14 @@ TEST_F(Pull, TellsAMissingImageFromAMissingRegistry) {
   const auto away = refused("app:1", [](RegistryJob& job) { job.endpoints[0].url = "http://127.0.0.1:1"; });
   EXPECT_EQ(away.code, Errc::Unavailable);
   EXPECT_THAT(away.what, HasSubstr("127.0.0.1:1 cannot be reached"));
+}
+
+// Goal: a registry that trickles holds one of the few turns no longer than one that is silent. Method: a second of it, in real time.
+TEST_F(Pull, ARegistryThatTricklesIsOneThatDoesNotAnswer) {
+  registry.trickles = true;
+  const auto error = refused("app:1", [](RegistryJob& job) { job.stall_timeout = 1s; });
+  EXPECT_EQ(error.code, Errc::Timeout);
+  EXPECT_THAT(error.what, HasSubstr("does not answer"));
 }
 
 TEST_F(Pull, AMirrorIsAskedFirstAndTheRegistryWhenItFails) {
@@ -347,6 +444,7 @@ TEST_F(Pull, ImagesWithTricksAreRefused) {
   for (const auto& c : cases) {
     registry.image(c.name, c.config, {tar(c.files)});
     EXPECT_THAT(refused(std::string("app:") + c.name).what, HasSubstr(c.says)) << c.name;
+    EXPECT_TRUE(fs::is_empty(folder / "partial")) << c.name << ": no try goes on with it";
   }
   registry.image("junk", entry("/app.wasm"), {"this is no archive, whatever its type says"});
   EXPECT_THAT(refused("app:junk").what, HasSubstr("no tar archive"));

@@ -26,6 +26,8 @@ namespace {
 constexpr std::size_t kErrorBytesMax = 64 * 1024, kTokenBytesMax = 1024 * 1024, kHeaderBytesMax = 64 * 1024;
 constexpr long kRedirectsMax = 5, kConnectTimeoutMs = 10'000;
 constexpr int kTriesMax = 5;
+constexpr long kSlowBytesPerSecond = 100;  // slower is a stall: three registries that trickle would keep all others from their turn
+constexpr std::uint64_t kProgressBytes = 16 * 1024;  // a try that brought less counts as one that failed
 
 std::string lower(std::string_view text) {
   std::string out(text);
@@ -60,9 +62,17 @@ struct Incoming {
   std::size_t header_bytes = 0;
   std::string body{};
   std::size_t body_max = 0;
+  bool bodiless = false;  // of a HEAD
   std::function<bool(std::string_view)> sink{};  // instead of the body, for an answer that is a success; false: stop
   CURL* curl = nullptr;
 };
+
+// What a registry says, and no portal or proxy before it: that an image is not there, or not for us, is its word alone.
+bool is_registry(const Incoming& in) {
+  if (in.bodiless || in.headers.contains("docker-distribution-api-version") || in.headers.contains("www-authenticate")) return true;
+  const auto doc = kube::JsonDoc::parse(in.body);
+  return doc && doc->root()["errors"].is_array();
+}
 
 std::size_t on_header(char* bytes, std::size_t, std::size_t size, void* to) {
   auto& in = *static_cast<Incoming*>(to);
@@ -127,7 +137,7 @@ struct Transfer::State {
     set(CURLOPT_PROTOCOLS_STR, protocols);
     set(CURLOPT_REDIR_PROTOCOLS_STR, protocols);
     set(CURLOPT_CONNECTTIMEOUT_MS, kConnectTimeoutMs);
-    set(CURLOPT_LOW_SPEED_LIMIT, 1L);
+    set(CURLOPT_LOW_SPEED_LIMIT, kSlowBytesPerSecond);
     set(CURLOPT_LOW_SPEED_TIME, static_cast<long>(std::max<std::int64_t>(1, std::chrono::ceil<std::chrono::seconds>(stall).count())));
     set(CURLOPT_TCP_KEEPALIVE, 1L);
     set(CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
@@ -148,7 +158,8 @@ struct Transfer::State {
       set(CURLOPT_SSL_VERIFYPEER, 0L);
       set(CURLOPT_SSL_VERIFYHOST, 0L);
     }
-    if (ask.method == "HEAD") set(CURLOPT_NOBODY, 1L);
+    in.bodiless = ask.method == "HEAD";
+    if (in.bodiless) set(CURLOPT_NOBODY, 1L);
     else if (ask.method != "GET") set(CURLOPT_CUSTOMREQUEST, ask.method.c_str());
     if (ask.body) {
       set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(ask.body->size()));
@@ -221,7 +232,8 @@ struct Transfer::State {
     if (status == 401 || status == 403 || status == 400) return Fail({Errc::Unauthenticated, std::format("{}: {}", host, words_of(in.body))});
     if (status != 200) return Fail({Errc::Unavailable, std::format("the token service of {} answers {}", host, status)});
     const auto doc = kube::JsonDoc::parse(in.body);
-    const std::string_view token = doc ? doc->root()["token"].str(doc->root()["access_token"].str()) : std::string_view();
+    if (!doc) return Fail({Errc::Unavailable, std::format("the token service of {} answers with a page of something else: is a portal or a proxy before it?", host)});
+    const std::string_view token = doc->root()["token"].str(doc->root()["access_token"].str());
     if (token.empty() || token.find_first_of("\r\n \t") != std::string_view::npos) return Fail({Errc::Invalid, std::format("the token service of {} gives no token", host)});
     authorization = "Bearer " + std::string(token);
     return {};
@@ -268,18 +280,24 @@ struct Transfer::State {
       if (!authorization.empty()) ask.headers.push_back("Authorization: " + authorization);
       in.body.clear();
       TRY(const long status, exchange(ask, in, code));
+      // Wherever the registry led to is not asked how to log in: the credentials are for the registry. It may lead there anew.
+      long redirects = 0;
+      curl_easy_getinfo(curl, CURLINFO_REDIRECT_COUNT, &redirects);
+      if (redirects > 0 && (status == 401 || status == 403)) return Fail({Errc::Unavailable, std::format("{} leads to an address that refuses access ({})", host, status)});
       // A token may have ended meanwhile: asked for once more before the next credentials.
       const bool denied = status == 401 || (status == 403 && more());
-      if (!denied) return status;
+      if (!denied || !is_registry(in)) return status;
       const bool had_token = authorization.starts_with("Bearer ");
       TRY_OK(authenticate(in.headers, tried_these || (!authorization.empty() && !had_token)));
       tried_these = true;
     }
   }
 
-  Error failure(long status, std::string_view body, std::string_view what) const {
-    const std::string words = words_of(body);
+  Error failure(long status, const Incoming& in, std::string_view what) const {
+    const std::string words = words_of(in.body);
     const std::string said = words.empty() ? "" : ": " + words;
+    if ((status == 401 || status == 403 || status == 404) && !is_registry(in))
+      return {Errc::Unavailable, std::format("{} answers {} for {}, and not as a registry does: is a portal or a proxy before it?", host, status, what)};
     if (status == 401 || status == 403) return {Errc::Denied, std::format("{} refuses access to {}{}", host, what, said)};
     if (status == 404) return {Errc::NotFound, std::format("{} does not have {}{}", host, what, said)};
     if (status == 429) return {Errc::Unavailable, std::format("{} asks for patience (429){}", host, said)};
@@ -293,7 +311,7 @@ struct Transfer::State {
     auto status = ask_registry(std::move(ask), in, &code);
     if (!status && code == CURLE_WRITE_ERROR) return Fail({Errc::Exhausted, std::format("{} answers with more than {} bytes for {}", host, kManifestBytesMax, what)});
     if (!status) return Fail(std::move(status).error());
-    if (*status < 200 || *status > 299) return Fail(failure(*status, in.body, what));
+    if (*status < 200 || *status > 299) return Fail(failure(*status, in, what));
     return Answer{.status = *status, .body = std::move(in.body), .media_type = in.headers["content-type"], .digest = in.headers["docker-content-digest"], .location = in.headers["location"]};
   }
 };
@@ -312,7 +330,10 @@ Transfer::Transfer(const RegistryEndpoint& endpoint, std::string repository, std
 Transfer::~Transfer() { curl_easy_cleanup(state_->curl); }
 
 Result<Transfer::Answer> Transfer::get(const std::string& path, std::string_view accept) {
-  return state_->whole({.url = state_->endpoint.url + path, .headers = {std::format("Accept: {}", accept)}});
+  TRY(auto answer, state_->whole({.url = state_->endpoint.url + path, .headers = {std::format("Accept: {}", accept)}}));
+  if (const auto doc = kube::JsonDoc::parse(answer.body); !doc || !doc->root().is_object())
+    return Fail({Errc::Unavailable, std::format("{} answers with a page of something else than a registry: is a portal or a proxy before it?", state_->host)});
+  return answer;
 }
 Result<Transfer::Answer> Transfer::head(const std::string& path, std::string_view accept) {
   State::Ask ask{.method = "HEAD", .url = state_->endpoint.url + path};
@@ -386,12 +407,12 @@ Result<> Transfer::download(const std::string& path, const Descriptor& blob, con
       if (!restart()) return Fail(errno_error(errno, std::format("truncate {}", to.string())));
       status = Fail(Error{Errc::Unavailable, std::format("{} does not have the rest of {}", state_->host, blob.digest)});
     } else if (status && (*status < 200 || *status > 299)) {
-      return Fail(state_->failure(*status, in.body, blob.digest));
+      return Fail(state_->failure(*status, in, blob.digest));
     }
     if (have == blob.size) break;
     if (status) status = Fail(Error{Errc::Unavailable, std::format("{} ended the download of {} early", state_->host, blob.digest)});
     if (status.error().code != Errc::Unavailable && status.error().code != Errc::Timeout) return Fail(std::move(status).error());
-    tries = have > before ? 1 : tries + 1;
+    tries = have >= before + kProgressBytes ? 1 : tries + 1;
     if (tries >= kTriesMax) return Fail(std::move(status).error());
     ::usleep(static_cast<useconds_t>(200'000 << tries));
   }

@@ -31,8 +31,9 @@ class Transfer {
   Transfer(const Transfer&) = delete;
   Transfer& operator=(const Transfer&) = delete;
 
-  // A whole answer of at most kManifestBytesMax. Statuses from 200 to 299 are answers; 401, 403: Denied; 404: NotFound;
-  // others, and a line that does not carry: Unavailable. `path` begins with "/v2/".
+  // A whole answer of at most kManifestBytesMax, of get() a JSON object. Statuses from 200 to 299 are answers; 401, 403: Denied;
+  // 404: NotFound; others, what no registry says (a captive portal does), and a line that does not carry: Unavailable. After a
+  // redirect a refusal is Unavailable too, and gets no credentials. `path` begins with "/v2/".
   Result<Answer> get(const std::string& path, std::string_view accept);
   Result<Answer> head(const std::string& path, std::string_view accept = {});
   Result<Answer> send(std::string_view method, const std::string& url_or_path, std::string_view media_type, std::string_view body);

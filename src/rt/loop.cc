@@ -99,18 +99,22 @@ Task<bool> wait_readable_for(int fd, Duration timeout) {
 
 struct Event::Waiters {
   std::vector<std::weak_ptr<asio::steady_timer>> timers;
+  std::uint64_t sets = 0;
 };
 
 Event::Event(Loop& loop) : loop_(loop), waiters_(std::make_shared<Waiters>()) {}
 
 void Event::set() {
   set_ = true;
+  ++waiters_->sets;
   for (const auto& weak : std::exchange(waiters_->timers, {}))
     if (const auto timer = weak.lock()) timer->cancel();
 }
 
 Task<> Event::wait() {
-  while (!set_) CO_TRY_OK(co_await wait_for(std::chrono::hours(24)));
+  for (bool set = false; !set;) {
+    CO_TRY(set, co_await wait_for(std::chrono::hours(24)));
+  }
   co_return Result<>{};
 }
 
@@ -119,10 +123,11 @@ Task<bool> Event::wait_for(Duration d) {
   auto timer = std::make_shared<asio::steady_timer>(loop_.context());
   timer->expires_after(std::chrono::duration_cast<asio::steady_timer::duration>(d));
   waiters_->timers.push_back(timer);
+  const std::uint64_t before = waiters_->sets;
   boost::system::error_code error;
   co_await timer->async_wait(asio::redirect_error(asio::use_awaitable, error));
   // set() cancels the timer; so does cancellation, which shows again (as an exception) at this await.
-  const bool set = set_;
+  const bool set = waiters_->sets != before;
   if (error && !set) {
     asio::steady_timer now(loop_.context());
     now.expires_after(Duration::zero());

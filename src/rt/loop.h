@@ -57,7 +57,7 @@ Task<> sleep_for(Duration);
 Task<> wait_readable(int fd);
 Task<bool> wait_readable_for(int fd, Duration);  // false: the time ran out
 
-// Something to wait for that one party sets and others await, on one loop. Level-triggered: stays set until reset().
+// Something to wait for that one party sets and others await, on one loop. Stays set until reset(); who waited goes on even so.
 class Event {
  public:
   explicit Event(Loop&);

@@ -138,6 +138,30 @@ Task<> event_scenario(Loop& loop, TaskGroup& group, Event& event, std::string& t
   co_return Result<>{};
 }
 
+Task<> reset_at_once_scenario(Loop& loop, TaskGroup& group, Event& event, std::string& trace) {
+  group.spawn("a", waits(event, trace));
+  group.spawn("b", waits(event, trace));
+  CO_TRY_OK(co_await sleep_for(1ms));
+  event.set();
+  event.reset();
+  CO_TRY_OK(co_await sleep_for(1ms));
+  EXPECT_FALSE(event.is_set());
+  CO_TRY_OK(co_await group.stop());
+  loop.stop();
+  co_return Result<>{};
+}
+
+// One of two that wait may reset it, to wait again, before the other one had its turn.
+TEST(Event, WhoWaitedGoesOnAlthoughItWasResetMeanwhile) {
+  Loop loop;
+  TaskGroup group(loop), outer(loop);
+  Event event(loop);
+  std::string trace;
+  outer.spawn("scenario", reset_at_once_scenario(loop, group, event, trace));
+  loop.run();
+  EXPECT_EQ(trace, "ww");
+}
+
 TEST(Event, WakesAllWaitersAndStaysSet) {
   Loop loop;
   TaskGroup group(loop), outer(loop);

@@ -72,10 +72,12 @@ image pull "$plain/hello:untyped" "${with[@]}" >/dev/null
 expect "$(digest_of_file "$hello")" "$(image inspect "$plain/hello:untyped" | jq -r .digest)"
 image pull "$plain/hello:1" "${with[@]}" >"$work/out"
 expect_match 'was here already' "$work/out"
-pinned() { image ls --json | jq -r --arg ref "$plain/hello:1" 'select(.reference == $ref) | .pinned'; }
-expect true "$(pinned)"
+pinned() { image ls --json | jq -r --arg ref "$1" 'select(.reference == $ref) | .pinned'; }
+expect true "$(pinned "$plain/hello:1")"
+expect true "$(pinned "$plain/hello@$manifest")" # of its own: the tag may move on
 expect "unpinned $plain/hello:1" "$(image unpin "$plain/hello:1")"
-expect false "$(pinned)"
+expect false "$(pinned "$plain/hello:1")"
+expect true "$(pinned "$plain/hello@$manifest")"
 
 test_case "an ordinary image with a Wasm entrypoint, as skopeo copies it"
 layout=$work/layout
@@ -107,6 +109,17 @@ for tag in 1 docker; do
   expect "$(digest_of_file "$hello")" "$(image inspect "$plain/ordinary:$tag" | jq -r .digest)"
   expect '["-v"] ["GREETING=hi"]' "$(image inspect "$plain/ordinary:$tag" | jq -rc '"\(.arguments) \(.env)"')"
 done
+
+test_case "a module that cannot run leaves its name as it was, whether it was added or pulled"
+printf '\0asm\1\0\0\0\1\12\2\140\0\1\176\140\2\177\177\0\3\3\2\0\1\5\3\1\0\1\7\55\3\6memory\2\0\16handle_request\0\0\17handle_response\0\1\12\7\2\2\0\13\2\0\13' >"$work/bad.wasm" # a body without its result
+named() { image inspect "$plain/ordinary:1" | jq -rc '"\(.source) \(.manifest) \(.digest) \(.arguments) \(.env)"'; }
+before=$(named)
+refuses . add "$work/bad.wasm" "$plain/ordinary:1"
+expect "$before" "$(named)"
+(cd "$work" && oras push --plain-http "$plain/ordinary:1" bad.wasm:application/wasm) >/dev/null
+refuses "$plain/ordinary:1: " pull "$plain/ordinary:1" "${with[@]}"
+expect "$before" "$(named)"
+skopeo --insecure-policy copy --dest-tls-verify=false "oci:$layout:1" "docker://$plain/ordinary:1" >/dev/null
 
 test_case "an index of several platforms: the Wasm one is chosen, by tag and by digest; without one it says what there is"
 echo '#!/bin/sh' >"$work/root/srv/app"
@@ -148,7 +161,7 @@ head -c "$size" /dev/urandom >>"$work/big.wasm"
 size=$(stat -c %s "$work/big.wasm")
 big=$(digest_of_file "$work/big.wasm")
 (cd "$work" && oras push --plain-http "$plain/big:1" big.wasm:application/wasm) >/dev/null
-partial=$data/images/partial/${big#sha256:}
+partial=$data/images/partial/$(printf 'command %s' "$plain/big:1" | sha256sum | cut -d' ' -f1)/${big#sha256:}
 cut_off() { # is killed while it writes, and leaves a part
   local pid process processes
   "$SKERRY" image pull "$plain/big:1" "${with[@]}" --data-dir "$data" >/dev/null 2>&1 &

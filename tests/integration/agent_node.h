@@ -48,37 +48,90 @@ T must(Result<T> result) {
   return std::move(*result);
 }
 
-// A Transport that can be cut, as a network line is.
+// What a server that has lost its mind answers.
+enum class Nonsense : std::uint8_t {
+  None,
+  Errors,      // 500 to everything
+  Html,        // 200 and a page, to everything
+  NoJson,      // 410 to a watch, and a list that ends in its middle
+  EmptyLists,  // 410 to a watch, and a list that is whole and has nothing in it
+  CutEvents,   // a watch ends in the middle of each event
+};
+
+// A Transport that can be cut, as a network line is, and whose far end may talk nonsense.
 class Line final : public http::Transport {
  public:
   explicit Line(http::Handler& handler) : inner_(handler) {}
   rt::Task<http::Response> send(http::Request request, http::BodyMode mode, Duration timeout) override {
     requests.push_back(request.method + " " + request.target);
     if (cut) co_return Fail({Errc::Unavailable, "the line is cut"});
+    if (auto wrong = nonsensical(request, mode)) co_return std::move(*wrong);
     CO_TRY(auto response, co_await inner_.send(std::move(request), mode, timeout));
-    if (response.stream) response.stream = std::make_unique<Lossy>(std::move(response.stream), swallow);
+    if (response.stream) response.stream = std::make_unique<Lossy>(std::move(response.stream), *this);
     co_return response;
   }
   bool cut = false;
   std::string swallow;  // what a watch tells with this text in it does not arrive; ""
+  Nonsense nonsense = Nonsense::None;  // a watch that is open notices at its next event
   std::vector<std::string> requests;  // method and target of each, those that were cut off too
+  std::vector<std::string> wronged;   // of those that were answered with nonsense
 
  private:
   class Lossy final : public http::Stream {
    public:
-    Lossy(std::unique_ptr<http::Stream> inner, const std::string& swallow) : inner_(std::move(inner)), swallow_(swallow) {}
+    Lossy(std::unique_ptr<http::Stream> inner, Line& line) : inner_(std::move(inner)), line_(line) {}
     rt::Task<std::optional<http::Chunk>> next() override {
       for (;;) {
+        if (ended_) co_return std::nullopt;
         CO_TRY(auto chunk, co_await inner_->next());
-        if (!chunk || swallow_.empty() || !(*chunk)->contains(swallow_)) co_return chunk;
+        ended_ = line_.nonsense != Nonsense::None;
+        if (chunk && line_.nonsense == Nonsense::CutEvents) {
+          line_.wronged.push_back("event");
+          co_return std::make_shared<const std::string>((*chunk)->substr(0, (*chunk)->size() / 2));
+        }
+        if (!ended_ && (!chunk || line_.swallow.empty() || !(*chunk)->contains(line_.swallow))) co_return chunk;
       }
     }
 
    private:
     std::unique_ptr<http::Stream> inner_;
-    const std::string& swallow_;
+    Line& line_;
+    bool ended_ = false;
   };
+  std::optional<http::Response> nonsensical(const http::Request& request, http::BodyMode mode) {
+    const bool watch = request.target.contains("watch="), list = !watch && request.method == "GET" && request.target.contains("limit=");
+    const auto say = [&](int status, std::string_view type, std::string body) {
+      wronged.push_back(requests.back());
+      http::Response out = http::make_response(status, type, std::move(body));
+      if (mode == http::BodyMode::Streamed && status == 200) out.stream = http::stream_of(std::exchange(out.body, nullptr));
+      return out;
+    };
+    switch (nonsense) {
+      case Nonsense::None:
+      case Nonsense::CutEvents: return std::nullopt;
+      case Nonsense::Errors: return say(500, "text/plain", "out of luck");
+      case Nonsense::Html: return say(200, "text/html", "<html><body>Welcome to this hotel's network</body></html>\n");
+      case Nonsense::NoJson:
+      case Nonsense::EmptyLists:
+        if (watch) return say(410, "application/json", R"({"apiVersion":"v1","kind":"Status","status":"Failure","reason":"Expired","message":"too old","code":410})");
+        if (list && nonsense == Nonsense::NoJson) return say(200, "application/json", R"({"apiVersion":"v1","kind":"List","metadata":{"resourceVersion":"7"},"items":[{"meta)");
+        if (list) return say(200, "application/json", R"({"apiVersion":"v1","kind":"List","metadata":{"resourceVersion":"7"},"items":[]})");
+        return std::nullopt;
+    }
+    return std::nullopt;
+  }
   http::InProcessTransport inner_;
+};
+
+// The machine's clock, until somebody sets it. Monotonic time goes on.
+class SetClock final : public Clock {
+ public:
+  Time now() const override { return real_.now() + off; }
+  Instant instant() const override { return real_.instant(); }
+  Duration off{};
+
+ private:
+  SystemClock real_;
 };
 
 class AgentNode : public net::testing::HostNamespace {
@@ -135,7 +188,7 @@ class AgentNode : public net::testing::HostNamespace {
     options.compile_program = program("SKERRY_COMPILE", SKERRY_COMPILE);
     options.overcommit = {10, 4};
     if (change) change(options);
-    agent_ = std::make_unique<Agent>(loop_, AgentDeps{.api = *api_, .network = *network_, .services = services_, .names = names_, .clock = clock_, .random = random_, .machine = std::move(machine)}, options);
+    agent_ = std::make_unique<Agent>(loop_, AgentDeps{.api = *api_, .network = *network_, .services = services_, .names = names_, .clock = agent_clock_, .random = random_, .machine = std::move(machine)}, options);
     auto started = run_on(loop_, agent_->start());
     ASSERT_TRUE(started) << started.error().what;
     node_line_ = std::make_unique<http::InProcessTransport>(agent_->node_api());
@@ -245,7 +298,8 @@ class AgentNode : public net::testing::HostNamespace {
     return "";
   }
 
-  SystemClock clock_;
+  SystemClock clock_;      // the server's
+  SetClock agent_clock_;  // the agent's; keeper and sandboxes have the machine's
   SystemRandom random_;
   rt::Loop loop_;
   sql::FaultyVfs disk_{"agent-node"};

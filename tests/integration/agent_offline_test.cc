@@ -24,6 +24,7 @@ class AgentOffline : public AgentNode {
   void start() {
     start_agent([](AgentOptions& o) { o.slow_write_period = 50ms; });
   }
+  std::string statuses(const std::string& pod) { return field(pod, "status.containerStatuses"); }
   // Until what came last is on the disk.
   void settle() {
     loop_.context().run_for(std::chrono::milliseconds(1200));
@@ -105,6 +106,138 @@ TEST_F(AgentOffline, WhatHasDriftedIsFoundByTheDigests) {
   ASSERT_TRUE(until([&] { return is_ready("lost") && agent_->summary().pods == 2; })) << field("lost", "status");
   EXPECT_EQ(metric("skerry_agent_drift_total"), "1");
   EXPECT_EQ(field("stays", "status.containerStatuses"), statuses);
+}
+
+// --- a server that answers nonsense -----------------------------------------------------------------------------------------
+
+class AgentNonsense : public AgentOffline, public ::testing::WithParamInterface<Nonsense> {
+ protected:
+  // How often the node was told nonsense about its pods.
+  std::size_t wrong_about_pods() const {
+    return static_cast<std::size_t>(std::ranges::count_if(line_->wronged, [](const std::string& r) { return r == "event" || r.starts_with("GET /api/v1/pods?"); }));
+  }
+};
+
+// Goal: what a server says that has lost its mind stops, restarts and fails nothing here, and when it has come to its senses the node
+// follows it. Method: two pods, one with a process and one without, are called all the while; meanwhile one more is deleted and one
+// made, which open watches notice the nonsense by.
+TEST_P(AgentNonsense, StopsNothingAndIsForgottenAfterwards) {
+  create_pod("awake", R"("skerry.dev/idle-after":"never")");
+  create_pod("idle");
+  create_pod("goes");
+  ASSERT_TRUE(until([&] { return is_ready("awake") && is_ready("idle") && is_ready("goes"); }));
+  const std::string awake = field("awake", "status.podIP"), idle = field("idle", "status.podIP");
+  ASSERT_THAT(call(awake), HasSubstr("200 OK"));
+  const std::string awake_before = statuses("awake"), idle_before = statuses("idle");
+  line_->nonsense = GetParam();
+  ASSERT_TRUE(run_on(loop_, admin_->remove(client::kPods, "default", "goes")));
+  create_pod("comes");
+  std::size_t calls = 0, answered = 0;
+  ASSERT_TRUE(until([&] {
+    for (const std::string& ip : {awake, idle}) ++calls, answered += call(ip).contains("200 OK") ? 1 : 0;
+    return wrong_about_pods() >= 4;
+  })) << wrong_about_pods();
+  EXPECT_EQ(answered, calls);
+  EXPECT_EQ(agent_->summary().awake, 2u) << "both were called just now";
+  line_->nonsense = Nonsense::None;
+  ASSERT_TRUE(until([&] { return is_ready("comes") && get(client::kPods, "default", "goes") == nullptr; })) << field("comes", "status") << field("goes", "metadata");
+  ASSERT_TRUE(until([&] { return agent_->summary().pods == 3 && agent_->summary().ready == 3; }));
+  EXPECT_EQ(statuses("awake"), awake_before);
+  EXPECT_EQ(statuses("idle"), idle_before);
+  EXPECT_EQ(metric("skerry_agent_container_failures_total"), "0");
+  EXPECT_EQ(metric("skerry_agent_requests_lost_total"), "0");
+  for (const std::string& ip : {awake, idle, field("comes", "status.podIP")}) EXPECT_THAT(call(ip), HasSubstr("200 OK")) << ip;
+}
+
+// Goal: what happened while the server answered nonsense is told when it does no more. Method: a sandbox is killed meanwhile.
+TEST_P(AgentNonsense, WhatHappenedMeanwhileIsTold) {
+  create_pod("web", R"("skerry.dev/idle-after":"never")");
+  ASSERT_TRUE(until([&] { return is_ready("web"); }));
+  const std::string ip = field("web", "status.podIP");
+  ASSERT_THAT(call(ip), HasSubstr("200 OK"));
+  line_->nonsense = GetParam();
+  create_pod("comes");
+  ASSERT_TRUE(kill_sandboxes());
+  ASSERT_TRUE(until([&] { return wrong_about_pods() >= 2 && metric("skerry_agent_container_failures_total") == "1"; }));
+  ASSERT_TRUE(until([&] { return call(ip).contains("200 OK"); }));
+  line_->nonsense = Nonsense::None;
+  ASSERT_TRUE(until([&] { return is_ready("comes") && statuses("web").contains("\"restartCount\":1"); })) << field("web", "status");
+}
+
+INSTANTIATE_TEST_SUITE_P(All, AgentNonsense, ::testing::Values(Nonsense::Errors, Nonsense::Html, Nonsense::NoJson, Nonsense::EmptyLists, Nonsense::CutEvents), [](const auto& one) {
+  switch (one.param) {
+    case Nonsense::None: break;
+    case Nonsense::Errors: return "Errors";
+    case Nonsense::Html: return "Html";
+    case Nonsense::NoJson: return "NoJson";
+    case Nonsense::EmptyLists: return "EmptyLists";
+    case Nonsense::CutEvents: return "CutEvents";
+  }
+  return "None";
+});
+
+// --- a clock that is set ----------------------------------------------------------------------------------------------------
+
+// Goal: a wall clock that jumps moves nothing: pods go on, statuses are told, back-off ends when it is due; a board that has lost the
+// time starts from its disk. Method: the agent's clock is set a day ahead, and, while a container is in back-off, two days back; then a
+// boot without network in 1970.
+TEST_F(AgentOffline, AClockThatIsSetMovesNothing) {
+  stop_agent(OnStop::StopPods);
+  const auto boot = [&] {
+    start_agent([](AgentOptions& o) { o.lease_period = 100ms, o.slow_write_period = 50ms; });
+  };
+  boot();
+  create_pod("web");
+  create_pod("crasher", R"("skerry.dev/idle-after":"never")");
+  ASSERT_TRUE(until([&] { return is_ready("web") && is_ready("crasher"); }));
+  const std::string web = field("web", "status.podIP"), crasher = field("crasher", "status.podIP");
+  std::string web_before = statuses("web");
+  const auto crash = [&] {
+    ASSERT_TRUE(until([&] { return call(crasher).contains("200 OK"); }));
+    ASSERT_TRUE(until([&] { return agent_->summary().awake == 1; })) << "only that one has a process";
+    ASSERT_TRUE(kill_sandboxes());
+  };
+  // Set, and the node has said so.
+  const auto set_clock = [&](Duration off) {
+    agent_clock_.off = off;
+    ASSERT_TRUE(until([&] {
+      const auto lease = get(client::kLeases, "kube-node-lease", "edge-1");
+      const auto renewed = lease ? from_rfc3339(lease->parse().root()["spec"]["renewTime"].str()) : std::nullopt;
+      return renewed && std::chrono::abs(*renewed - agent_clock_.now()) < 1h;
+    }));
+  };
+  const auto goes_on = [&](const std::string& comes) {
+    EXPECT_THAT(call(web), HasSubstr("200 OK"));
+    create_pod(comes);
+    ASSERT_TRUE(until([&] { return is_ready(comes); })) << field(comes, "status");
+    EXPECT_THAT(call(field(comes, "status.podIP")), HasSubstr("200 OK"));
+    EXPECT_EQ(statuses("web"), web_before);
+  };
+  set_clock(24h);
+  goes_on("ahead");
+  crash();
+  ASSERT_TRUE(until([&] { return statuses("crasher").contains("\"restartCount\":1"); })) << statuses("crasher");
+  crash();
+  ASSERT_TRUE(until([&] { return statuses("crasher").contains("CrashLoopBackOff"); })) << statuses("crasher");
+  set_clock(-24h);
+  goes_on("back");
+  ASSERT_TRUE(until([&] { return statuses("crasher").contains("\"restartCount\":2") && is_ready("crasher"); })) << statuses("crasher");
+  EXPECT_THAT(call(crasher), HasSubstr("200 OK"));
+  EXPECT_THAT(statuses("web"), HasSubstr("\"restartCount\":0"));
+  settle();
+  stop_agent(OnStop::StopPods);
+  line_->cut = true;
+  agent_clock_.off = Time{} - clock_.now();
+  boot();
+  ASSERT_TRUE(until([&] { return agent_->summary().ready == 4; }));
+  for (const std::string& ip : {web, crasher}) EXPECT_THAT(call(ip), HasSubstr("200 OK")) << ip;
+  line_->cut = false;
+  // Started anew by the boot, and told so by the board's time.
+  ASSERT_TRUE(until([&] { return statuses("web").contains("\"startedAt\":\"1970-"); })) << statuses("web");
+  web_before = statuses("web");
+  EXPECT_THAT(web_before, HasSubstr("\"restartCount\":0"));
+  goes_on("later");
+  EXPECT_THAT(statuses("crasher"), HasSubstr("\"restartCount\":2"));
 }
 
 // --- edge-config ----------------------------------------------------------------------------------------------------------
@@ -253,11 +386,14 @@ TEST_F(AgentOffline, APowerCutTakesBackNothingThatWasTold) {
   std::size_t pods = 0;
   for (int cut = 1; cut <= 5; ++cut) {
     SCOPED_TRACE(cut);
+    const std::string first = std::format("web-{}", pods);
     for (int i = 0; i < 3; ++i) create_pod(std::format("web-{}", pods++));
+    ASSERT_TRUE(until([&] { return is_ready(first); })) << field(first, "status");
     loop_.context().run_for(std::chrono::milliseconds(15 * cut * cut));
     std::map<std::string, std::string> told;
     for (std::size_t i = 0; i < pods; ++i)
       if (const std::string name = std::format("web-{}", i); is_ready(name)) told[name] = field(name, "status.podIP");
+    ASSERT_TRUE(told.contains(first));
     {
       ExpectErrorLog expected("the checkpoint cannot be written");
       disk.crash(&random_);
