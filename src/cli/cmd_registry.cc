@@ -104,7 +104,7 @@ Result<> pull(const ImagePullOptions& o) {
   TRY(const auto answer, run(std::move(job), "pulling " + reference.text()));
   oci::Image image;
   if (const auto* pulled = std::get_if<oci::answer::Pulled>(&answer)) {
-    TRY(image, store.add_pulled(folder.path / pulled->file, reference, {.module = pulled->module, .manifest = pulled->manifest, .arguments = pulled->arguments, .env = pulled->env},
+    TRY(image, store.add_pulled(folder.path / pulled->file, reference, {.module = pulled->module, .manifest = pulled->manifest, .arguments = pulled->arguments, .env = pulled->env, .pinned = true},
                                 wasm::inspect_image, SystemClock().now()));
   } else {
     if (!present) return Fail({Errc::Internal, "the registry client gave no image"});
@@ -114,7 +114,7 @@ Result<> pull(const ImagePullOptions& o) {
     // Nothing can run it: its name means what it meant before.
     if (auto back = store.put_back(reference, former); !back) LOG_WARN("image not put back", {"reference", o.reference}, {"error", back.error()});
   }));
-  TRY_OK(store.pin(o.reference, true));  // somebody wants it here, whether or not a pod uses it yet
+  if (!image.pinned || image.reference != reference) TRY_OK(store.pin(o.reference, true));  // somebody wants it here, whether or not a pod uses it yet
   std::printf("%s  %s  %s  %llu bytes%s\n", reference.text().c_str(), image.manifest.c_str(), image.kind.c_str(), static_cast<unsigned long long>(image.size),
               std::holds_alternative<oci::answer::Same>(answer) ? "  (was here already)" : "");
   TRY(const auto deleted, store.collect([&](const std::string& digest) { return is_loaded(layout, digest); }));

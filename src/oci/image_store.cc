@@ -185,7 +185,7 @@ Result<Image> ImageStore::store(const std::string& bytes, Image image, const Ins
   if (former != images.end() && former->sideloaded() && !image.sideloaded())
     return Fail({Errc::Conflict, std::format("{} was side-loaded, and no registry replaces it; remove it first: skerry image rm {}", image.reference.text(), image.reference.text())});
   if (former != images.end()) {
-    image.pinned = former->pinned;
+    image.pinned = image.pinned || former->pinned;
     if (!image.sideloaded()) image.used = former->used;
   }
   // A blob of that size is not taken on trust: bytes that rotted are replaced.
@@ -219,7 +219,7 @@ Result<Image> ImageStore::add_pulled(const fs::path& path, const Reference& refe
   if (digest_of(*bytes) != from.module)
     return Fail({Errc::Corrupt, std::format("what was pulled for {} is not {}: its bytes have another digest", reference.text(), from.module)});
   return store(*bytes,
-               {.reference = reference, .digest = from.module, .source = "registry", .added = now, .manifest = from.manifest, .arguments = from.arguments, .env = from.env, .used = now},
+               {.reference = reference, .digest = from.module, .source = "registry", .added = now, .manifest = from.manifest, .arguments = from.arguments, .env = from.env, .used = now, .pinned = from.pinned},
                inspect, reference.text());
 }
 

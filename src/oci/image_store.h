@@ -47,6 +47,7 @@ struct Image {
 struct Provenance {
   std::string module{}, manifest{};  // digests: of the bytes, which must have it, and of what the reference named
   std::vector<std::string> arguments{}, env{};
+  bool pinned = false;  // somebody wants it here, whether or not a pod uses it
 };
 
 // Where one pull downloads to. While this lives, nobody else pulls the same there, and nothing in it is removed.

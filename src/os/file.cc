@@ -27,12 +27,12 @@ Result<std::string> read_small_file(const std::filesystem::path& path, std::size
   struct stat info {};
   const std::size_t stated = ::fstat(fd.get(), &info) == 0 && info.st_size > 0 ? static_cast<std::size_t>(info.st_size) : 0;
   std::string bytes;
-  std::size_t have = 0;
+  // One byte more than is allowed or expected shows that there is more, or the end.
+  std::size_t have = 0, room = std::min(bytes_max, stated > 0 ? stated : kChunk) + 1;
   for (bool stop = false;;) {
     std::optional<Error> failed;
-    // One byte more than is allowed or expected shows that there is more, or the end.
-    const std::size_t room = std::min(bytes_max, stated > have ? stated : have + kChunk) + 1;
-    bytes.resize_and_overwrite(std::max(room, have + 1), [&](char* data, std::size_t size) {
+    if (have == room) room = std::min(bytes_max, have + kChunk) + 1;
+    bytes.resize_and_overwrite(room, [&](char* data, std::size_t size) {
       ssize_t n = 0;
       while ((n = ::read(fd.get(), data + have, size - have)) < 0 && errno == EINTR) {}
       if (n < 0) failed = errno_error(errno, std::format("read {}", path.native()));
