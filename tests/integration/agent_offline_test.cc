@@ -194,6 +194,7 @@ TEST_F(AgentOffline, AClockThatIsSetMovesNothing) {
   std::string web_before = statuses("web");
   const auto crash = [&] {
     ASSERT_TRUE(until([&] { return call(crasher).contains("200 OK"); }));
+    loop_.context().run_for(std::chrono::milliseconds(600));  // the others have been idle for long enough, and the agent has heard of it
     ASSERT_TRUE(until([&] { return agent_->summary().awake == 1; })) << "only that one has a process";
     ASSERT_TRUE(kill_sandboxes());
   };
