@@ -13,7 +13,7 @@
 namespace skerry::agent {
 namespace {
 constexpr std::uint8_t kPutPodCommand = 4, kStopPodCommand = 5;  // their place in sandbox::Command, counted from 1
-constexpr Duration kToldAgain = 10s;  // at most so often: somebody may hold against it
+constexpr Duration kToldSoon = 1s, kToldAgain = 10s;  // at most so often: somebody may hold against it
 
 bool shows_ready(const kube::Object& pod) {
   const kube::JsonDoc doc = pod.parse();
@@ -41,7 +41,7 @@ void Agent::State::on_pod(const kube::ObjectPtr& before, const kube::ObjectPtr& 
   PodEntry* entry = after ? find(after->uid()) : nullptr;
   if (entry == nullptr || !entry->core.ready() || shows_ready(*after) || deps.clock.instant() < entry->told_again) return;
   entry->told_again = deps.clock.instant() + kToldAgain;
-  tell_if_otherwise(*entry, *after);
+  minute_at = std::min(minute_at, deps.clock.instant() + kToldSoon);  // all of them: it has marked the others too
 }
 
 void Agent::State::carry_out(std::vector<Effect> effects) {

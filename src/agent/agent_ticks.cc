@@ -71,7 +71,8 @@ void Agent::State::tick(Instant t) {
     rotate_at = t + options.log_check_period;
     rotate_logs(deps.clock.now());
   }
-  if (t >= minute_at) {
+  // What is being written is told right afterwards, and is no difference.
+  if (t >= minute_at && (!journal.waiting() || !disk_trouble.empty())) {
     minute_at = t + 1min;
     tick_minute();
   }
@@ -109,7 +110,7 @@ void Agent::State::forget_references() {
 
 // What the server shows of a pod against what we know. While something of it is still to be told, that says it.
 void Agent::State::tell_if_otherwise(PodEntry& entry, const kube::Object& shown) {
-  if (!reporter.reachable() || journal.waiting() || status.waits(shown.uid()) || !entry.core.repeat_if_otherwise(shown, now())) return;
+  if (!reporter.reachable() || status.waits(shown.uid()) || !entry.core.repeat_if_otherwise(shown, now())) return;
   drift.add();
   LOG_WARN("pod status at the API server differs: told again", {"pod", shown.name()}, {"namespace", shown.namespace_()});
   mark(shown.uid());
