@@ -216,16 +216,18 @@ std::optional<Instant> earlier(std::optional<Instant> a, std::optional<Instant> 
 rt::Task<> Agent::State::write_to_disk(Journal::Batch batch) {
   const auto write = [this, batch]() -> Result<> { return checkpoint->write(*batch); };
   auto done = co_await disk->run<void>(write);
+  if (!done && done.error().code == Errc::Corrupt) {
+    const Error damage = done.error();
+    const auto all = std::make_shared<const std::vector<Change>>(everything());
+    CO_TRY_OK(co_await disk->run<void>([this, all]() -> Result<> { return checkpoint->remake(*all); }));
+    LOG_ERROR("the checkpoint was damaged: it was made anew from what the node holds; look at the disk", {"folder", options.data_folder.string()}, {"changes", all->size()}, {"reason", damage});
+    tell_of_damage("The node's checkpoint was damaged and made anew from what the node holds; look at its disk: " + damage.what);
+    done = co_await disk->run<void>(write);
+  }
   // An older copy that knows of no change made here, or of one that is over, would lose what was acknowledged, or tell it again.
   const auto is_intent = [](const Change& c) { return std::holds_alternative<change::PutIntent>(c) || std::holds_alternative<change::RemoveIntent>(c); };
   if (done && std::ranges::any_of(*batch, is_intent)) copy_at = std::min(copy_at, deps.clock.instant() + options.slow_write_period);
-  if (done || done.error().code != Errc::Corrupt) co_return done;
-  const Error damage = done.error();
-  const auto all = std::make_shared<const std::vector<Change>>(everything());
-  CO_TRY_OK(co_await disk->run<void>([this, all]() -> Result<> { return checkpoint->remake(*all); }));
-  LOG_ERROR("the checkpoint was damaged: it was made anew from what the node holds; look at the disk", {"folder", options.data_folder.string()}, {"changes", all->size()}, {"reason", damage});
-  tell_of_damage("The node's checkpoint was damaged and made anew from what the node holds; look at its disk: " + damage.what);
-  co_return co_await disk->run<void>(write);
+  co_return done;
 }
 
 // One try; where it fails the next is due at disk_again. The refusal and its end are told once.
@@ -245,7 +247,7 @@ rt::Task<> Agent::State::write_checkpoint(Journal::Batch batch) {
   }
   if (refused != done.has_value()) co_return Result<>{};  // nothing new
   if (done) LOG_INFO("the checkpoint can be written again: what waited is begun", {"changes", batch->size()});
-  else LOG_ERROR("the checkpoint cannot be written: no new pod is started, what is here goes on; make room on the disk", {"folder", options.data_folder.string()}, {"reason", disk_trouble});
+  else LOG_ERROR("the checkpoint cannot be written: no new pod is started, what is here goes on; make room on the disk, or replace it if it fails", {"folder", options.data_folder.string()}, {"reason", disk_trouble});
   events.post({.warning = !done, .kind = "Node", .object = {.uid = options.node_name, .namespace_ = "", .name = options.node_name}, .field_path = "",
                .reason = done ? "CheckpointWritable" : "CheckpointNotWritable",
                .message = done ? "The node's checkpoint can be written again" : "No new pod is started, what is here goes on: " + disk_trouble});

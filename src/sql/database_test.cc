@@ -90,6 +90,17 @@ TEST(Database, RefusesASecondOpenerWithTheRemedy) {
   EXPECT_THAT(second.error().what, testing::HasSubstr("stop that one first"));
 }
 
+// a.db on that disk, with "v" under "k", and its copy good.db.
+Database::Options with_good_copy(const FaultyVfs& disk) {
+  Database::Options on_it;
+  on_it.vfs = disk.name();
+  auto db = Database::open("a.db", on_it, kSchema).value();
+  EXPECT_TRUE(put(db, "k", "v"));
+  const auto copied = db.backup_to("good.db");
+  EXPECT_TRUE(copied) << copied.error().what;
+  return on_it;
+}
+
 TEST(Database, RestoresTheLastGoodCopyOfADamagedFile) {
   Folder folder;
   {
@@ -117,13 +128,7 @@ TEST(Database, ADamagedOneDoesNotBecomeTheGoodCopy) {
   for (const bool readable : {true, false}) {
     SCOPED_TRACE(readable);
     FaultyVfs disk("damaged-copy");
-    Database::Options on_it;
-    on_it.vfs = disk.name();
-    {
-      auto db = Database::open("a.db", on_it, kSchema).value();
-      ASSERT_TRUE(put(db, "k", "v"));
-      ASSERT_TRUE(db.backup_to("good.db"));
-    }
+    Database::Options on_it = with_good_copy(disk);
     auto db = Database::open("a.db", on_it, kSchema).value();
     for (std::uint64_t page = 4096; page < disk.file_bytes("a.db"); page += 4096) {
       if (!readable) disk.make_unreadable("a.db", page);
@@ -143,13 +148,7 @@ TEST(Database, ADamagedOneDoesNotBecomeTheGoodCopy) {
 // Goal: a bad block is damage like any other. Method: a byte of the file that cannot be read.
 TEST(Database, WhatCannotBeReadIsReplacedByItsGoodCopy) {
   FaultyVfs disk("unreadable");
-  Database::Options on_it;
-  on_it.vfs = disk.name();
-  {
-    auto db = Database::open("a.db", on_it, kSchema).value();
-    ASSERT_TRUE(put(db, "k", "v"));
-    ASSERT_TRUE(db.backup_to("good.db"));
-  }
+  const Database::Options on_it = with_good_copy(disk);
   disk.make_unreadable("a.db", 4100);
   auto opened = Database::open_or_restore("a.db", "good.db", on_it, kSchema);
   ASSERT_TRUE(opened) << opened.error().what;
@@ -179,14 +178,7 @@ TEST(Database, OpensOnADiskThatTakesNothing) {
 TEST(Restore, APowerCutInItsMiddleLosesNothingOfTheGoodCopy) {
   for (std::uint64_t n = 1;; ++n) {
     FaultyVfs disk("restore-" + std::to_string(n));
-    Database::Options on_it;
-    on_it.vfs = disk.name();
-    {
-      auto a = Database::open("a.db", on_it, kSchema).value();
-      ASSERT_TRUE(put(a, "k", "v"));
-      const auto copied = a.backup_to("good.db");
-      ASSERT_TRUE(copied) << copied.error().what;
-    }
+    const Database::Options on_it = with_good_copy(disk);
     for (std::uint64_t i = 0; i < 64; ++i) disk.damage("a.db", 4096 + i);
     disk.fail_at(n, FaultyVfs::Fault::Sticky);
     const std::string mark = "INSERT OR REPLACE INTO t VALUES ('mark', x'76')";
