@@ -163,11 +163,10 @@ class NodeProcess {
     if (agent_started_) said("agent", co_await agent_->stop(stop_pods ? agent::OnStop::StopPods : agent::OnStop::KeepPods));
     if (names_started_) said("names", co_await names_->stop());
     if (proxy_started_) said("services", co_await proxy_->stop());
-    if (stop_pods && proxy_started_) {
-      // Nothing serves any more: what was made in the kernel goes. (IP forwarding stays on: others may rely on it by now.)
-      said("nftables", proxy_->remove());
-      said("network", network_->remove());
-    }
+    // Nothing serves any more: what was made in the kernel goes. (IP forwarding stays on: others may rely on it by now.) A network that was
+    // there before a start that came to nothing may have pods of a former agent.
+    if (stop_pods && proxy_started_) said("nftables", proxy_->remove());
+    if (stop_pods && network_ && (proxy_started_ || network_->made())) said("network", network_->remove());
     co_return Result<>{};
   }
 
@@ -368,8 +367,7 @@ int cmd_node(const NodeOptions& given) {
   if (auto there = wait_for_kubeconfig(options.kubeconfig); !there) return fail(there.error());
   rt::Loop loop;
   NodeProcess node(loop, options);
-  if (auto opened = node.open(); !opened) return fail(opened.error());
-  auto ended = run_daemon(loop, [&] { return node.start(); }, [&] { return node.stop(); });
+  auto ended = run_daemon(loop, {.open = [&] { return node.open(); }, .start = [&] { return node.start(); }, .stop = [&] { return node.stop(); }});
   return ended ? kExitOk : fail(ended.error());
 }
 

@@ -14,9 +14,16 @@ int cmd_server(const ServerOptions& options) {
   if (options.parent != 0)
     if (auto bound = os::end_with(options.parent, SIGKILL); !bound) return fail(bound.error());
   rt::Loop loop;
-  auto server = ServerProcess::open(loop, options);
-  if (!server) return fail(server.error());
-  auto ended = run_daemon(loop, [&] { return (*server)->start(); }, [&] { return (*server)->stop(); });
+  std::unique_ptr<ServerProcess> server;
+  auto ended = run_daemon(loop, {.open = [&]() -> Result<> {
+                                   TRY(server, ServerProcess::open(loop, options));
+                                   return {};
+                                 },
+                                 .start = [&] { return server->start(); },
+                                 .stop = [&]() -> rt::Task<> {
+                                   if (server) CO_TRY_OK(co_await server->stop());
+                                   co_return Result<>{};
+                                 }});
   return ended ? kExitOk : fail(ended.error());
 }
 

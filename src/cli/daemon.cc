@@ -10,12 +10,17 @@
 namespace skerry::cli {
 namespace {
 
-struct Daemon {
+struct Running {
   rt::Loop& loop;
-  std::function<rt::Task<>()> start, stop;
+  Daemon daemon;
   rt::TaskGroup tasks{loop};
   rt::Event asked{loop};
   std::optional<Error> failure = {};
+
+  rt::Task<> start() {
+    CO_TRY_OK(daemon.open());
+    co_return co_await daemon.start();
+  }
 
   rt::Task<> run() {
     if (auto started = co_await start(); !started) {
@@ -24,7 +29,7 @@ struct Daemon {
       CO_TRY_OK(co_await asked.wait());
       LOG_INFO("stopping");
     }
-    if (auto stopped = co_await stop(); !stopped) LOG_WARN("stopping failed", {"error", stopped.error()});
+    if (auto stopped = co_await daemon.stop(); !stopped) LOG_WARN("stopping failed", {"error", stopped.error()});
     loop.stop();
     co_return Result<>{};
   }
@@ -32,12 +37,12 @@ struct Daemon {
 
 }  // namespace
 
-Result<> run_daemon(rt::Loop& loop, std::function<rt::Task<>()> start, std::function<rt::Task<>()> stop) {
-  Daemon daemon{.loop = loop, .start = std::move(start), .stop = std::move(stop)};
-  loop.on_signal({SIGTERM, SIGINT}, [&](int) { daemon.asked.set(); });
-  daemon.tasks.spawn("daemon", daemon.run());
+Result<> run_daemon(rt::Loop& loop, Daemon daemon) {
+  Running running{.loop = loop, .daemon = std::move(daemon)};
+  loop.on_signal({SIGTERM, SIGINT}, [&](int) { running.asked.set(); });
+  running.tasks.spawn("daemon", running.run());
   loop.run();
-  if (daemon.failure) return Fail(*daemon.failure);
+  if (running.failure) return Fail(*running.failure);
   return {};
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The life of a process that serves until it is told to stop: start, run, and on SIGTERM or SIGINT stop in order.
+// The life of a process that serves until it is told to stop: open, start, run, and on SIGTERM or SIGINT stop in order.
 #pragma once
 #include <functional>
 
@@ -8,8 +8,13 @@
 
 namespace skerry::cli {
 
-// Runs `start`, then the loop until a signal came and `stop` has ended. The error is start's. A second signal changes nothing:
-// stop has its own limits.
-Result<> run_daemon(rt::Loop&, std::function<rt::Task<>()> start, std::function<rt::Task<>()> stop);
+// Runs `open` (blocking), `start`, and the loop until a signal came and `stop` has ended. A signal counts from before `open`: what is half made
+// is stopped, never dropped. `stop` is called once in any case, so it also takes away what an open or a start that failed has left; the error
+// is theirs. A second signal changes nothing: stop has its own limits.
+struct Daemon {
+  std::function<Result<>()> open;
+  std::function<rt::Task<>()> start, stop;
+};
+Result<> run_daemon(rt::Loop&, Daemon);
 
 }  // namespace skerry::cli

@@ -46,13 +46,6 @@ Result<> check(const PodNetwork::Options& options) {
   return {};
 }
 
-// The namespace at `path`, made if absent or if a reboot left only its file.
-Result<os::UniqueFd> open_or_create(const std::filesystem::path& path) {
-  auto existing = os::open_netns(path);
-  if (existing || existing.error().code != Errc::NotFound) return existing;
-  return os::create_netns(path);
-}
-
 // After both ends are up the kernel starts to send a moment later; a packet before that is lost, and a connection
 // waits a second for its next attempt.
 Result<> wait_until_running(Netlink& netlink, std::string_view name) {
@@ -145,17 +138,24 @@ Result<> configure_host(Netlink& netlink, const PodNetwork::Options& options, in
 Result<PodNetwork> PodNetwork::open(Options options) {
   TRY_OK(check(options));
   TRY_OK(os::make_folders(options.run_folder));
-  auto made = [&]() -> Result<os::UniqueFd> {
-    TRY(os::UniqueFd netns, open_or_create(options.run_folder / options.name));
+  const auto path = options.run_folder / options.name;
+  auto netns = os::open_netns(path);
+  const bool made = !netns && netns.error().code == Errc::NotFound;  // absent, or a reboot left only its file
+  if (made) netns = os::create_netns(path);
+  const auto joined = [&]() -> Result<> {
+    if (!netns) return Fail(netns.error());
     TRY(auto host, Netlink::open());
-    TRY(const auto link, host_link(host, options, netns.get()));
+    TRY(const auto link, host_link(host, options, netns->get()));
     TRY_OK(configure_host(host, options, link.index));
-    TRY_OK(configure_inside(options, netns.get()));
-    TRY_OK(wait_until_running(host, options.host_link));
-    return netns;
+    TRY_OK(configure_inside(options, netns->get()));
+    return wait_until_running(host, options.host_link);
   }();
-  if (!made) return Fail(made.error().with("pod network"));
-  return PodNetwork(std::move(options), std::move(*made));
+  if (!joined) {
+    Error error = joined.error().with("pod network");
+    if (const auto gone = made ? os::remove_netns(path) : Result<>{}; !gone) error.what += "; and " + gone.error().what;
+    return Fail(std::move(error));
+  }
+  return PodNetwork(std::move(options), std::move(*netns), made);
 }
 
 Result<os::UniqueFd> PodNetwork::bind_socket(Ipv4 address, std::uint16_t port, int type,

@@ -37,7 +37,7 @@ class PodNetwork {
     Ipv4Range pods{{10u << 24 | 42u << 16}, 24};      // 10.42.0.0/24; prefix 8..29
     Ipv4Range services{{10u << 24 | 43u << 16}, 16};  // 10.43.0.0/16
   };
-  // Makes what is missing. Denied: not root. Conflict: it exists with another pod range, which serving pods may use.
+  // Makes what is missing; a namespace that it made goes again if the rest fails. Denied: not root. Conflict: it exists with another pod range, which serving pods may use.
   // Invalid: the options contradict each other.
   static Result<PodNetwork> open(Options);
 
@@ -58,15 +58,18 @@ class PodNetwork {
 
   const Options& options() const { return options_; }
   Ipv4 host_address() const { return options_.pods.at(1); }
+  // open() made the namespace: nothing can have been serving in it before.
+  bool made() const { return made_; }
   // No pod ever has it (AddressPool): where the node's name server listens.
   Ipv4 own_address() const { return options_.pods.at(2); }
   int netns() const { return netns_.get(); }  // for probes: connect from inside, or see NetnsScope
 
  private:
   Result<os::UniqueFd> bind_socket(Ipv4 address, std::uint16_t port, int type, std::string_view operation) const;
-  PodNetwork(Options options, os::UniqueFd netns) : options_(std::move(options)), netns_(std::move(netns)) {}
+  PodNetwork(Options options, os::UniqueFd netns, bool made) : options_(std::move(options)), netns_(std::move(netns)), made_(made) {}
   Options options_;
   os::UniqueFd netns_;
+  bool made_;
 };
 
 }  // namespace skerry::net

@@ -119,6 +119,21 @@ expect "" "$(find /sys/fs/cgroup -maxdepth 3 -type d -name "$name")"
 stop_pid "$other" 20
 other=
 
+test_case "skerry up told to end at any moment of its start leaves nothing"
+for delay in 0.01 0.02 0.03 0.04 0.05 0.06 0.08 0.12 0.20; do
+  "$SKERRY" up --data-dir "$work/brief" --listen "127.0.0.1:$port" --port "$(free_port)" --local-port 0 \
+    --pod-namespace "$name" --cgroup "$name" --pod-cidr 10.250.0.0/16 --service-cidr 10.251.0.0/16 >"$work/log" 2>&1 &
+  other=$!
+  until [ "/proc/$other/exe" -ef "$SKERRY" ]; do process_gone "$other" && fail "skerry up did not start: $(cat "$work/log")"; done
+  sleep "$delay"
+  stop_pid "$other" 20
+  other=
+  [ ! -e "/run/skerry/$name" ] || fail "ended after $delay s, the network namespace /run/skerry/$name stayed: $(cat "$work/log")"
+  expect "" "$(find /sys/fs/cgroup -maxdepth 3 -type d -name "$name")"
+  expect "" "$(pgrep -f "skerry.*$work/brief")"
+  expect "" "$(nft list tables | grep "${name//-/_}")"
+done
+
 test_case "skerry up killed: nothing of it stays unwatched, the next one goes on"
 start_cluster "$build"
 mapfile -t halves < <(pgrep -P "$CLUSTER_PID")
