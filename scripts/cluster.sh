@@ -99,7 +99,8 @@ machine_pids() { { cluster_pids; cgroup_pids; } | sort -nu; }
 lose_power() {
   kill_at_once machine_pids "$CLUSTER_PID"
   [ ! -e "/run/skerry/$CLUSTER_ID" ] || { umount "/run/skerry/$CLUSTER_ID" && rm -f "/run/skerry/$CLUSTER_ID"; }
-  ! ip link show "$CLUSTER_ID" >/dev/null 2>&1 || ip link del "$CLUSTER_ID"
+  # The kernel takes the link away by itself with its namespace, a moment after the last process of that.
+  ip link del "$CLUSTER_ID" 2>/dev/null || ! ip link show "$CLUSTER_ID" >/dev/null 2>&1 || die "the link $CLUSTER_ID cannot be removed."
   ! nft list table ip "${CLUSTER_ID//-/_}" >/dev/null 2>&1 || nft delete table ip "${CLUSTER_ID//-/_}"
   # shellcheck disable=SC2046
   find $(find /sys/fs/cgroup -maxdepth 3 -type d -name "$CLUSTER_ID") -depth -type d -exec rmdir {} + 2>/dev/null || true
