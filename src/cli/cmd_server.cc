@@ -8,6 +8,14 @@
 #include "os/spawn.h"
 
 namespace skerry::cli {
+namespace {
+
+rt::Task<> stop(ServerProcess* server) {  // null: it did not open
+  if (server != nullptr) CO_TRY_OK(co_await server->stop());
+  co_return Result<>{};
+}
+
+}  // namespace
 
 int cmd_server(const ServerOptions& options) {
   if (options.verbose) set_log_level(LogLevel::Debug);
@@ -20,10 +28,7 @@ int cmd_server(const ServerOptions& options) {
                                    return {};
                                  },
                                  .start = [&] { return server->start(); },
-                                 .stop = [&]() -> rt::Task<> {
-                                   if (server) CO_TRY_OK(co_await server->stop());
-                                   co_return Result<>{};
-                                 }});
+                                 .stop = [&] { return stop(server.get()); }});
   return ended ? kExitOk : fail(ended.error());
 }
 

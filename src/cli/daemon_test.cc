@@ -12,12 +12,12 @@ namespace {
 struct DaemonTest : ::testing::Test {
   // Says the steps in their order; `open` does what it is told to.
   Result<> run(std::function<Result<>()> open) {
-    const auto step = [this](char name) -> rt::Task<> {
-      steps += name;
-      co_return Result<>{};
-    };
     rt::Loop loop;
     return run_daemon(loop, {.open = std::move(open), .start = [&] { return step('s'); }, .stop = [&] { return step('e'); }});
+  }
+  rt::Task<> step(char name) {
+    steps += name;
+    co_return Result<>{};
   }
   std::string steps;
 };
